@@ -1,0 +1,1 @@
+//! A node with pods in network namespaces: for weir lab and for the end-to-end tests.

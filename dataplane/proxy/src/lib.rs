@@ -1,0 +1,1 @@
+//! Sockets and HTTP: accept, detect, route, upstream, mirror, drain.

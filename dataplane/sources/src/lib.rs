@@ -1,0 +1,1 @@
+//! The config watcher: where documents come from. Yields sets of documents, nothing else.
