@@ -1,1 +1,15 @@
-//! What decides: model, route matching, balancing, revisions and their differences. No async, no I/O, no clock, no randomness.
+//! What decides: the model, route matching, splitting, balancing, revisions and their differences.
+//!
+//! Everything here is a function of values. There is no async, no I/O, no clock and no randomness in this crate:
+//! times and random numbers come in as arguments, so that every decision can be tested with tables and explained
+//! after the fact.
+
+pub mod cluster;
+pub mod mirror;
+pub mod name;
+pub mod revision;
+pub mod route;
+pub mod snapshot;
+pub mod split;
+pub mod stats;
+pub mod workload;

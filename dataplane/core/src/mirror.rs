@@ -1,0 +1,105 @@
+//! Mirrors: which requests are copied, and where the copy goes.
+
+use http::Method;
+
+use crate::name::ClusterName;
+use crate::split::Target;
+use crate::stats::StatsId;
+
+/// A share of requests in millionths: 1,000,000 is all of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Share(u32);
+
+impl Share {
+    /// Every request.
+    pub const ALL: Self = Self(1_000_000);
+
+    /// A share from a percentage between 0 and 100, to a ten-thousandth of a percent. `None` outside that range.
+    pub fn from_percent(percent: f64) -> Option<Self> {
+        (0.0..=100.0).contains(&percent).then(|| Self((percent * 10_000.0).round() as u32))
+    }
+
+    /// The share as a percentage.
+    pub fn percent(self) -> f64 {
+        f64::from(self.0) / 10_000.0
+    }
+
+    /// Whether a request with this random number is in the share.
+    pub fn contains(self, roll: u64) -> bool {
+        roll % 1_000_000 < u64::from(self.0)
+    }
+}
+
+/// The methods a mirror copies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Methods {
+    /// Methods that change nothing (RFC 9110, section 9.2.1). The default: a copied write would be done twice.
+    Safe,
+    /// All of them, for targets where a repeated write does no harm.
+    Any,
+    /// Exactly these.
+    Only(Vec<Method>),
+}
+
+impl Methods {
+    /// Whether requests with this method are copied.
+    pub fn contains(&self, method: &Method) -> bool {
+        match self {
+            Self::Safe => method.is_safe(),
+            Self::Any => true,
+            Self::Only(methods) => methods.contains(method),
+        }
+    }
+}
+
+/// A copy of requests to another destination. The client never sees its response and never waits for it.
+#[derive(Clone, Debug)]
+pub struct Mirror {
+    /// What the rule names.
+    pub destination: ClusterName,
+    /// What that resolves to.
+    pub target: Target,
+    /// Which share of the requests is copied.
+    pub share: Share,
+    /// Which methods are copied.
+    pub methods: Methods,
+    /// Where copies are counted.
+    pub stats: StatsId,
+}
+
+impl Mirror {
+    /// Whether a request with this method and this random number is copied.
+    pub fn wants(&self, method: &Method, roll: u64) -> bool {
+        self.methods.contains(method) && self.share.contains(roll)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn share_bounds() {
+        let cases = [
+            (0.0, Some(0)),
+            (100.0, Some(1_000_000)),
+            (0.5, Some(5_000)),
+            (100.1, None),
+            (-1.0, None),
+            (f64::NAN, None),
+        ];
+        for (percent, expected) in cases {
+            assert_eq!(Share::from_percent(percent).map(|share| share.0), expected, "{percent}");
+        }
+        assert!(Share::ALL.contains(999_999) && !Share(0).contains(0));
+        assert!(Share(5_000).contains(4_999) && !Share(5_000).contains(5_000));
+    }
+
+    #[test]
+    fn only_safe_methods_unless_said_otherwise() {
+        let post = Method::POST;
+        assert!(Methods::Safe.contains(&Method::GET) && !Methods::Safe.contains(&post));
+        assert!(Methods::Any.contains(&post));
+        assert!(Methods::Only(vec![Method::POST]).contains(&post) && !Methods::Only(vec![]).contains(&post));
+    }
+}

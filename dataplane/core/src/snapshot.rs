@@ -1,0 +1,143 @@
+//! The snapshot: the whole configuration, compiled and immutable. A request uses one from its first decision to its last.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use crate::name::{ClusterName, OriginalDst, ServiceName};
+use crate::revision::{RevisionId, Sequence};
+use crate::route::{Decision, Request, RouteTable};
+use crate::split::{Destination, Target};
+use crate::workload::Workload;
+
+/// What a service port carries, as its documents say (`appProtocol`, else the port's name).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1: anything else on it is a client error.
+    Http,
+    /// Not said: looked at; what is not HTTP/1.1 is passed on as it is.
+    Detect,
+    /// Something that HTTP rules do not concern (`tcp`, `https`, `h2c`, `grpc`, `mysql`, ...).
+    Opaque,
+    /// A UDP port.
+    Udp,
+}
+
+/// One port of a service: what clients address.
+#[derive(Clone, Debug)]
+pub struct Frontend {
+    /// Service and port.
+    pub name: ClusterName,
+    /// The service's virtual addresses with this port. Empty for headless services.
+    pub addresses: Vec<SocketAddr>,
+    /// What it carries.
+    pub protocol: Protocol,
+    /// The entries of every rule that concerns this port. Without entries the port is none of the proxy's business.
+    pub routes: RouteTable,
+    /// The service itself: takes what no rule matches.
+    pub service: Destination,
+}
+
+impl Frontend {
+    /// Whether the proxy must see this port's connections.
+    pub fn is_intercepted(&self) -> bool {
+        matches!(self.protocol, Protocol::Http | Protocol::Detect) && !self.routes.entries().is_empty()
+    }
+
+    /// Decides about a request; see [`RouteTable::decide`].
+    pub fn decide(&self, request: &Request<'_>, roll: u64) -> Decision<'_> {
+        self.routes.decide(request, &self.service, roll)
+    }
+}
+
+/// The whole configuration.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Its place in the version log.
+    pub sequence: Sequence,
+    /// The hash of its content.
+    pub revision: RevisionId,
+    frontends: BTreeMap<ClusterName, Arc<Frontend>>,
+    by_address: HashMap<SocketAddr, Arc<Frontend>>,
+    workloads: HashMap<IpAddr, Arc<Workload>>,
+}
+
+impl Snapshot {
+    /// A snapshot of these parts. Where two services claim one address the first by name has it; `weir-config`
+    /// reports that as an error before it comes to this.
+    pub fn new(
+        sequence: Sequence,
+        revision: RevisionId,
+        frontends: Vec<Arc<Frontend>>,
+        workloads: &[Arc<Workload>],
+    ) -> Self {
+        let frontends: BTreeMap<_, _> =
+            frontends.into_iter().map(|frontend| (frontend.name.clone(), frontend)).collect();
+        let mut by_address = HashMap::new();
+        for frontend in frontends.values().filter(|frontend| frontend.protocol != Protocol::Udp) {
+            for address in &frontend.addresses {
+                by_address.entry(*address).or_insert_with(|| Arc::clone(frontend));
+            }
+        }
+        let by_ip = |workload: &Arc<Workload>| {
+            workload.addresses.iter().map(|ip| (*ip, Arc::clone(workload))).collect::<Vec<_>>()
+        };
+        let workloads = workloads.iter().flat_map(by_ip).collect();
+        Self { sequence, revision, frontends, by_address, workloads }
+    }
+
+    /// A configuration without anything in it: what a node has before its first.
+    pub fn empty() -> Self {
+        Self::new(Sequence(0), RevisionId::of([]), Vec::new(), &[])
+    }
+
+    /// The same configuration at another place in the version log.
+    #[must_use]
+    pub fn at(mut self, sequence: Sequence) -> Self {
+        self.sequence = sequence;
+        self
+    }
+
+    /// The frontend that a client meant.
+    pub fn frontend_at(&self, destination: OriginalDst) -> Option<&Arc<Frontend>> {
+        self.by_address.get(&destination.0)
+    }
+
+    /// The frontend of a service's port.
+    pub fn frontend(&self, name: &ClusterName) -> Option<&Arc<Frontend>> {
+        self.frontends.get(name)
+    }
+
+    /// The frontends of a service, in order of port.
+    pub fn service(&self, service: &ServiceName) -> impl Iterator<Item = &Arc<Frontend>> {
+        let from = ClusterName { service: service.clone(), port: 0 };
+        let of_service = service.clone();
+        self.frontends
+            .range(from..)
+            .map(|(_, frontend)| frontend)
+            .take_while(move |frontend| frontend.name.service == of_service)
+    }
+
+    /// All frontends, in order of name and port.
+    pub fn frontends(&self) -> impl Iterator<Item = &Arc<Frontend>> {
+        self.frontends.values()
+    }
+
+    /// The workload with this address.
+    pub fn workload(&self, address: IpAddr) -> Option<&Arc<Workload>> {
+        self.workloads.get(&address)
+    }
+
+    /// All addresses of workloads with their workloads.
+    pub fn workloads(&self) -> impl Iterator<Item = (&IpAddr, &Arc<Workload>)> {
+        self.workloads.iter()
+    }
+
+    /// The endpoints of a frontend's own service, empty when it resolves to nothing.
+    pub fn endpoints_of(frontend: &Frontend) -> &[crate::cluster::Endpoint] {
+        match &frontend.service.target {
+            Target::Cluster(cluster) => &cluster.endpoints,
+            Target::Unresolved(_) => &[],
+        }
+    }
+}
