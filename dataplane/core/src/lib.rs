@@ -5,6 +5,7 @@
 //! after the fact.
 
 pub mod cluster;
+pub mod explain;
 pub mod mirror;
 pub mod name;
 pub mod revision;

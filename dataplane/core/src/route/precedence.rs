@@ -59,6 +59,30 @@ impl Ord for Precedence {
     }
 }
 
+impl Precedence {
+    /// Why this comes before the other, for people.
+    pub fn why_before(&self, other: &Self) -> &'static str {
+        if self.priority != other.priority {
+            "its priority is higher"
+        } else if self.path != other.path {
+            match self.path {
+                PathSpecificity::Exact => "an exact path is more specific",
+                _ => "its path prefix is longer",
+            }
+        } else if self.has_method != other.has_method {
+            "it has a condition on the method"
+        } else if self.headers != other.headers {
+            "it has more conditions on headers"
+        } else if self.query != other.query {
+            "it has more conditions on the query"
+        } else if self.rule != other.rule {
+            "equally specific, and its name comes first in the alphabet"
+        } else {
+            "it is an earlier match of the same rule"
+        }
+    }
+}
+
 impl PartialOrd for Precedence {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))

@@ -1,0 +1,207 @@
+//! Explanations: for a described request, which rule of which revision matches, why the others lost, where it goes
+//! and what is mirrored. Made by the same functions that decide, so that an explanation cannot disagree.
+
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::Endpoint;
+use crate::mirror::{Methods, Mirror};
+use crate::revision::{RevisionId, Sequence};
+use crate::route::{Entry, Request};
+use crate::snapshot::{Frontend, Protocol, Snapshot};
+use crate::split::{ChosenBy, Destination, Target};
+
+/// Everything that can be said about a request without sending it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Explanation {
+    /// The version that decides.
+    pub version_id: RevisionId,
+    /// Its place in the version log; 0 when explained from files.
+    pub sequence: Sequence,
+    /// The service and port that the request addresses.
+    pub service: String,
+    /// Why the proxy sees this service's connections, or why not.
+    pub interception: String,
+    /// Every entry of the service's route table, in order of precedence.
+    pub entries: Vec<EntryOutcome>,
+    /// The rule that wins; `None` when the request goes to the service it addresses.
+    pub rule: Option<String>,
+    /// Where the request can go.
+    pub destinations: Vec<DestinationOutcome>,
+    /// How one of them is chosen.
+    pub chosen_by: String,
+    /// What is copied.
+    pub mirrors: Vec<MirrorOutcome>,
+    /// Bound on the whole request, in milliseconds.
+    pub timeout_ms: Option<u64>,
+    /// Bound on each try, in milliseconds.
+    pub per_try_timeout_ms: Option<u64>,
+}
+
+/// What became of one entry.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EntryOutcome {
+    /// The rule.
+    pub rule: String,
+    /// Which of the rule's matches, from 0.
+    pub position: usize,
+    /// Its conditions.
+    pub conditions: String,
+    /// Whether the request meets them.
+    pub matches: bool,
+    /// Whether it decides.
+    pub wins: bool,
+    /// Why.
+    pub reason: String,
+}
+
+/// One destination of the rule that wins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DestinationOutcome {
+    /// Service and port.
+    pub destination: String,
+    /// The share of requests it takes, in percent.
+    pub share_percent: f64,
+    /// Whether this request goes there for certain.
+    pub chosen: bool,
+    /// Its ready endpoints, `address (pod, version)`.
+    pub endpoints: Vec<String>,
+    /// The status that Weir answers with itself when the request goes there, and why.
+    pub answers: Option<String>,
+}
+
+/// One mirror of the rule that wins.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MirrorOutcome {
+    /// Where copies go.
+    pub destination: String,
+    /// The share of requests that is copied, in percent; 0 when this request is not copied.
+    pub share_percent: f64,
+    /// Why.
+    pub reason: String,
+}
+
+/// Explains what would be done with a request to a frontend.
+pub fn explain(snapshot: &Snapshot, frontend: &Frontend, request: &Request<'_>) -> Explanation {
+    let decision = frontend.decide(request, 0);
+    let winner = frontend.routes.find(request);
+    let timeouts = decision.timeouts();
+    let millis = |timeout: Option<std::time::Duration>| timeout.map(|timeout| timeout.as_millis() as u64);
+    let candidates: Vec<&Destination> = match decision.rule {
+        Some(rule) => rule.split.destinations.iter().collect(),
+        None => vec![&frontend.service],
+    };
+    let certain = match decision.destination {
+        Some((destination, ChosenBy::Only | ChosenBy::Key)) => Some(destination),
+        _ => None,
+    };
+    let total: u64 = candidates.iter().map(|destination| u64::from(destination.weight)).sum();
+    Explanation {
+        version_id: snapshot.revision,
+        sequence: snapshot.sequence,
+        service: frontend.name.to_string(),
+        interception: interception(frontend),
+        entries: frontend.routes.entries().iter().map(|entry| entry_outcome(entry, winner, request)).collect(),
+        rule: decision.rule.map(|rule| rule.name.to_string()),
+        destinations: candidates
+            .into_iter()
+            .map(|destination| destination_outcome(destination, certain, total))
+            .collect(),
+        chosen_by: chosen_by(decision.destination.map(|(_, by)| by)).to_owned(),
+        mirrors: decision.mirrors().iter().map(|mirror| mirror_outcome(mirror, request)).collect(),
+        timeout_ms: millis(timeouts.request),
+        per_try_timeout_ms: millis(timeouts.per_try),
+    }
+}
+
+fn interception(frontend: &Frontend) -> String {
+    match (frontend.protocol, frontend.routes.entries().len()) {
+        (Protocol::Udp, _) => "not intercepted: a UDP port".to_owned(),
+        (Protocol::Opaque, _) => {
+            "not intercepted: the port's name or appProtocol says that it is not HTTP/1.1".to_owned()
+        }
+        (_, 0) => "not intercepted: no rule concerns this service, its traffic stays in the kernel".to_owned(),
+        (Protocol::Http, count) => format!("intercepted: {count} route entries concern this service"),
+        (Protocol::Detect, count) => {
+            format!(
+                "intercepted: {count} route entries concern this service; what is not HTTP/1.1 is passed on unchanged"
+            )
+        }
+    }
+}
+
+fn entry_outcome(entry: &Entry, winner: Option<&Entry>, request: &Request<'_>) -> EntryOutcome {
+    let wins = winner.is_some_and(|winner| std::ptr::eq(winner, entry));
+    let mismatch = entry.matcher.mismatch(request);
+    let reason = match (&mismatch, winner) {
+        (Some(mismatch), _) => mismatch.describe(request),
+        (None, Some(winner)) if !wins => {
+            format!("{} comes first: {}", winner.rule.name, winner.precedence.why_before(&entry.precedence))
+        }
+        _ => "every condition is met, and nothing that matches comes before it".to_owned(),
+    };
+    EntryOutcome {
+        rule: entry.rule.name.to_string(),
+        position: entry.precedence.position,
+        conditions: entry.matcher.to_string(),
+        matches: mismatch.is_none(),
+        wins,
+        reason,
+    }
+}
+
+fn destination_outcome(destination: &Destination, certain: Option<&Destination>, total: u64) -> DestinationOutcome {
+    let (endpoints, answers) = match &destination.target {
+        Target::Unresolved(reason) => (Vec::new(), Some(format!("500: {reason}"))),
+        Target::Cluster(cluster) if cluster.endpoints.is_empty() => {
+            (Vec::new(), Some("503: no endpoint of the service is ready".to_owned()))
+        }
+        Target::Cluster(cluster) => (cluster.endpoints.iter().map(endpoint).collect(), None),
+    };
+    DestinationOutcome {
+        destination: destination.name.to_string(),
+        share_percent: if total == 0 { 0.0 } else { f64::from(destination.weight) * 100.0 / total as f64 },
+        chosen: certain.is_some_and(|certain| std::ptr::eq(certain, destination)),
+        endpoints,
+        answers,
+    }
+}
+
+fn endpoint(endpoint: &Endpoint) -> String {
+    let known = [endpoint.workload.as_deref(), endpoint.version.as_deref()];
+    let known: Vec<&str> = known.into_iter().flatten().collect();
+    if known.is_empty() { endpoint.address.to_string() } else { format!("{} ({})", endpoint.address, known.join(", ")) }
+}
+
+fn chosen_by(by: Option<ChosenBy>) -> &'static str {
+    match by {
+        None => "every weight is 0: the answer is 500",
+        Some(ChosenBy::Only) => "there is one destination",
+        Some(ChosenBy::Key) => "the sticky key of this request: always the same destination",
+        Some(ChosenBy::Draw) => "a draw for each request",
+        Some(ChosenBy::DrawWithoutKey) => "a draw for each request, because this one lacks the sticky key",
+    }
+}
+
+fn mirror_outcome(mirror: &Mirror, request: &Request<'_>) -> MirrorOutcome {
+    let copied = mirror.methods.contains(request.method);
+    let why_not = match (&mirror.methods, &mirror.target) {
+        (_, Target::Unresolved(reason)) => Some(format!("not copied: {reason}")),
+        (Methods::Safe, _) if !copied => {
+            Some(format!("not copied: {} is not a safe method, and the mirror names no methods", request.method))
+        }
+        _ if !copied => Some(format!("not copied: {} is not among the mirror's methods", request.method)),
+        _ => None,
+    };
+    MirrorOutcome {
+        destination: mirror.destination.to_string(),
+        share_percent: if why_not.is_some() { 0.0 } else { mirror.share.percent() },
+        reason: why_not.unwrap_or_else(|| format!("{} % of requests like this are copied", mirror.share.percent())),
+    }
+}
+
+#[cfg(test)]
+mod tests;
