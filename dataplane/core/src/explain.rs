@@ -1,6 +1,8 @@
 //! Explanations: for a described request, which rule of which revision matches, why the others lost, where it goes
 //! and what is mirrored. Made by the same functions that decide, so that an explanation cannot disagree.
 
+mod described;
+
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::Endpoint;
@@ -9,6 +11,8 @@ use crate::revision::{RevisionId, Sequence};
 use crate::route::{Entry, Request};
 use crate::snapshot::{Frontend, Protocol, Snapshot};
 use crate::split::{ChosenBy, Destination, Target};
+
+pub use described::{DescribeError, Described};
 
 /// Everything that can be said about a request without sending it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

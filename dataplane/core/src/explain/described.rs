@@ -1,0 +1,220 @@
+//! A request as a person describes it, and finding what it addresses.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use serde::{Deserialize, Serialize};
+
+use super::{Explanation, explain};
+use crate::name::{DEFAULT_NAMESPACE, OriginalDst, ServiceName};
+use crate::route::{Request, Source};
+use crate::snapshot::{Frontend, Snapshot};
+use crate::workload::Workload;
+
+/// A request that somebody wants explained.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Described {
+    /// `http://HOST[:PORT]/PATH[?QUERY]`, where the host is a service (`name`, `name.namespace`,
+    /// `name.namespace.svc.cluster.local`) or one of its addresses.
+    pub url: String,
+    /// The method; `GET` when absent.
+    #[serde(default = "get")]
+    pub method: String,
+    /// Headers, `Name: value` each.
+    #[serde(default)]
+    pub headers: Vec<String>,
+    /// Who sends it: a pod (`name` or `namespace/name`) or an address. Absent: somebody unknown.
+    #[serde(default)]
+    pub from: Option<String>,
+}
+
+fn get() -> String {
+    "GET".to_owned()
+}
+
+/// Why a description cannot be explained.
+#[derive(Debug, PartialEq, Eq)]
+pub enum DescribeError {
+    /// The URL does not have the form `http://HOST[:PORT]/PATH`.
+    BadUrl(String),
+    /// The method is not a token.
+    BadMethod(String),
+    /// A header is not `Name: value`.
+    BadHeader(String),
+    /// No service has this name or address; what there is follows.
+    NoSuchService(String, Vec<String>),
+    /// The service has no such port; those it has follow.
+    NoSuchPort(String, Vec<u16>),
+    /// No workload has this name, and it is not an address.
+    NoSuchSource(String),
+}
+
+impl std::fmt::Display for DescribeError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::BadUrl(url) => write!(f, "\"{url}\" is not of the form http://HOST[:PORT]/PATH"),
+            Self::BadMethod(method) => write!(f, "\"{method}\" is not an HTTP method"),
+            Self::BadHeader(header) => write!(f, "\"{header}\" is not of the form \"Name: value\""),
+            Self::NoSuchService(host, known) if known.is_empty() => {
+                write!(f, "no service has the name or address \"{host}\": there are no services at all")
+            }
+            Self::NoSuchService(host, known) => {
+                write!(f, "no service has the name or address \"{host}\"; there are {}", known.join(", "))
+            }
+            Self::NoSuchPort(service, ports) => {
+                let ports: Vec<String> = ports.iter().map(u16::to_string).collect();
+                write!(f, "{service} has no such port; it has {}", ports.join(", "))
+            }
+            Self::NoSuchSource(from) => write!(f, "no workload is called \"{from}\", and it is not an address"),
+        }
+    }
+}
+
+impl std::error::Error for DescribeError {}
+
+impl Described {
+    /// Explains the request under a snapshot.
+    ///
+    /// # Errors
+    /// When the description is malformed or names something that the snapshot does not have.
+    pub fn explain(&self, snapshot: &Snapshot) -> Result<Explanation, DescribeError> {
+        let uri: Uri = self.url.parse().map_err(|_| DescribeError::BadUrl(self.url.clone()))?;
+        let (Some(host), Some("http")) = (uri.host(), uri.scheme_str()) else {
+            return Err(DescribeError::BadUrl(self.url.clone()));
+        };
+        let method = Method::from_bytes(self.method.as_bytes());
+        let method = method.map_err(|_| DescribeError::BadMethod(self.method.clone()))?;
+        let headers = self.header_map(uri.authority().map(http::uri::Authority::as_str))?;
+        let frontend = frontend(snapshot, host, uri.port_u16())?;
+        let (address, workload) = self.source(snapshot)?;
+        let source = Source { address, workload: workload.map(Arc::as_ref) };
+        let request = Request { method: &method, path: uri.path(), query: uri.query(), headers: &headers, source };
+        Ok(explain(snapshot, frontend, &request))
+    }
+
+    fn header_map(&self, authority: Option<&str>) -> Result<HeaderMap, DescribeError> {
+        let mut headers = HeaderMap::new();
+        for line in &self.headers {
+            let bad = || DescribeError::BadHeader(line.clone());
+            let (name, value) = line.split_once(':').ok_or_else(bad)?;
+            let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| bad())?;
+            headers.append(name, HeaderValue::from_str(value.trim()).map_err(|_| bad())?);
+        }
+        // What a client would send by itself, so that rules on `host` can be explained.
+        if let Some(Ok(host)) = authority.map(HeaderValue::from_str)
+            && !headers.contains_key(http::header::HOST)
+        {
+            headers.insert(http::header::HOST, host);
+        }
+        Ok(headers)
+    }
+
+    fn source<'s>(&self, snapshot: &'s Snapshot) -> Result<(IpAddr, Option<&'s Arc<Workload>>), DescribeError> {
+        let Some(from) = &self.from else {
+            return Ok((IpAddr::V4(Ipv4Addr::UNSPECIFIED), None));
+        };
+        if let Ok(address) = from.parse() {
+            return Ok((address, snapshot.workload(address)));
+        }
+        let (namespace, name) = from.split_once('/').unwrap_or((DEFAULT_NAMESPACE, from));
+        let mut workloads = snapshot.workloads();
+        let found = workloads.find(|(_, workload)| *workload.namespace == *namespace && *workload.name == *name);
+        found.map(|(ip, workload)| (*ip, Some(workload))).ok_or_else(|| DescribeError::NoSuchSource(from.clone()))
+    }
+}
+
+/// The frontend that a URL's host and port mean.
+fn frontend<'s>(snapshot: &'s Snapshot, host: &str, port: Option<u16>) -> Result<&'s Frontend, DescribeError> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        let destination = OriginalDst(SocketAddr::new(address, port.unwrap_or(80)));
+        let found = snapshot.frontend_at(destination).map(Arc::as_ref);
+        return found.ok_or_else(|| unknown(snapshot, &destination.0.to_string()));
+    }
+    let mut labels = host.split('.');
+    let name = labels.next().unwrap_or_default();
+    let service = ServiceName::new(labels.next().unwrap_or(DEFAULT_NAMESPACE), name);
+    let frontends: Vec<&Frontend> = snapshot.service(&service).map(Arc::as_ref).collect();
+    match (port, frontends.as_slice()) {
+        (_, []) => Err(unknown(snapshot, host)),
+        (None, [only]) => Ok(only),
+        (port, several) => {
+            let port = port.unwrap_or(80);
+            let found = several.iter().copied().find(|frontend| frontend.name.port == port);
+            let ports = || several.iter().map(|frontend| frontend.name.port).collect();
+            found.ok_or_else(|| DescribeError::NoSuchPort(service.to_string(), ports()))
+        }
+    }
+}
+
+fn unknown(snapshot: &Snapshot, host: &str) -> DescribeError {
+    let mut known: Vec<String> = snapshot.frontends().map(|frontend| frontend.name.service.to_string()).collect();
+    known.dedup();
+    known.truncate(20);
+    DescribeError::NoSuchService(host.to_owned(), known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::Cluster;
+    use crate::name::ClusterName;
+    use crate::revision::{RevisionId, Sequence};
+    use crate::route::RouteTable;
+    use crate::snapshot::Protocol;
+    use crate::split::{Destination, Target};
+    use crate::stats::StatsId;
+
+    fn snapshot() -> Snapshot {
+        let frontend = |name: &str, port: u16, address: &str| {
+            let name = ClusterName { service: ServiceName::new("default", name), port };
+            let target = Target::Cluster(Arc::new(Cluster { name: name.clone(), endpoints: Vec::new() }));
+            let service = Destination { name: name.clone(), target, weight: 1, stats: StatsId(0) };
+            let addresses = vec![address.parse().unwrap()];
+            Arc::new(Frontend { name, addresses, protocol: Protocol::Http, routes: RouteTable::default(), service })
+        };
+        let frontends = vec![
+            frontend("web", 8080, "10.96.0.1:8080"),
+            frontend("api", 80, "[fd96::2]:80"),
+            frontend("api", 81, "[fd96::2]:81"),
+        ];
+        Snapshot::new(Sequence(1), RevisionId::of([]), frontends, &[])
+    }
+
+    fn check(url: &str, expected: Result<&str, &str>) {
+        let described = Described { url: url.to_owned(), method: get(), headers: Vec::new(), from: None };
+        let found = described.explain(&snapshot()).map(|explanation| explanation.service);
+        assert_eq!(
+            found.map_err(|error| error.to_string()),
+            expected.map(str::to_owned).map_err(str::to_owned),
+            "{url}"
+        );
+    }
+
+    #[test]
+    fn finds_what_a_url_addresses() {
+        check("http://web/", Ok("default/web:8080"));
+        check("http://web.default.svc.cluster.local/x", Ok("default/web:8080"));
+        check("http://10.96.0.1:8080/", Ok("default/web:8080"));
+        check("http://[fd96::2]/", Ok("default/api:80"));
+        check("http://api:81/", Ok("default/api:81"));
+        check("http://api:82/", Err("default/api has no such port; it has 80, 81"));
+        check("http://gone/", Err("no service has the name or address \"gone\"; there are default/api, default/web"));
+        check("ftp://web/", Err("\"ftp://web/\" is not of the form http://HOST[:PORT]/PATH"));
+    }
+
+    #[test]
+    fn malformed_descriptions_say_what_is_wrong() {
+        let described = |method: &str, header: &str, from: Option<&str>| {
+            let headers = vec![header.to_owned()];
+            let described =
+                Described { url: "http://web/".into(), method: method.into(), headers, from: from.map(Into::into) };
+            described.explain(&snapshot()).unwrap_err().to_string()
+        };
+        assert_eq!(described("G T", "a: b", None), "\"G T\" is not an HTTP method");
+        assert_eq!(described("GET", "ab", None), "\"ab\" is not of the form \"Name: value\"");
+        assert_eq!(described("GET", "a: b", Some("ann")), "no workload is called \"ann\", and it is not an address");
+    }
+}
