@@ -1,0 +1,20 @@
+//! The cases of a run, one function each: they start what they need, measure it, and leave a table.
+
+use crate::{ground::Ground, options::Case, report::Table};
+
+mod beside;
+mod idle;
+mod mirror;
+mod reload;
+
+/// Runs one case.
+pub(crate) async fn run(case: Case, ground: &mut Ground) -> anyhow::Result<Table> {
+    match case {
+        Case::HeaderRoute | Case::Paced | Case::NewConnection | Case::Post64k | Case::Get1m => {
+            beside::run(case, ground).await
+        }
+        Case::Mirror => mirror::run(ground).await,
+        Case::Reload => reload::run(ground).await,
+        Case::Idle => idle::run(ground).await,
+    }
+}

@@ -1,0 +1,71 @@
+//! Envoy: one worker, no access log, no tracing, its connection pool as it comes.
+
+use std::{fs, net::SocketAddr, path::PathBuf};
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+
+use super::Setup;
+use crate::{machine, process::Launch};
+
+/// Where `install.sh` links the server.
+pub(crate) fn program() -> PathBuf {
+    machine::project_root().join("target/bench-venv/envoy")
+}
+
+pub(super) fn launch(setup: &Setup<'_>) -> anyhow::Result<Launch> {
+    let path = setup.directory.join("envoy.json");
+    fs::write(&path, serde_json::to_vec_pretty(&config(setup))?)
+        .with_context(|| format!("write {}", path.display()))?;
+    let args = [
+        "-c".into(),
+        path.into(),
+        "--concurrency".into(),
+        "1".into(),
+        "-l".into(),
+        "warn".into(),
+        "--use-dynamic-base-id".into(),
+    ];
+    Ok(Launch { program: program(), args: args.into(), core: setup.core })
+}
+
+fn config(setup: &Setup<'_>) -> Value {
+    let canary_header = json!({"name": "x-user-tag", "string_match": {"exact": "canary-user"}});
+    let manager = json!({
+        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "bench",
+        "route_config": {"virtual_hosts": [{"name": "web", "domains": ["*"], "routes": [
+            {"match": {"prefix": "/", "headers": [canary_header]}, "route": {"cluster": "canary"}},
+            {"match": {"prefix": "/"}, "route": {"cluster": "stable"}},
+        ]}]},
+        "http_filters": [{
+            "name": "envoy.filters.http.router",
+            "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+        }],
+    });
+    json!({
+        "static_resources": {
+            "listeners": [{
+                "address": address(setup.address),
+                "filter_chains": [{"filters": [{
+                    "name": "envoy.filters.network.http_connection_manager",
+                    "typed_config": manager,
+                }]}],
+            }],
+            "clusters": [cluster("stable", setup.backends.stable), cluster("canary", setup.backends.canary)],
+        },
+    })
+}
+
+fn cluster(name: &str, at: SocketAddr) -> Value {
+    json!({
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(at)}}]}]},
+    })
+}
+
+fn address(at: SocketAddr) -> Value {
+    json!({"socket_address": {"address": at.ip(), "port_value": at.port()}})
+}

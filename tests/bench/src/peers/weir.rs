@@ -1,0 +1,208 @@
+//! Weir in front of one service, without eBPF: its settings file and the manifests of its rules folder.
+//!
+//! Everything that the benchmark knows of Weir's formats is here. The rules are what a user would write: plain Kubernetes
+//! objects and `RouteRule`s.
+
+use std::{
+    fmt::Write as _,
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+
+use super::Setup;
+use crate::{backend::Addresses, process::Launch};
+
+/// The folder of rules inside a setup's directory.
+const RULES: &str = "rules";
+/// The file of a [`Rules::many`] folder whose rule [`point_probe`] changes.
+const PROBE_FILE: &str = "probe.yaml";
+/// The value of `x-user-tag` that the probe's rule matches.
+pub(crate) const PROBE_TAG: &str = "reload-probe";
+
+/// Files of a rules folder, by name.
+#[derive(Debug)]
+pub(crate) struct Rules(Vec<(String, String)>);
+
+/// A service that requests or copies can be sent to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum To {
+    Stable,
+    Canary,
+}
+
+impl To {
+    pub(crate) fn host(self) -> &'static str {
+        match self {
+            Self::Stable => "web",
+            Self::Canary => "web-canary",
+        }
+    }
+}
+
+impl Rules {
+    /// The service, its canary, and the rule that the header decides by.
+    pub(crate) fn header_route(backends: &Addresses) -> Self {
+        let mut rules = Self::services(backends);
+        rules.add("canary.yaml", rule("user-header-canary", "canary-user", To::Canary, None));
+        rules
+    }
+
+    /// The same with every request to the canary mirrored to `target`, if there is one.
+    pub(crate) fn mirrored(backends: &Addresses, target: Option<SocketAddr>) -> Self {
+        let mut rules = Self::services(backends);
+        if let Some(target) = target {
+            rules.add("web-mirror.yaml", service("web-mirror", "10.96.0.12", target));
+        }
+        rules.add("canary.yaml", rule("user-header-canary", "canary-user", To::Canary, target.map(|_| "web-mirror")));
+        rules
+    }
+
+    /// The header rule, the probe's rule, and others that match other users' tags: `count` rules in as many files.
+    pub(crate) fn many(backends: &Addresses, count: usize) -> Self {
+        let mut rules = Self::header_route(backends);
+        rules.add(PROBE_FILE, probe(To::Stable));
+        for number in 2..count {
+            let name = format!("user-{number}");
+            rules.add(&format!("{name}.yaml"), rule(&name, &name, To::Canary, None));
+        }
+        rules
+    }
+
+    fn services(backends: &Addresses) -> Self {
+        let web = service("web", "10.96.0.10", backends.stable);
+        let canary = service("web-canary", "10.96.0.11", backends.canary);
+        Self(vec![("web.yaml".to_owned(), web), ("web-canary.yaml".to_owned(), canary)])
+    }
+
+    fn add(&mut self, file: &str, text: String) {
+        self.0.push((file.to_owned(), text));
+    }
+
+    fn write(&self, folder: &Path) -> io::Result<()> {
+        fs::create_dir_all(folder)?;
+        self.0.iter().try_for_each(|(name, text)| fs::write(folder.join(name), text))
+    }
+}
+
+/// Writes settings and rules; the process listens as the front of the service `default/web`.
+pub(crate) fn launch(setup: &Setup<'_>, rules: &Rules) -> anyhow::Result<Launch> {
+    let folder = setup.directory.join(RULES);
+    rules.write(&folder).with_context(|| format!("write the rules folder {}", folder.display()))?;
+    let path = setup.directory.join("weir.yaml");
+    fs::write(&path, settings(setup, &folder)).with_context(|| format!("write {}", path.display()))?;
+    let args = ["node".into(), "--settings".into(), path.into()];
+    Ok(Launch { program: setup.weir.to_owned(), args: args.into(), core: setup.core })
+}
+
+/// Changes the probe's rule in a running node's folder, in one step as editors and ConfigMap volumes do it.
+pub(crate) fn point_probe(directory: &Path, to: To) -> anyhow::Result<()> {
+    let folder = directory.join(RULES);
+    // Outside the folder until it is complete, so that the watcher sees one event for one whole file.
+    let new = directory.join("probe.new");
+    fs::write(&new, probe(to))
+        .and_then(|()| fs::rename(&new, folder.join(PROBE_FILE)))
+        .context("change the probe's rule")
+}
+
+/// The binary beside this one, or in the project's target directory, the shipped profile first.
+pub(crate) fn find() -> PathBuf {
+    let beside = std::env::current_exe().unwrap_or_default();
+    let target = beside.ancestors().nth(2).unwrap_or(Path::new("target")).to_owned();
+    let candidates = ["dist", "release", "debug"].map(|profile| target.join(profile).join("weir"));
+    candidates.iter().find(|path| path.exists()).unwrap_or(&candidates[0]).clone()
+}
+
+fn settings(setup: &Setup<'_>, folder: &Path) -> String {
+    let Setup { directory, address, .. } = setup;
+    format!(
+        "workers: 1
+admin:
+  address: 127.0.0.1:0
+state: {state}
+sources:
+  - folder: {folder}
+listeners:
+  - address: {address}
+    service: default/web
+    port: 80
+",
+        state = directory.join("state").display(),
+        folder = folder.display(),
+    )
+}
+
+fn probe(to: To) -> String {
+    rule(PROBE_TAG, PROBE_TAG, to, None)
+}
+
+fn rule(name: &str, tag: &str, to: To, mirror: Option<&str>) -> String {
+    let mut text = format!(
+        "apiVersion: weir.dev/v1
+kind: RouteRule
+metadata:
+  name: {name}
+  namespace: default
+spec:
+  match:
+    headers:
+      x-user-tag:
+        exact: {tag}
+  route:
+    destination:
+      host: {host}
+      port: 80
+",
+        host = to.host(),
+    );
+    if let Some(host) = mirror {
+        let _ = write!(
+            text,
+            "  mirror:
+    destination:
+      host: {host}
+      port: 80
+    percentage: 100
+    methods: [GET, POST]
+"
+        );
+    }
+    text
+}
+
+fn service(name: &str, cluster_ip: &str, endpoint: SocketAddr) -> String {
+    let (address, port) = (endpoint.ip(), endpoint.port());
+    format!(
+        "apiVersion: v1
+kind: Service
+metadata:
+  name: {name}
+  namespace: default
+spec:
+  clusterIP: {cluster_ip}
+  ports:
+    - name: http
+      port: 80
+      targetPort: {port}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata:
+  name: {name}-1
+  namespace: default
+  labels:
+    kubernetes.io/service-name: {name}
+addressType: IPv4
+endpoints:
+  - addresses: [{address}]
+    conditions:
+      ready: true
+ports:
+  - name: http
+    port: {port}
+    protocol: TCP
+"
+    )
+}
