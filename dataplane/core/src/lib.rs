@@ -5,6 +5,7 @@
 //! after the fact.
 
 pub mod cluster;
+pub mod diff;
 pub mod explain;
 pub mod mirror;
 pub mod name;
