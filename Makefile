@@ -1,0 +1,50 @@
+# Weir. `make lab` shows the main job on this machine, `make test` passes every test; both install what is missing.
+# Root is needed: network namespaces and eBPF programs are made for real.
+
+CARGO ?= cargo
+# One profile for the lab, the tests and development; `dist` is what is shipped and benchmarked.
+BIN = target/release/weir
+DIST = target/dist/weir
+
+.PHONY: help lab test unit e2e build dist bench check fmt fuzz setup clean
+
+help: ## What there is
+	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+setup: ## Install what building and testing need (Debian packages, eBPF linker, test runner)
+	@./setup.sh
+
+build: setup ## Build the binary (target/release/weir)
+	$(CARGO) build --release --locked -p weir -p weir-lab
+
+lab: build ## A node with pods on this machine: builds it, sends requests, shows where they went, stays up
+	$(BIN) lab
+
+test: build check ## Every test: unit, end-to-end with real eBPF in namespaces, the project's own rules
+	$(CARGO) nextest run --release --locked --workspace --no-fail-fast
+
+unit: ## The tests that need neither root nor eBPF
+	$(CARGO) nextest run --release --locked -p weir-core -p weir-config -p weir-ebpf-common -p weir-telemetry
+
+e2e: build ## The end-to-end stories only
+	$(CARGO) nextest run --release --locked -p weir-e2e
+
+check: setup ## Formatting and lints
+	$(CARGO) fmt --all --check
+	cd ebpf/programs && $(CARGO) fmt --check
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+
+fmt: ## Format everything
+	$(CARGO) fmt --all
+	cd ebpf/programs && $(CARGO) fmt
+
+dist: setup ## Build what is shipped (target/dist/weir)
+	$(CARGO) build --profile dist --locked -p weir
+
+bench: dist ## Weir beside Envoy, nginx and HAProxy in one run
+	./tests/bench/install.sh
+	$(CARGO) run --release --locked -p weir-bench -- --weir $(DIST) $(BENCH)
+
+clean: ## Remove what was built
+	$(CARGO) clean
+	rm -rf ebpf/programs/target tests/fuzz/target
