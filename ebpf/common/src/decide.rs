@@ -1,0 +1,171 @@
+//! The decisions: who may send as whom, where a flow goes, and what happens without a proxy.
+
+use crate::{Addr, IDENTITY_ANY, PodRecord, PolicyKey, Reason, ServiceAction, ServiceRecord, Tuple};
+
+/// Where policy sends a flow. Numbers are the values of the policy map.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Verdict {
+    /// Straight on.
+    Direct = 1,
+    /// To the proxy, which decides with what it knows of the request.
+    Proxy = 2,
+    /// Nowhere.
+    Deny = 3,
+}
+
+impl Verdict {
+    /// The verdict of a value in the map; what cannot be read denies.
+    #[inline(always)]
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            1 => Self::Direct,
+            2 => Self::Proxy,
+            _ => Self::Deny,
+        }
+    }
+}
+
+/// The policy map, in the kernel or in a test.
+pub trait Policies {
+    /// The value at exactly this key.
+    fn find(&self, key: &PolicyKey) -> Option<Verdict>;
+}
+
+/// The most specific policy for a flow, or `default`.
+///
+/// A key names the source or any, the destination or any, and the port with its protocol or any.
+/// A key that names more wins; among keys that name equally many, the destination counts most
+/// (its owner protects it), then the source, then the port.
+#[inline(always)]
+pub fn find_policy<P: Policies>(
+    policies: &P,
+    source: u32,
+    destination: u32,
+    tuple: &Tuple,
+    default: Verdict,
+) -> Verdict {
+    let exact = PolicyKey { source, destination, port: tuple.dst_port, protocol: tuple.protocol, zero: 0 };
+    let any_source = PolicyKey { source: IDENTITY_ANY, ..exact };
+    let any_destination = PolicyKey { destination: IDENTITY_ANY, ..exact };
+    let any_identity = PolicyKey { destination: IDENTITY_ANY, ..any_source };
+    let order = [
+        exact,
+        PolicyKey { port: 0, protocol: 0, ..exact },
+        any_source,
+        any_destination,
+        PolicyKey { port: 0, protocol: 0, ..any_source },
+        PolicyKey { port: 0, protocol: 0, ..any_destination },
+        any_identity,
+    ];
+    for key in &order {
+        if let Some(verdict) = policies.find(key) {
+            return verdict;
+        }
+    }
+    default
+}
+
+/// What a destination address is to this node.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AddressKind {
+    /// The node itself.
+    Node,
+    /// Anything else.
+    Other,
+}
+
+/// What is known when a flow begins.
+#[derive(Clone, Copy, Debug)]
+pub struct FirstPacket {
+    /// What the destination is.
+    pub destination: AddressKind,
+    /// The service at the destination, if one is known.
+    pub service: Option<ServiceRecord>,
+    /// What policy says.
+    pub policy: Verdict,
+    /// Whether the proxy can take this protocol at all.
+    pub is_steerable: bool,
+}
+
+/// Where a flow goes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Path {
+    /// Straight on.
+    Direct,
+    /// To the proxy.
+    Proxy,
+    /// Nowhere.
+    Drop,
+}
+
+/// A path, and the reason to count for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Decision {
+    /// Where the flow goes.
+    pub path: Path,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Decides where a new flow goes; `has_proxy` is asked only when the answer matters, because in
+/// the kernel it is a look-up of a socket.
+///
+/// Denial wins over everything. The node's own addresses are never steered, or the node could not
+/// be reached without its proxy.
+#[inline(always)]
+pub fn decide_first(first: &FirstPacket, has_proxy: impl FnOnce() -> bool, is_fail_open: bool) -> Decision {
+    if first.policy == Verdict::Deny {
+        return Decision { path: Path::Drop, reason: Reason::DeniedPolicy };
+    }
+    if first.destination == AddressKind::Node {
+        return Decision { path: Path::Direct, reason: Reason::PassedNode };
+    }
+    let is_proxied = match first.service {
+        Some(service) => service.action != ServiceAction::Balance as u32,
+        None => false,
+    };
+    if !first.is_steerable || !(is_proxied || first.policy == Verdict::Proxy) {
+        return Decision { path: Path::Direct, reason: Reason::PassedDirect };
+    }
+    if has_proxy() {
+        Decision { path: Path::Proxy, reason: Reason::Steered }
+    } else if is_fail_open {
+        Decision { path: Path::Direct, reason: Reason::PassedNoProxy }
+    } else {
+        Decision { path: Path::Drop, reason: Reason::DroppedNoProxy }
+    }
+}
+
+/// Whether a pod may send from this address.
+///
+/// Its own addresses always; on the link also its link-local ones and, while it checks an address
+/// for duplicates, the unspecified one (RFC 4862): neither is routed, so neither can pretend to be
+/// a neighbour beyond the link.
+#[inline(always)]
+pub fn is_own_source(pod: &PodRecord, src: &Addr, dst: &Addr) -> bool {
+    if is_listed(pod, src) {
+        return true;
+    }
+    let stays_on_link = dst.is_link_local() || dst.is_multicast6();
+    stays_on_link && (src.is_link_local() || src.is_zero())
+}
+
+/// Whether a pod may say in ARP that this address is its own; `0.0.0.0` asks without saying so
+/// (RFC 5227).
+#[inline(always)]
+pub fn is_own_neighbour(pod: &PodRecord, sender: &Addr) -> bool {
+    is_listed(pod, sender) || sender.words[3] == 0
+}
+
+#[inline(always)]
+fn is_listed(pod: &PodRecord, address: &Addr) -> bool {
+    let mut found = false;
+    for own in &pod.addresses {
+        found |= own == address && !own.is_zero();
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests;

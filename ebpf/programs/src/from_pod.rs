@@ -1,0 +1,168 @@
+//! `weir_from_pod`: what a pod sends.
+
+use aya_ebpf::{macros::classifier, programs::TcContext};
+use weir_ebpf_common::{
+    AddressKind, Config, FirstPacket, FlowState, Kind, Packet, Parsed, Path, PodRecord, Reason, ServiceKey, Tuple,
+    decide_first, is_own_neighbour, is_own_source,
+};
+
+use crate::{
+    frame::Frame,
+    maps,
+    report::{self, Loss},
+    reset, socket,
+    steer::{self, DROP, NEXT},
+};
+
+/// Links of pods are Ethernet.
+const ETHERNET: u32 = 14;
+
+#[classifier]
+pub fn weir_from_pod(ctx: TcContext) -> i32 {
+    let Some(config) = maps::config() else { return NEXT };
+    let frame = Frame(&ctx);
+    let Some(pod) = maps::pod(frame.ifindex()) else {
+        maps::count(Reason::PassedUnknownPod, frame.len());
+        return NEXT;
+    };
+    match frame.parse(ETHERNET) {
+        Ok(Packet::Ip(parsed)) => Sender { frame, config, pod }.judge(&parsed),
+        Ok(Packet::Arp(sender)) if !is_own_neighbour(pod, &sender) => {
+            let tuple = Tuple { src: sender, ..Tuple::default() };
+            Sender { frame, config, pod }.lose(Reason::DroppedSpoofed, &tuple, 0)
+        }
+        Ok(Packet::Arp(_) | Packet::Other) => {
+            maps::count(Reason::PassedNeighbour, frame.len());
+            NEXT
+        }
+        Err(_) => Sender { frame, config, pod }.lose(Reason::DroppedUnparsed, &Tuple::default(), 0),
+    }
+}
+
+struct Sender<'a> {
+    frame: Frame<'a>,
+    config: &'static Config,
+    pod: &'static PodRecord,
+}
+
+impl Sender<'_> {
+    #[inline(always)]
+    fn judge(&self, parsed: &Parsed) -> i32 {
+        if !is_own_source(self.pod, &parsed.tuple.src, &parsed.tuple.dst) {
+            return self.lose(Reason::DroppedSpoofed, &parsed.tuple, 0);
+        }
+        match parsed.kind {
+            Kind::Established => self.judge_later(parsed, true),
+            Kind::SynAck => self.judge_answer(parsed),
+            Kind::Reset => self.judge_later(parsed, false),
+            Kind::Syn | Kind::Datagram | Kind::Other => self.judge_first(parsed),
+            Kind::Neighbour => self.pass(Reason::PassedNeighbour),
+            Kind::Fragment => self.pass(Reason::PassedFragment),
+        }
+    }
+
+    #[inline(always)]
+    fn judge_first(&self, parsed: &Parsed) -> i32 {
+        let tuple = &parsed.tuple;
+        let is_tcp = parsed.kind == Kind::Syn;
+        let needs_identity = self.config.flags & Config::POLICIES != 0;
+        let destination = if needs_identity { maps::identity(&tuple.dst) } else { 0 };
+        let first = FirstPacket {
+            destination: if maps::is_node(&tuple.dst) { AddressKind::Node } else { AddressKind::Other },
+            service: if is_tcp { maps::service(&service_key(tuple)) } else { None },
+            policy: maps::policy(self.config, self.pod.identity, destination, tuple),
+            is_steerable: is_tcp,
+        };
+        let decision = decide_first(
+            &first,
+            || socket::has_listener(socket::slot(tuple.dst.is_v4())),
+            self.pod.flags & PodRecord::FAIL_OPEN != 0,
+        );
+        match decision.path {
+            Path::Drop => self.lose(decision.reason, tuple, destination),
+            Path::Proxy => {
+                maps::remember(tuple, FlowState::Steered);
+                report::steered(self.frame.0, tuple);
+                steer::from_bridge_port(&self.frame, self.config, parsed, decision.reason)
+            }
+            Path::Direct => {
+                if is_tcp {
+                    maps::remember(tuple, FlowState::Direct);
+                }
+                self.pass(decision.reason)
+            }
+        }
+    }
+
+    /// The answer to a handshake decides anew: the same addresses and ports may have belonged to
+    /// a direct flow before, and to a connection of the proxy now.
+    #[inline(always)]
+    fn judge_answer(&self, parsed: &Parsed) -> i32 {
+        if !maps::is_node(&parsed.tuple.dst) && socket::owns(self.frame.0, &parsed.tuple) {
+            maps::remember(&parsed.tuple, FlowState::Steered);
+            return self.steer_later(parsed);
+        }
+        maps::remember(&parsed.tuple, FlowState::Direct);
+        self.pass(Reason::PassedEstablished)
+    }
+
+    #[inline(always)]
+    fn judge_later(&self, parsed: &Parsed, may_answer: bool) -> i32 {
+        let known = maps::flow(&parsed.tuple);
+        if known == FlowState::Direct as u32 {
+            return self.pass(Reason::PassedEstablished);
+        }
+        let is_steered = known == FlowState::Steered as u32;
+        if !is_steered && maps::is_node(&parsed.tuple.dst) {
+            return self.pass(Reason::PassedNode);
+        }
+        if socket::owns(self.frame.0, &parsed.tuple) {
+            if !is_steered {
+                maps::remember(&parsed.tuple, FlowState::Steered);
+            }
+            return self.steer_later(parsed);
+        }
+        if is_steered && may_answer {
+            return reset::answer(&self.frame, self.config, parsed);
+        }
+        if !is_steered {
+            // It began before the mesh did, or was forgotten: it stays what it is.
+            maps::remember(&parsed.tuple, FlowState::Direct);
+        }
+        self.pass(Reason::PassedEstablished)
+    }
+
+    #[inline(always)]
+    fn steer_later(&self, parsed: &Parsed) -> i32 {
+        steer::from_bridge_port(&self.frame, self.config, parsed, Reason::SteeredEstablished)
+    }
+
+    #[inline(always)]
+    fn pass(&self, reason: Reason) -> i32 {
+        maps::count(reason, self.frame.len());
+        NEXT
+    }
+
+    #[inline(always)]
+    fn lose(&self, reason: Reason, tuple: &Tuple, destination: u32) -> i32 {
+        report::lose(
+            self.frame.0,
+            &Loss {
+                reason,
+                tuple,
+                ifindex: self.frame.ifindex(),
+                source: self.pod.identity,
+                destination,
+                bytes: self.frame.len(),
+                per_second: self.config.events_per_second,
+            },
+        );
+        DROP
+    }
+}
+
+/// The service at a flow's destination.
+#[inline(always)]
+pub fn service_key(tuple: &Tuple) -> ServiceKey {
+    ServiceKey { address: tuple.dst, port: tuple.dst_port, protocol: tuple.protocol, zero: 0 }
+}

@@ -1,0 +1,111 @@
+//! Counting, events and log lines. What is rare is reported, what is frequent only counted.
+
+use aya_ebpf::{helpers::generated::bpf_ktime_get_ns, programs::TcContext};
+use weir_ebpf_common::{Event, Reason, Tuple, admit};
+
+use crate::maps;
+
+/// Logs what happened to a flow; both ends are written in the form of their family.
+macro_rules! log_flow {
+    ($level:ident, $ctx:expr, $tuple:expr, $what:expr) => {
+        if $tuple.dst.is_v4() {
+            aya_log_ebpf::$level!(
+                $ctx,
+                "{} protocol {} {:i}:{} to {:i}:{}",
+                $what,
+                $tuple.protocol,
+                u32::from_be($tuple.src.words[3]),
+                u16::from_be($tuple.src_port),
+                u32::from_be($tuple.dst.words[3]),
+                u16::from_be($tuple.dst_port)
+            );
+        } else {
+            aya_log_ebpf::$level!(
+                $ctx,
+                "{} protocol {} [{:i}]:{} to [{:i}]:{}",
+                $what,
+                $tuple.protocol,
+                $tuple.src.octets(),
+                u16::from_be($tuple.src_port),
+                $tuple.dst.octets(),
+                u16::from_be($tuple.dst_port)
+            );
+        }
+    };
+}
+
+/// Who a lost packet came from and was meant for.
+pub struct Loss<'a> {
+    /// Why.
+    pub reason: Reason,
+    /// Its flow.
+    pub tuple: &'a Tuple,
+    /// Link of the hook.
+    pub ifindex: u32,
+    /// Identity of the source.
+    pub source: u32,
+    /// Identity of the destination.
+    pub destination: u32,
+    /// Bytes of the frame.
+    pub bytes: u32,
+    /// Events per second and processor.
+    pub per_second: u32,
+}
+
+/// Counts a loss and, unless too many came before it, reports and logs it.
+#[inline(always)]
+pub fn lose(ctx: &TcContext, loss: &Loss<'_>) {
+    if is_reported(loss) {
+        match loss.reason {
+            Reason::DroppedSpoofed => warn::<{ Reason::DroppedSpoofed as u8 }>(ctx, loss.tuple),
+            Reason::DeniedPolicy => warn::<{ Reason::DeniedPolicy as u8 }>(ctx, loss.tuple),
+            Reason::DroppedNoProxy => warn::<{ Reason::DroppedNoProxy as u8 }>(ctx, loss.tuple),
+            Reason::DroppedUnparsed => warn::<{ Reason::DroppedUnparsed as u8 }>(ctx, loss.tuple),
+            Reason::ResetOrphan => warn::<{ Reason::ResetOrphan as u8 }>(ctx, loss.tuple),
+            _ => warn::<{ Reason::DroppedRewrite as u8 }>(ctx, loss.tuple),
+        }
+    }
+}
+
+// A function per reason, with a stack of its own; a name that is chosen at run time would need
+// pointers in data, which the loader cannot relocate.
+#[inline(never)]
+fn warn<const REASON: u8>(ctx: &TcContext, tuple: &Tuple) {
+    log_flow!(warn, ctx, tuple, Reason::ALL[REASON as usize].name());
+}
+
+/// Logs a flow that goes to the proxy, at level debug.
+#[inline(never)]
+pub fn steered(ctx: &TcContext, tuple: &Tuple) {
+    log_flow!(debug, ctx, tuple, Reason::Steered.name());
+}
+
+#[inline(never)]
+fn is_reported(loss: &Loss<'_>) -> bool {
+    maps::count(loss.reason, loss.bytes);
+    // SAFETY: the helper has no conditions.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let Some(bucket) = maps::bucket(loss.reason) else { return false };
+    let Some(suppressed) = admit(bucket, now, loss.per_second) else {
+        maps::count(Reason::EventSuppressed, 0);
+        return false;
+    };
+    let event = Event {
+        src: loss.tuple.src,
+        dst: loss.tuple.dst,
+        time_ns: now,
+        source: loss.source,
+        destination: loss.destination,
+        ifindex: loss.ifindex,
+        src_port: loss.tuple.src_port,
+        dst_port: loss.tuple.dst_port,
+        protocol: loss.tuple.protocol,
+        reason: loss.reason as u8,
+        zero: [0; 2],
+        suppressed,
+    };
+    if maps::WEIR_EVENTS.output::<Event>(&event, 0).is_err() {
+        maps::count(Reason::EventSuppressed, 0);
+    }
+    true
+}
