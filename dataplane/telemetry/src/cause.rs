@@ -1,0 +1,119 @@
+//! Why the proxy answered itself, or cut a response off.
+
+/// The reason of a reply that no endpoint made, or of an abort. The names are part of the interface: they stand in
+/// `x-weir-cause`, in access logs and in metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Cause {
+    /// The request breaks HTTP in a way that the parser does not see, such as two `Host` headers.
+    BadRequest,
+    /// What the client sent is not an HTTP request.
+    Garbage,
+    /// The head of the request did not arrive in time.
+    HeaderTimeout,
+    /// The head of the request is larger than allowed.
+    HeadTooLarge,
+    /// The target of the request is longer than allowed.
+    TargetTooLong,
+    /// The body of the request is larger than allowed.
+    BodyTooLarge,
+    /// `CONNECT` is not offered.
+    ConnectMethod,
+    /// The configuration no longer has the service that the client is connected to.
+    UnknownService,
+    /// Every destination of the rule has weight 0.
+    NoDestination,
+    /// The rule's destination names a service or port that does not exist.
+    Unresolved,
+    /// No endpoint of the destination is ready.
+    NoEndpoint,
+    /// The chosen endpoint is an address of this proxy.
+    Loop,
+    /// Too many requests to the endpoint are under way or waiting.
+    Overflow,
+    /// The endpoint refused the connection, or could not be reached.
+    ConnectFailed,
+    /// The endpoint did not accept the connection in time.
+    ConnectTimeout,
+    /// This node has no file descriptors or ports left for a connection.
+    OutOfSockets,
+    /// The endpoint closed the connection before the head of a response.
+    UpstreamClosed,
+    /// What the endpoint sent is not an HTTP response.
+    UpstreamGarbage,
+    /// The rule's bound on the whole request passed.
+    RequestTimeout,
+    /// The rule's bound on one try passed.
+    PerTryTimeout,
+    /// Nothing moved on either side for too long.
+    IdleTimeout,
+    /// The endpoint closed the connection in the middle of its response; the client's was cut off too.
+    UpstreamAborted,
+    /// The client went away before its response was complete.
+    DownstreamGone,
+    /// The client broke its request off in the middle of the body.
+    RequestAborted,
+}
+
+impl Cause {
+    /// How many causes there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// Every cause, in the order of declaration.
+    pub const ALL: [Self; 24] = [
+        Self::BadRequest,
+        Self::Garbage,
+        Self::HeaderTimeout,
+        Self::HeadTooLarge,
+        Self::TargetTooLong,
+        Self::BodyTooLarge,
+        Self::ConnectMethod,
+        Self::UnknownService,
+        Self::NoDestination,
+        Self::Unresolved,
+        Self::NoEndpoint,
+        Self::Loop,
+        Self::Overflow,
+        Self::ConnectFailed,
+        Self::ConnectTimeout,
+        Self::OutOfSockets,
+        Self::UpstreamClosed,
+        Self::UpstreamGarbage,
+        Self::RequestTimeout,
+        Self::PerTryTimeout,
+        Self::IdleTimeout,
+        Self::UpstreamAborted,
+        Self::DownstreamGone,
+        Self::RequestAborted,
+    ];
+
+    /// The stable name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::Garbage => "garbage",
+            Self::HeaderTimeout => "header_timeout",
+            Self::HeadTooLarge => "head_too_large",
+            Self::TargetTooLong => "target_too_long",
+            Self::BodyTooLarge => "body_too_large",
+            Self::ConnectMethod => "connect_method",
+            Self::UnknownService => "unknown_service",
+            Self::NoDestination => "no_destination",
+            Self::Unresolved => "unresolved",
+            Self::NoEndpoint => "no_endpoint",
+            Self::Loop => "loop",
+            Self::Overflow => "overflow",
+            Self::ConnectFailed => "connect_failed",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::OutOfSockets => "out_of_sockets",
+            Self::UpstreamClosed => "upstream_closed",
+            Self::UpstreamGarbage => "upstream_garbage",
+            Self::RequestTimeout => "request_timeout",
+            Self::PerTryTimeout => "per_try_timeout",
+            Self::IdleTimeout => "idle_timeout",
+            Self::UpstreamAborted => "upstream_aborted",
+            Self::DownstreamGone => "downstream_gone",
+            Self::RequestAborted => "request_aborted",
+        }
+    }
+}

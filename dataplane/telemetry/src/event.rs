@@ -1,0 +1,151 @@
+//! What can happen to connections and to mirrored copies.
+
+/// Something that happened to a connection of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum WorkerEvent {
+    /// A client's connection was accepted.
+    Accepted,
+    /// A client's connection ended, however.
+    Closed,
+    /// The connection turned out not to be HTTP/1 and was passed on unchanged.
+    Opaque,
+    /// A connection was upgraded to another protocol and passed on unchanged from there.
+    Upgraded,
+    /// The client's address is not one that the configuration knows: reset.
+    RefusedUnknown,
+    /// The client connected to the proxy's own address: reset.
+    RefusedOwn,
+    /// The worker has as many connections as it may: reset.
+    RefusedLimit,
+    /// A connection could not be passed on unchanged: reset.
+    OpaqueFailed,
+    /// Accepting failed because file descriptors or memory ran out; tried again after a pause.
+    AcceptExhausted,
+    /// Accepting failed for another reason.
+    AcceptFailed,
+    /// A connection was closed because nothing moved on it for too long.
+    IdleClosed,
+    /// A connection was cut off because draining took too long.
+    DrainClosed,
+    /// A connection to an endpoint was opened.
+    UpstreamConnected,
+    /// A connection to an endpoint was used again.
+    UpstreamReused,
+    /// A request was sent again, because the connection it was sent on had been closed meanwhile.
+    UpstreamRetried,
+    /// A connection to an endpoint ended.
+    UpstreamClosed,
+}
+
+impl WorkerEvent {
+    /// How many events there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// Every event, in the order of declaration.
+    pub const ALL: [Self; 16] = [
+        Self::Accepted,
+        Self::Closed,
+        Self::Opaque,
+        Self::Upgraded,
+        Self::RefusedUnknown,
+        Self::RefusedOwn,
+        Self::RefusedLimit,
+        Self::OpaqueFailed,
+        Self::AcceptExhausted,
+        Self::AcceptFailed,
+        Self::IdleClosed,
+        Self::DrainClosed,
+        Self::UpstreamConnected,
+        Self::UpstreamReused,
+        Self::UpstreamRetried,
+        Self::UpstreamClosed,
+    ];
+
+    /// The stable name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Accepted => "accepted",
+            Self::Closed => "closed",
+            Self::Opaque => "opaque",
+            Self::Upgraded => "upgraded",
+            Self::RefusedUnknown => "refused_unknown",
+            Self::RefusedOwn => "refused_own",
+            Self::RefusedLimit => "refused_limit",
+            Self::OpaqueFailed => "opaque_failed",
+            Self::AcceptExhausted => "accept_exhausted",
+            Self::AcceptFailed => "accept_failed",
+            Self::IdleClosed => "idle_closed",
+            Self::DrainClosed => "drain_closed",
+            Self::UpstreamConnected => "upstream_connected",
+            Self::UpstreamReused => "upstream_reused",
+            Self::UpstreamRetried => "upstream_retried",
+            Self::UpstreamClosed => "upstream_closed",
+        }
+    }
+}
+
+/// What became of a copy of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum MirrorEvent {
+    /// It was sent whole, and a response head came back.
+    Sent,
+    /// The copy fell too far behind the request: its queue was full.
+    Overflow,
+    /// As many copies as may be were under way to this destination.
+    Busy,
+    /// The worker's memory for copies was used up.
+    Budget,
+    /// No connection to the endpoint could be made.
+    Connect,
+    /// The copy took longer than it may.
+    Timeout,
+    /// The rule's destination names a service or port that does not exist.
+    Unresolved,
+    /// No endpoint of the destination is ready.
+    NoEndpoint,
+    /// The client broke its request off, and so the copy.
+    Aborted,
+    /// The endpoint closed the connection or sent something that is not HTTP.
+    Failed,
+    /// The destination failed several times in a row and is left alone for a moment.
+    Breaker,
+}
+
+impl MirrorEvent {
+    /// How many events there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// Every event, in the order of declaration.
+    pub const ALL: [Self; 11] = [
+        Self::Sent,
+        Self::Overflow,
+        Self::Busy,
+        Self::Budget,
+        Self::Connect,
+        Self::Timeout,
+        Self::Unresolved,
+        Self::NoEndpoint,
+        Self::Aborted,
+        Self::Failed,
+        Self::Breaker,
+    ];
+
+    /// The stable name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Overflow => "overflow",
+            Self::Busy => "busy",
+            Self::Budget => "budget",
+            Self::Connect => "connect",
+            Self::Timeout => "timeout",
+            Self::Unresolved => "unresolved",
+            Self::NoEndpoint => "no_endpoint",
+            Self::Aborted => "aborted",
+            Self::Failed => "failed",
+            Self::Breaker => "breaker",
+        }
+    }
+}
