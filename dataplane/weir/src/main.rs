@@ -1,3 +1,101 @@
-//! The `weir` binary.
+//! The `weir` binary: one file per command under `command/`, the wiring of a node in `node.rs`.
 
-fn main() {}
+mod client;
+mod command;
+mod interception;
+mod interrupt;
+mod lab;
+mod logging;
+mod node;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+
+/// A service mesh data plane for K3s edge clusters: one proxy per node, intercepted by eBPF.
+#[derive(Debug, Parser)]
+#[command(name = "weir", version, max_term_width = 100, arg_required_else_help = true, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const AFTER_HELP: &str = "\
+Start here:
+  weir lab                          a node with pods on this machine, to try everything
+  weir check rules/                 what is wrong with a folder of rules, before a node reads it
+  weir explain http://web/ -H 'x-user-tag: canary-user' --files rules/
+                                    where a request would go, and why
+  weir status                       what a running node is doing";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the node proxy: load the eBPF programs, follow the rules, serve requests
+    Node(command::node::Args),
+    /// Build a laboratory node with pods on this machine and show the main job
+    Lab(command::lab::Args),
+    /// Check files or folders of documents; all errors at once, exit status 1 if there are any
+    Check(command::check::Args),
+    /// Explain a request: which rule matches, why the others lost, where it goes, what is mirrored
+    Explain(command::explain::Args),
+    /// Show what a running node is doing
+    Status(command::status::Args),
+    /// List the versions of the configuration that a node has applied
+    Versions(command::versions::Args),
+    /// Show what differs between two versions
+    Diff(command::diff::Args),
+    /// Go back to an earlier version; recorded as a new one
+    Rollback(command::rollback::Args),
+    /// Print the completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How a command prints its result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people
+    #[default]
+    Text,
+    /// For programs
+    Json,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Node(args) => command::node::run(&args),
+        Command::Lab(args) => command::lab::run(&args),
+        Command::Check(args) => command::check::run(&args),
+        Command::Explain(args) => command::explain::run(&args),
+        Command::Status(args) => command::status::run(&args),
+        Command::Versions(args) => command::versions::run(&args),
+        Command::Diff(args) => command::diff::run(&args),
+        Command::Rollback(args) => command::rollback::run(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "weir", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        // The reader of our output may have gone away (`weir versions | head`): that is no error.
+        if error.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe) {
+            return ExitCode::SUCCESS;
+        }
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), "weir: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,135 @@
+//! `weir explain URL`: where a described request goes, and why.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use weir_config::Diagnostic;
+use weir_core::explain::{Described, EntryOutcome, Explanation};
+use weir_core::revision::{RevisionId, Sequence};
+use weir_core::snapshot::Snapshot;
+use weir_core::stats::StatsTable;
+
+use super::{print, print_json};
+use crate::Output;
+use crate::client::Node;
+
+/// Explain a request: which rule matches, why the others lost, where it goes, what is mirrored
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  weir explain http://vehicle-recognition/ -H 'x-user-tag: canary-user'
+  weir explain http://10.96.0.10/upload -X POST --from client --files rules/")]
+pub(crate) struct Args {
+    /// http://HOST[:PORT]/PATH[?QUERY]; the host is a service's name (name, name.namespace) or address
+    url: String,
+    /// A header of the request, as for curl; may be given several times
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// The method
+    #[arg(short = 'X', long, default_value = "GET")]
+    method: String,
+    /// Who sends it: a pod (name or namespace/name) or an address
+    #[arg(long, value_name = "POD")]
+    from: Option<String>,
+    /// Explain from these files or folders instead of asking a running node
+    #[arg(long, value_name = "PATH")]
+    files: Vec<PathBuf>,
+    #[command(flatten)]
+    node: Node,
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let described = Described {
+        url: args.url.clone(),
+        method: args.method.clone(),
+        headers: args.headers.clone(),
+        from: args.from.clone(),
+    };
+    let explanation = if args.files.is_empty() {
+        let answer = args.node.json(http::Method::POST, "/api/v1/explain", Some(&serde_json::to_value(&described)?))?;
+        serde_json::from_value(answer).context("the node's answer is not an explanation: is it of another version?")?
+    } else {
+        let compiled = compile_paths(&args.files)?;
+        let errors: Vec<String> =
+            compiled.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).map(ToString::to_string).collect();
+        let snapshot = compiled.snapshot.with_context(|| format!("the files have errors:\n{}", errors.join("\n")))?;
+        described.explain(&snapshot)?
+    };
+    match args.output {
+        Output::Json => print_json(&explanation)?,
+        Output::Text => print(&text(&explanation))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What files compile to.
+pub(crate) struct CompiledPaths {
+    pub(crate) id: RevisionId,
+    pub(crate) documents: usize,
+    pub(crate) snapshot: Option<Snapshot>,
+    pub(crate) diagnostics: Vec<Diagnostic>,
+}
+
+/// Parses and compiles files and folders as a node would.
+pub(crate) fn compile_paths(paths: &[PathBuf]) -> anyhow::Result<CompiledPaths> {
+    let mut files = Vec::new();
+    for path in paths {
+        files.extend(weir_sources::read_path(path)?);
+    }
+    anyhow::ensure!(!files.is_empty(), "no .yaml, .yml or .json file there");
+    let parsed = weir_config::parse(&files);
+    let compiled = weir_config::compile(&parsed.documents, Sequence(0), &mut StatsTable::default());
+    let mut diagnostics = parsed.diagnostics;
+    diagnostics.extend(compiled.diagnostics);
+    let snapshot = compiled.snapshot.filter(|_| !diagnostics.iter().any(Diagnostic::is_error));
+    Ok(CompiledPaths { id: parsed.documents.id(), documents: parsed.documents.len(), snapshot, diagnostics })
+}
+
+pub(crate) fn text(explanation: &Explanation) -> String {
+    let mut text = String::new();
+    let revision = match explanation.sequence {
+        Sequence(0) => "from files".to_owned(),
+        sequence => format!("revision {sequence}"),
+    };
+    let _ = writeln!(text, "{}  ({revision}, version {})", explanation.service, explanation.version_id.short());
+    let _ = writeln!(text, "  {}", explanation.interception);
+    let _ = writeln!(text, "rules, in order of precedence");
+    if explanation.entries.is_empty() {
+        let _ = writeln!(text, "  none");
+    }
+    explanation.entries.iter().for_each(|entry| entry_text(&mut text, entry));
+    match &explanation.rule {
+        Some(rule) => writeln!(text, "goes to, by {rule}: {}", explanation.chosen_by),
+        None => writeln!(text, "goes to the service itself: no rule matches"),
+    }
+    .unwrap_or_default();
+    for destination in &explanation.destinations {
+        let mark = if destination.chosen { "->" } else { "  " };
+        let place = destination.answers.clone().unwrap_or_else(|| destination.endpoints.join(", "));
+        let _ = writeln!(text, "  {mark} {} ({:.4} %): {place}", destination.destination, destination.share_percent);
+    }
+    for mirror in &explanation.mirrors {
+        let _ = writeln!(text, "mirror to {}: {}", mirror.destination, mirror.reason);
+    }
+    if let Some(timeout) = explanation.timeout_ms {
+        let _ = writeln!(text, "timeout {timeout} ms");
+    }
+    if let Some(timeout) = explanation.per_try_timeout_ms {
+        let _ = writeln!(text, "timeout per try {timeout} ms");
+    }
+    text
+}
+
+fn entry_text(text: &mut String, entry: &EntryOutcome) {
+    let outcome = match (entry.wins, entry.matches) {
+        (true, _) => "WINS ",
+        (false, true) => "loses",
+        (false, false) => "no   ",
+    };
+    let _ = writeln!(text, "  {outcome} {} match {}: {}", entry.rule, entry.position, entry.conditions);
+    let _ = writeln!(text, "        {}", entry.reason);
+}

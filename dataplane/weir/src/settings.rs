@@ -1,0 +1,250 @@
+//! The settings of `weir node`: what describes this process (addresses, workers, sources, limits, fail mode), as
+//! opposed to documents, which describe the mesh.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+/// Where settings are looked for when `--settings` is not given.
+pub(crate) const DEFAULT_PATH: &str = "/etc/weir/node.yaml";
+
+/// One YAML file; every field has a default, unknown fields are errors.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Settings {
+    /// Name of the node; tells nodes apart in the BPF file system and in metrics. Default: `node`.
+    #[serde(default = "default_node")]
+    pub(crate) node: String,
+    /// Folder for what must survive a restart: the version log. Default: `/var/lib/weir`.
+    #[serde(default = "default_state")]
+    pub(crate) state: PathBuf,
+    /// Where documents come from.
+    pub(crate) source: Source,
+    /// Threads that serve requests, 1 to 256. Default: one per processor.
+    #[serde(default)]
+    pub(crate) workers: Option<u16>,
+    /// Where the HTTP API listens: `IP:PORT` or `unix:/path`. Default: `127.0.0.1:15021`.
+    #[serde(default)]
+    pub(crate) admin: Admin,
+    /// Interception by eBPF. Absent: none; only `listeners` take traffic.
+    #[serde(default)]
+    pub(crate) interception: Option<Interception>,
+    /// Addresses that stand for one port of a service each, for hosts without interception. Default: none.
+    #[serde(default)]
+    pub(crate) listeners: Vec<Listener>,
+    /// Limits of the data path.
+    #[serde(default)]
+    pub(crate) proxy: weir_proxy::Settings,
+    /// How many revisions the version log keeps, 1 to 10,000. Default: 100.
+    #[serde(default = "default_revisions")]
+    pub(crate) revisions: usize,
+    /// What is logged and how.
+    #[serde(default)]
+    pub(crate) log: Log,
+}
+
+/// Where documents come from. One source for now: a folder.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Source {
+    /// A folder of Kubernetes manifests, with its subfolders.
+    pub(crate) folder: PathBuf,
+    /// How often the folder's content is checked besides its events, in milliseconds, 100 to 3,600,000. Default: 5,000.
+    #[serde(default = "default_check")]
+    pub(crate) check_every_ms: u64,
+}
+
+/// The address of the HTTP API.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Admin {
+    /// `IP:PORT` or `unix:/path`.
+    pub(crate) address: String,
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { address: crate::client::DEFAULT_ADDRESS.to_owned() }
+    }
+}
+
+/// An address that stands for one port of a service.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Listener {
+    /// Where to listen.
+    pub(crate) address: SocketAddr,
+    /// The service, `namespace/name` or `name`.
+    pub(crate) service: String,
+    /// The service's port.
+    pub(crate) port: u16,
+}
+
+/// Interception by eBPF.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(crate) struct Interception {
+    /// The bridge that the pods' links are ports of. Default: `cni0`, as K3s calls it.
+    #[serde(default = "default_bridge")]
+    pub(crate) bridge: String,
+    /// Links to other nodes. Default: none.
+    #[serde(default)]
+    pub(crate) uplinks: Vec<String>,
+    /// Where the BPF file system is, or is to be mounted. Default: `/sys/fs/bpf`.
+    #[serde(default = "default_bpffs")]
+    pub(crate) bpffs: PathBuf,
+    /// The cgroup (v2) of the pods, for balancing plain services when a pod connects. Absent: left to kube-proxy.
+    #[serde(default)]
+    pub(crate) cgroup: Option<PathBuf>,
+    /// What happens to intercepted traffic while no proxy runs. Default: `closed`.
+    #[serde(default)]
+    pub(crate) fail: FailMode,
+    /// What an orderly stop leaves in the kernel. Default: `detach`.
+    #[serde(default)]
+    pub(crate) on_stop: OnStop,
+}
+
+/// What happens to traffic that a rule concerns while no proxy runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum FailMode {
+    /// New connections wait (their first packet is dropped and sent again by the client) until the proxy is back.
+    #[default]
+    Closed,
+    /// New connections go where they would go without Weir.
+    Open,
+}
+
+/// What an orderly stop leaves in the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum OnStop {
+    /// Nothing: pods are as if Weir had never run.
+    #[default]
+    Detach,
+    /// The programs, which apply the fail mode until a node starts again: for upgrades.
+    Keep,
+}
+
+/// What is logged and how.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(crate) struct Log {
+    /// Levels by target, for example `info,weir::request=debug` to log every request. Default: `info`.
+    pub(crate) filter: String,
+    /// `text` for people or `json` for collectors. Default: `text`.
+    pub(crate) format: LogFormat,
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// For collectors.
+    Json,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { filter: "info".to_owned(), format: LogFormat::Text }
+    }
+}
+
+fn default_node() -> String {
+    "node".to_owned()
+}
+
+fn default_state() -> PathBuf {
+    PathBuf::from("/var/lib/weir")
+}
+
+fn default_revisions() -> usize {
+    100
+}
+
+fn default_check() -> u64 {
+    5_000
+}
+
+fn default_bridge() -> String {
+    "cni0".to_owned()
+}
+
+fn default_bpffs() -> PathBuf {
+    PathBuf::from("/sys/fs/bpf")
+}
+
+impl Settings {
+    /// Reads and checks a settings file.
+    pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
+        let text = std::fs::read_to_string(path)
+            .with_context(|| format!("cannot read the settings {}; name another file with --settings", path.display()))?;
+        let settings = Self::parse(&text).with_context(|| format!("in the settings {}", path.display()))?;
+        Ok(settings)
+    }
+
+    fn parse(text: &str) -> anyhow::Result<Self> {
+        let yaml = serde_yaml::Deserializer::from_str(text);
+        let settings: Self = serde_path_to_error::deserialize(yaml)
+            .map_err(|error| anyhow::anyhow!("{}: {}", error.path(), error.inner()))?;
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let mut wrong = Vec::new();
+        let name_is_fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        if self.node.is_empty() || self.node.len() > 63 || !self.node.bytes().all(name_is_fine) {
+            wrong.push("node: 1 to 63 letters, digits, - or _".to_owned());
+        }
+        if self.workers.is_some_and(|workers| !(1..=256).contains(&workers)) {
+            wrong.push("workers: 1 to 256".to_owned());
+        }
+        if !(1..=10_000).contains(&self.revisions) {
+            wrong.push("revisions: 1 to 10,000".to_owned());
+        }
+        if !(100..=3_600_000).contains(&self.source.check_every_ms) {
+            wrong.push("source.checkEveryMs: 100 to 3,600,000".to_owned());
+        }
+        if self.interception.is_none() && self.listeners.is_empty() {
+            wrong.push("neither interception nor listeners: nothing would ever reach this node".to_owned());
+        }
+        anyhow::ensure!(wrong.is_empty(), "{}", wrong.join("; "));
+        Ok(())
+    }
+
+    /// The number of workers.
+    pub(crate) fn worker_count(&self) -> usize {
+        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+        self.workers.map_or_else(processors, usize::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: Result<(), &str>) {
+        let found = Settings::parse(text).map(drop).map_err(|error| error.to_string());
+        assert_eq!(found, expected.map_err(str::to_owned), "{text}");
+    }
+
+    #[test]
+    fn settings_say_what_is_wrong_and_where() {
+        check("source: {folder: /r}\ninterception: {}", Ok(()));
+        check("source: {folder: /r}\ninterception: {fail: open, onStop: keep}\nworkers: 2", Ok(()));
+        check(
+            "source: {folder: /r}\ninterception: {fail: ajar}",
+            Err("interception.fail: interception.fail: unknown variant `ajar`, expected `closed` or `open` at line 2 column 23"),
+        );
+        check(
+            "node: a/b\nworkers: 0\nsource: {folder: /r}",
+            Err("node: 1 to 63 letters, digits, - or _; workers: 1 to 256; neither interception nor listeners: nothing would ever reach this node"),
+        );
+    }
+}
