@@ -4,8 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use weir_core::name::ObjectName;
+use weir_core::name::{ObjectName, ServiceName};
 use weir_core::revision::RevisionId;
+
+use crate::check::Scope;
+use crate::kinds::Content;
+use crate::kinds::endpoint_slice::SERVICE_LABEL;
+use crate::kinds::route_rule::RouteRule;
+use crate::place::{Locations, Segment, written};
 
 /// Where a document was written.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -25,6 +31,15 @@ pub struct Document {
     pub canonical: Arc<str>,
     /// Where it was written.
     pub origin: Origin,
+    pub(crate) content: Content,
+    pub(crate) locations: Locations,
+}
+
+impl Document {
+    /// For diagnostics about it.
+    pub(crate) fn scope(&self) -> Scope<'_> {
+        Scope { file: self.origin.file.as_deref(), object: Some(self.name.clone()), locations: &self.locations }
+    }
 }
 
 /// All documents of a configuration, each name once.
@@ -34,6 +49,17 @@ pub struct DocumentSet {
 }
 
 impl DocumentSet {
+    /// Adds a document, unless there is one of that name: that one is returned.
+    pub(crate) fn add(&mut self, document: Arc<Document>) -> Result<(), Arc<Document>> {
+        match self.documents.entry(document.name.clone()) {
+            std::collections::btree_map::Entry::Occupied(there) => Err(Arc::clone(there.get())),
+            std::collections::btree_map::Entry::Vacant(free) => {
+                free.insert(document);
+                Ok(())
+            }
+        }
+    }
+
     /// All documents, in order of kind, namespace and name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Document>> {
         self.documents.values()
@@ -59,8 +85,59 @@ impl DocumentSet {
         RevisionId::of(self.documents.iter().map(|(name, document)| (name, &*document.canonical)))
     }
 
-    /// The documents that a document names, each with the field that names it. They need not be in the set.
-    pub fn references(&self, _of: &ObjectName) -> Vec<(String, ObjectName)> {
-        Vec::new()
+    /// The documents that a document names, each with the field that names it. They need not be in the set, except for
+    /// what is named by saying nothing: a rule without `services` refers to every service of its namespace that there is.
+    pub fn references(&self, of: &ObjectName) -> Vec<(String, ObjectName)> {
+        let Some(document) = self.documents.get(of) else {
+            return Vec::new();
+        };
+        match &document.content {
+            Content::RouteRule(rule) => self.of_rule(&of.namespace, rule),
+            Content::EndpointSlice(slice) => {
+                let label = [Segment::Key("metadata"), Segment::Key("labels"), Segment::Key(SERVICE_LABEL)];
+                let service = slice.service.iter().map(|service| (written(&label), object(service)));
+                let pods = slice.pods.iter().map(|(position, pod)| {
+                    (format!("endpoints[{position}].targetRef"), ObjectName::new("Pod", &pod.namespace, &pod.name))
+                });
+                service.chain(pods).collect()
+            }
+            Content::Pod(_) => {
+                let namespace = ObjectName::new("Namespace", "", &of.namespace);
+                let known = self.documents.contains_key(&namespace);
+                known.then(|| ("metadata.namespace".to_owned(), namespace)).into_iter().collect()
+            }
+            Content::Service(_) | Content::Namespace(_) => Vec::new(),
+        }
     }
+
+    fn of_rule(&self, namespace: &str, rule: &RouteRule) -> Vec<(String, ObjectName)> {
+        let mut references = Vec::new();
+        match &rule.services {
+            Some(services) => references.extend(
+                services
+                    .iter()
+                    .enumerate()
+                    .map(|(position, applies)| (format!("spec.services[{position}]"), object(&applies.service))),
+            ),
+            None => {
+                let first = ObjectName::new("Service", namespace, "");
+                let all = self.documents.range(first..).map(|(name, _)| name);
+                let all = all.take_while(|name| *name.kind == *"Service" && *name.namespace == *namespace);
+                references.extend(all.map(|name| ("spec.services".to_owned(), name.clone())));
+            }
+        }
+        for (position, destination) in rule.route.iter().flat_map(|route| route.destinations.iter().enumerate()) {
+            let field = written(&rule.destination_path(position));
+            references.push((format!("{field}.host"), object(&destination.to.service)));
+        }
+        for mirror in &rule.mirrors {
+            let field = written(&mirror.path());
+            references.push((format!("{field}.destination.host"), object(&mirror.to.service)));
+        }
+        references
+    }
+}
+
+fn object(service: &ServiceName) -> ObjectName {
+    ObjectName { kind: "Service".into(), namespace: service.namespace.clone(), name: service.name.clone() }
 }

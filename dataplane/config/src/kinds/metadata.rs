@@ -1,0 +1,97 @@
+//! `metadata`, the same for every kind. Fields that only a cluster needs are passed over.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use weir_core::workload::Enrolment;
+
+use crate::check::Checker;
+use crate::shape::nullable;
+
+/// Says for a pod (as an annotation) or a namespace (as a label) whether the mesh concerns it.
+pub(crate) const MESH: &str = "weir.dev/mesh";
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Metadata {
+    pub(crate) name: Option<String>,
+    pub(crate) namespace: Option<String>,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) labels: BTreeMap<String, String>,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) annotations: BTreeMap<String, String>,
+}
+
+impl Metadata {
+    pub(crate) fn check<'a>(&'a self, checker: &mut Checker<'a>) {
+        match &self.name {
+            None => checker.error_at("name", "every document needs a name"),
+            Some(name) if !is_subdomain(name) => checker.error_at("name", not_a_name(name)),
+            Some(_) => {}
+        }
+        if let Some(namespace) = self.namespace.as_deref().filter(|namespace| !is_label(namespace)) {
+            checker.error_at("namespace", not_a_name(namespace));
+        }
+    }
+
+    /// Keeps of the annotations those that Weir reads: of the kinds of a cluster others change all the time.
+    pub(crate) fn keep_own_annotations(&mut self) {
+        self.annotations.retain(|key, _| key.starts_with("weir.dev/"));
+    }
+
+    /// The `version` label, under either of its names.
+    pub(crate) fn version(&self) -> Option<&str> {
+        let label = self.labels.get("version").or_else(|| self.labels.get("app.kubernetes.io/version"));
+        label.map(String::as_str)
+    }
+}
+
+fn not_a_name(name: &str) -> String {
+    format!("\"{name}\" is not a name: lower-case letters, digits and \"-\", with a letter or digit at both ends")
+}
+
+/// Whether it is a label in the sense of RFC 1123, as names of services and namespaces are.
+pub(crate) fn is_label(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    let inner = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
+    (1..=63).contains(&bytes.len()) && bytes.iter().all(inner) && bytes[0] != b'-' && !text.ends_with('-')
+}
+
+/// Whether it is labels with dots between them, as names of most objects are.
+fn is_subdomain(text: &str) -> bool {
+    text.len() <= 253 && text.split('.').all(is_label)
+}
+
+/// The meaning of a mesh annotation or label. Anything else than the two words is warned about and has no effect:
+/// everybody who owns a pod writes these, so that they must not be able to hold up a configuration.
+pub(crate) fn enrolment<'a>(
+    values: &'a BTreeMap<String, String>,
+    field: &'static str,
+    checker: &mut Checker<'a>,
+) -> Option<Enrolment> {
+    match values.get(MESH)?.as_str() {
+        "enabled" => Some(Enrolment::Enrolled),
+        "disabled" => Some(Enrolment::Outside),
+        other => {
+            let message = format!("is neither `enabled` nor `disabled` but `{other}`, and has no effect");
+            checker.field("metadata", |c| c.field(field, |c| c.field(MESH, |c| c.warning(message))));
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_kubernetes() {
+        for good in ["a", "service-canary", "a1", "1a", &"a".repeat(63)] {
+            assert!(is_label(good) && is_subdomain(good), "{good}");
+        }
+        for bad in ["", "-a", "a-", "A", "a_b", "a b", "ä", &"a".repeat(64), "a/b"] {
+            assert!(!is_label(bad) && !is_subdomain(bad), "{bad}");
+        }
+        assert!(is_subdomain("a.b") && !is_subdomain("a..b") && !is_label("a.b"));
+    }
+}

@@ -1,0 +1,53 @@
+//! The kinds of documents, one module each.
+
+pub(crate) mod endpoint_slice;
+pub(crate) mod metadata;
+pub(crate) mod namespace;
+pub(crate) mod pod;
+pub(crate) mod protocol;
+pub(crate) mod route_rule;
+pub(crate) mod service;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::check::Checker;
+use metadata::Metadata;
+
+/// A kind as it is written.
+pub(crate) trait Kind: DeserializeOwned + Serialize + Default {
+    /// `kind` of its documents.
+    const KIND: &'static str;
+    /// `apiVersion` of its documents; the first is the one that is kept.
+    const API_VERSIONS: &'static [&'static str];
+    /// Whether its documents belong to a namespace.
+    const IS_NAMESPACED: bool = true;
+
+    /// The metadata.
+    fn metadata(&mut self) -> &mut Metadata;
+
+    /// Checks everything that can be checked without other documents. `None` when something is wrong.
+    fn check<'a>(&'a self, namespace: &str, checker: &mut Checker<'a>) -> Option<Content>;
+
+    /// Writes what means the same in the same way.
+    fn normalise(&mut self);
+}
+
+/// A document as valid.
+#[derive(Debug)]
+pub(crate) enum Content {
+    Service(service::Service),
+    EndpointSlice(endpoint_slice::EndpointSlice),
+    Pod(pod::Pod),
+    Namespace(namespace::Namespace),
+    RouteRule(Box<route_rule::RouteRule>),
+}
+
+/// What Weir reads, for people who wrote something else.
+pub(crate) const KINDS: [(&str, &[&str]); 5] = [
+    (service::ServiceDocument::KIND, service::ServiceDocument::API_VERSIONS),
+    (endpoint_slice::EndpointSliceDocument::KIND, endpoint_slice::EndpointSliceDocument::API_VERSIONS),
+    (pod::PodDocument::KIND, pod::PodDocument::API_VERSIONS),
+    (namespace::NamespaceDocument::KIND, namespace::NamespaceDocument::API_VERSIONS),
+    (route_rule::RouteRuleDocument::KIND, route_rule::RouteRuleDocument::API_VERSIONS),
+];

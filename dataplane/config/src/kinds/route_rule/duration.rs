@@ -1,0 +1,57 @@
+//! Durations as the Gateway API writes them (GEP-2257).
+
+use std::time::Duration;
+
+/// One to four numbers of at most five digits, each with its unit `h`, `m`, `s` or `ms`: `1h30m`, `500ms`. The form
+/// is that of GEP-2257, so that a duration means the same in every kind.
+pub(super) fn parse(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut total = Duration::ZERO;
+    let mut parts = 0;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        parts += 1;
+        if !(1..=5).contains(&digits) || parts > 4 {
+            return None;
+        }
+        let number: u64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        // `ms` before `m`, which it begins with.
+        let units = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
+        let (unit, millis) = units.into_iter().find(|(unit, _)| rest.starts_with(unit))?;
+        rest = &rest[unit.len()..];
+        total += Duration::from_millis(number * millis);
+    }
+    (parts > 0).then_some(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_of_gep_2257() {
+        let cases = [
+            ("5s", Some(5_000)),
+            ("0s", Some(0)),
+            ("500ms", Some(500)),
+            ("1m30s", Some(90_000)),
+            ("1h1m1s1ms", Some(3_661_001)),
+            ("99999h", Some(359_996_400_000)),
+            ("", None),
+            ("5", None),
+            ("s", None),
+            ("1.5s", None),
+            ("-1s", None),
+            ("100000s", None),
+            ("1s1s1s1s1s", None),
+            ("5 s", None),
+            ("5S", None),
+            ("1us", None),
+            ("٣s", None),
+        ];
+        for (text, millis) in cases {
+            assert_eq!(parse(text), millis.map(Duration::from_millis), "{text}");
+        }
+    }
+}

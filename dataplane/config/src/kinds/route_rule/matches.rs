@@ -1,0 +1,218 @@
+//! Conditions of a rule: from what is written to what core decides with.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::{HeaderName, Method};
+use regex::Regex;
+use weir_core::route::{Condition, Field, Matcher, PathMatch, TextMatch};
+
+use super::spec::{MatchSpec, MethodText, PathSpec, TextSpec};
+use crate::check::Checker;
+use crate::limits;
+use crate::shape::{OneOrMany, OrText};
+use crate::wording;
+
+/// The matchers of a rule; one that every request meets where nothing is written.
+pub(super) fn matchers<'a>(spec: Option<&'a OneOrMany<MatchSpec>>, checker: &mut Checker<'a>) -> Vec<Arc<Matcher>> {
+    let Some(spec) = spec else {
+        return vec![Arc::new(Matcher::default())];
+    };
+    if !spec.is_list {
+        return spec.items.iter().map(|one| Arc::new(matcher(one, checker))).collect();
+    }
+    if spec.items.is_empty() {
+        checker.error("an empty list matches nothing; leave it out to match every request");
+    }
+    if spec.items.len() > limits::MATCHES {
+        checker.error(format!("at most {} matches, here are {}", limits::MATCHES, spec.items.len()));
+    }
+    let items = spec.items.iter().enumerate().take(limits::MATCHES);
+    items.map(|(position, one)| Arc::new(checker.element(position, |checker| matcher(one, checker)))).collect()
+}
+
+fn matcher<'a>(spec: &'a MatchSpec, checker: &mut Checker<'a>) -> Matcher {
+    let path = spec.path.as_ref().and_then(|path| checker.field("path", |checker| path_match(path, checker)));
+    let methods = spec
+        .method
+        .as_ref()
+        .map(|methods| checker.field("method", |checker| valid_methods(&methods.items, methods.is_list, checker)));
+    let mut conditions = Vec::new();
+    conditions.extend(checker.field("headers", |checker| texts(&spec.headers, header, checker)));
+    conditions.extend(checker.field("cookies", |checker| texts(&spec.cookies, cookie, checker)));
+    conditions.extend(checker.field("query", |checker| texts(&spec.query, parameter, checker)));
+    Matcher { path, methods: methods.unwrap_or_default(), conditions }
+}
+
+fn header(name: &str) -> Result<Field, String> {
+    let parsed = HeaderName::from_bytes(name.as_bytes());
+    parsed.map(Field::Header).map_err(|_| format!("\"{name}\" is not the name of a header"))
+}
+
+/// The name of a cookie is a token (RFC 6265, section 4.1.1), as the name of a header is.
+pub(super) fn cookie(name: &str) -> Result<Field, String> {
+    match HeaderName::from_bytes(name.as_bytes()) {
+        Ok(_) => Ok(Field::Cookie(name.into())),
+        Err(_) => Err(format!("\"{name}\" is not the name of a cookie")),
+    }
+}
+
+fn parameter(name: &str) -> Result<Field, String> {
+    if name.is_empty() { Err("a query parameter needs a name".to_owned()) } else { Ok(Field::Query(name.into())) }
+}
+
+fn texts<'a>(
+    written: &'a BTreeMap<String, OrText<TextSpec>>,
+    field: fn(&str) -> Result<Field, String>,
+    checker: &mut Checker<'a>,
+) -> Vec<Condition> {
+    if written.len() > limits::CONDITIONS {
+        checker.error(format!("at most {} of a kind in one match, here are {}", limits::CONDITIONS, written.len()));
+    }
+    let mut conditions: Vec<Condition> = Vec::new();
+    for (name, text) in written.iter().take(limits::CONDITIONS) {
+        checker.field(name, |checker| {
+            let text = text_match(&text.0, checker);
+            match field(name) {
+                Err(message) => checker.error(message),
+                Ok(field) if conditions.iter().any(|other| other.field == field) => {
+                    checker.error(format!("{field} is there twice: names of headers are the same in both cases"));
+                }
+                Ok(field) => conditions.extend(text.map(|text| Condition { field, text })),
+            }
+        });
+    }
+    conditions
+}
+
+fn text_match<'a>(spec: &'a TextSpec, checker: &mut Checker<'a>) -> Option<TextMatch> {
+    let TextSpec { exact, prefix, suffix, regex, present, absent } = spec;
+    let written = [exact, prefix, suffix, regex].into_iter().flatten().count();
+    if written + usize::from(present.is_some()) + usize::from(absent.is_some()) != 1 {
+        checker.error("needs exactly one of exact, prefix, suffix, regex, present, absent");
+        return None;
+    }
+    for (key, flag, other) in [("present", present, "absent"), ("absent", absent, "present")] {
+        if *flag == Some(false) {
+            checker.error_at(key, format!("must be true; write {other}: true for the opposite"));
+            return None;
+        }
+    }
+    let bounded = |key, text: &'a Option<String>, checker: &mut Checker<'a>| bounded(key, text.as_deref(), checker);
+    if let Some(text) = bounded("exact", exact, checker) {
+        Some(TextMatch::Exact(text.into()))
+    } else if let Some(text) = bounded("prefix", prefix, checker) {
+        Some(TextMatch::Prefix(text.into()))
+    } else if let Some(text) = bounded("suffix", suffix, checker) {
+        Some(TextMatch::Suffix(text.into()))
+    } else if let Some(text) = bounded("regex", regex, checker) {
+        expression(text, checker).map(TextMatch::Regex)
+    } else if present.is_some() {
+        Some(TextMatch::Present)
+    } else {
+        absent.map(|_| TextMatch::Absent)
+    }
+}
+
+fn path_match<'a>(spec: &'a PathSpec, checker: &mut Checker<'a>) -> Option<PathMatch> {
+    let PathSpec { exact, prefix, suffix, regex } = spec;
+    if [exact, prefix, suffix, regex].into_iter().flatten().count() != 1 {
+        checker.error("needs exactly one of exact, prefix, suffix, regex");
+        return None;
+    }
+    for (key, text, from_start) in [("exact", exact, true), ("prefix", prefix, true), ("suffix", suffix, false)] {
+        let Some(text) = bounded(key, text.as_deref(), checker) else { continue };
+        if from_start && !text.starts_with('/') {
+            checker.error_at(key, "a path begins with \"/\"");
+        }
+        if text.contains(['?', '#']) {
+            checker.error_at(key, "a path has no \"?\" and no \"#\"; conditions on the query are under `query`");
+        }
+    }
+    let some = |text: &Option<String>| text.as_deref().map(Box::<str>::from);
+    if let Some(path) = some(exact) {
+        Some(PathMatch::Exact(path))
+    } else if let Some(prefix) = prefix {
+        Some(PathMatch::prefix(prefix))
+    } else if let Some(suffix) = some(suffix) {
+        Some(PathMatch::Suffix(suffix))
+    } else {
+        let text = bounded("regex", regex.as_deref(), checker)?;
+        expression(text, checker).map(PathMatch::Regex)
+    }
+}
+
+fn bounded<'a>(key: &'a str, text: Option<&'a str>, checker: &mut Checker<'a>) -> Option<&'a str> {
+    let text = text?;
+    if text.len() > limits::CONDITION_BYTES {
+        checker.error_at(key, format!("at most {} bytes, here are {}", limits::CONDITION_BYTES, text.len()));
+        return None;
+    }
+    // The empty text is equal only to an empty value, and begins and ends every other.
+    if text.is_empty() && key != "exact" {
+        checker.error_at(key, "must not be empty; write present: true for any value");
+        return None;
+    }
+    Some(text)
+}
+
+/// Anchored at both ends, and bounded in what it may take to compile and to run: a match takes time in proportion to
+/// the text, whatever the expression is.
+fn expression<'a>(text: &str, checker: &mut Checker<'a>) -> Option<Regex> {
+    // By itself first: "a)|(b" would be right, and not anchored, between the anchors' parentheses.
+    if let Err(error) = regex_syntax::ast::parse::Parser::new().parse(text) {
+        let (at, reason) = (error.span().start.column, error.kind());
+        checker.error_at("regex", format!("not a regular expression: {reason}, at character {at}"));
+        return None;
+    }
+    let bounded = regex::RegexBuilder::new(&format!("^(?:{text})$"))
+        .size_limit(limits::REGEX_BYTES)
+        .dfa_size_limit(limits::REGEX_BYTES)
+        .build();
+    match bounded {
+        Ok(regex) => Some(regex),
+        Err(regex::Error::CompiledTooBig(limit)) => {
+            checker.error_at("regex", format!("the expression takes more than {limit} bytes when compiled"));
+            None
+        }
+        Err(error) => {
+            // The message is a picture of several lines; the last says what is wrong.
+            let message = error.to_string();
+            let reason = message.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+            checker.error_at("regex", format!("not a regular expression: {reason}"));
+            None
+        }
+    }
+}
+
+/// The methods as valid, each once.
+pub(super) fn valid_methods<'a>(written: &'a [MethodText], is_list: bool, checker: &mut Checker<'a>) -> Vec<Method> {
+    if written.is_empty() {
+        checker.error("an empty list names no method; leave it out");
+    }
+    if written.len() > limits::METHODS {
+        checker.error(format!("at most {} methods, here are {}", limits::METHODS, written.len()));
+    }
+    let mut methods = Vec::new();
+    for (position, text) in written.iter().enumerate().take(limits::METHODS) {
+        match (method(&text.0), is_list) {
+            (Ok(method), _) if methods.contains(&method) => {}
+            (Ok(method), _) => methods.push(method),
+            (Err(message), true) => checker.element(position, |checker| checker.error(message)),
+            (Err(message), false) => checker.error(message),
+        }
+    }
+    methods
+}
+
+fn method(text: &str) -> Result<Method, String> {
+    const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
+    let method = Method::from_bytes(text.as_bytes()).map_err(|_| format!("\"{text}\" is not a method"))?;
+    // Methods are case-sensitive (RFC 9110, section 9.1): `get` would never match.
+    match wording::nearest(text, KNOWN) {
+        Some(meant) if !KNOWN.contains(&text) && text.eq_ignore_ascii_case(meant) => {
+            Err(format!("methods are written in capitals: {meant}"))
+        }
+        _ => Ok(method),
+    }
+}

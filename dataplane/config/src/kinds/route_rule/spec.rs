@@ -1,0 +1,197 @@
+//! A rule as it is written. Everything is optional here: what is missing is a matter for the check, which knows more.
+
+use std::collections::BTreeMap;
+
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
+
+use crate::kinds::metadata::Metadata;
+use crate::shape::{OneOrMany, OrText, Shape, Text, nullable};
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase", expecting = "an object")]
+pub(crate) struct RouteRuleDocument {
+    #[serde(skip_serializing)]
+    api_version: IgnoredAny,
+    #[serde(skip_serializing)]
+    kind: IgnoredAny,
+    #[serde(deserialize_with = "nullable")]
+    pub(super) metadata: Metadata,
+    #[serde(deserialize_with = "nullable")]
+    pub(super) spec: Spec,
+    /// Written by a cluster, read by nobody.
+    #[serde(skip_serializing)]
+    status: IgnoredAny,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "an object with match, route, mirror, timeouts")]
+pub(super) struct Spec {
+    pub(super) services: Option<Vec<OrText<ServiceSpec>>>,
+    pub(super) priority: Option<i64>,
+    #[serde(rename = "match")]
+    pub(super) matches: Option<OneOrMany<MatchSpec>>,
+    pub(super) route: Option<RouteSpec>,
+    pub(super) mirror: Option<OneOrMany<MirrorSpec>>,
+    pub(super) timeouts: Option<TimeoutsSpec>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "an object with name and port")]
+pub(super) struct ServiceSpec {
+    pub(super) name: Option<String>,
+    pub(super) port: Option<i64>,
+}
+
+impl Shape for ServiceSpec {
+    const ONE: &'static str = "text (the name of a service) or an object with name and port";
+    const SEVERAL: &'static str = "a list of names of services";
+}
+
+impl From<String> for ServiceSpec {
+    fn from(name: String) -> Self {
+        Self { name: Some(name), port: None }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    expecting = "an object with headers, cookies, query, path, method, or a list of them"
+)]
+pub(super) struct MatchSpec {
+    #[serde(deserialize_with = "nullable")]
+    pub(super) headers: BTreeMap<String, OrText<TextSpec>>,
+    #[serde(deserialize_with = "nullable")]
+    pub(super) cookies: BTreeMap<String, OrText<TextSpec>>,
+    #[serde(deserialize_with = "nullable")]
+    pub(super) query: BTreeMap<String, OrText<TextSpec>>,
+    pub(super) path: Option<PathSpec>,
+    pub(super) method: Option<OneOrMany<MethodText>>,
+}
+
+impl Shape for MatchSpec {
+    const ONE: &'static str = "an object with headers, cookies, query, path, method";
+    const SEVERAL: &'static str = "an object with headers, cookies, query, path, method, or a list of them";
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct TextSpec {
+    pub(super) exact: Option<String>,
+    pub(super) prefix: Option<String>,
+    pub(super) suffix: Option<String>,
+    pub(super) regex: Option<String>,
+    pub(super) present: Option<bool>,
+    pub(super) absent: Option<bool>,
+}
+
+impl Shape for TextSpec {
+    const ONE: &'static str = "text, or an object with one of exact, prefix, suffix, regex, present, absent";
+    const SEVERAL: &'static str = Self::ONE;
+}
+
+impl From<String> for TextSpec {
+    fn from(exact: String) -> Self {
+        Self { exact: Some(exact), ..Self::default() }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "an object with one of exact, prefix, suffix, regex")]
+pub(super) struct PathSpec {
+    pub(super) exact: Option<String>,
+    pub(super) prefix: Option<String>,
+    pub(super) suffix: Option<String>,
+    pub(super) regex: Option<String>,
+}
+
+/// Marks a text as a method.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct OfMethod;
+
+pub(super) type MethodText = Text<OfMethod>;
+
+impl Shape for OfMethod {
+    const ONE: &'static str = "text (a method)";
+    const SEVERAL: &'static str = "text (a method) or a list of methods";
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "an object with destination or destinations")]
+pub(super) struct RouteSpec {
+    pub(super) destination: Option<DestinationSpec>,
+    pub(super) destinations: Option<Vec<DestinationSpec>>,
+    pub(super) sticky: Option<StickySpec>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "an object with host, port, weight")]
+pub(super) struct DestinationSpec {
+    pub(super) host: Option<String>,
+    pub(super) port: Option<i64>,
+    pub(super) weight: Option<i64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "an object with one of header, cookie, source")]
+pub(super) struct StickySpec {
+    pub(super) header: Option<String>,
+    pub(super) cookie: Option<String>,
+    pub(super) source: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "an object with destination, percentage, methods, or a list of them")]
+pub(super) struct MirrorSpec {
+    pub(super) destination: Option<DestinationSpec>,
+    pub(super) percentage: Option<f64>,
+    pub(super) methods: Option<Vec<MethodText>>,
+}
+
+impl Shape for MirrorSpec {
+    const ONE: &'static str = "an object with destination, percentage, methods";
+    const SEVERAL: &'static str = "an object with destination, percentage, methods, or a list of them";
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase", expecting = "an object with request and perTry")]
+pub(super) struct TimeoutsSpec {
+    pub(super) request: Option<DurationText>,
+    pub(super) per_try: Option<DurationText>,
+}
+
+/// Marks a text as a duration.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct OfDuration;
+
+pub(super) type DurationText = Text<OfDuration>;
+
+impl Shape for OfDuration {
+    const ONE: &'static str = "a duration with its unit, like 5s or 1m30s";
+    const SEVERAL: &'static str = Self::ONE;
+}
+
+impl Spec {
+    /// Writes what means the same in the same way.
+    pub(super) fn normalise(&mut self) {
+        self.priority = self.priority.filter(|priority| *priority != 0);
+        for one in self.matches.iter_mut().flat_map(|matches| &mut matches.items) {
+            let headers = std::mem::take(&mut one.headers);
+            one.headers = headers.into_iter().map(|(name, text)| (name.to_ascii_lowercase(), text)).collect();
+        }
+        if let Some(route) = &mut self.route {
+            let destinations = route.destinations.iter_mut().flatten();
+            for destination in route.destination.iter_mut().chain(destinations) {
+                destination.weight = destination.weight.filter(|weight| *weight != 1);
+            }
+            if let Some(StickySpec { header: Some(header), .. }) = &mut route.sticky {
+                header.make_ascii_lowercase();
+            }
+        }
+        for mirror in self.mirror.iter_mut().flat_map(|mirrors| &mut mirrors.items) {
+            mirror.percentage = mirror.percentage.filter(|percentage| *percentage != 100.0);
+        }
+    }
+}

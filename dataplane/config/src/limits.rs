@@ -1,0 +1,52 @@
+//! Bounds on what is read. Configuration is not trusted: a folder can be anybody's.
+
+/// Bytes of one file. A ConfigMap or an etcd value is at most 1 to 1.5 MiB.
+pub const FILE_BYTES: usize = 4 << 20;
+
+/// Documents of a configuration. 1,000 rules with their services, slices and pods are about half of it.
+pub const DOCUMENTS: usize = 10_000;
+
+/// How deep values may nest, aliases resolved. The deepest field of any kind is at 8.
+pub const DEPTH: usize = 64;
+
+/// Values that the aliases of one file may add to those that are written: what a "YAML bomb" multiplies.
+pub const ALIASED_VALUES: usize = 10_000;
+
+/// Wrong fields of one document that are reported.
+pub const PROBLEMS_PER_DOCUMENT: usize = 64;
+
+/// Diagnostics that are reported at once.
+pub const DIAGNOSTICS: usize = 1_000;
+
+/// Matches of a rule (as in the Gateway API).
+pub const MATCHES: usize = 64;
+
+/// Conditions on headers, on cookies, and on query parameters, of each kind in one match (as in the Gateway API).
+pub const CONDITIONS: usize = 16;
+
+/// Methods of a match or of a mirror.
+pub const METHODS: usize = 16;
+
+/// Services that a rule names.
+pub const SERVICES: usize = 64;
+
+/// Destinations of a rule.
+pub const DESTINATIONS: usize = 32;
+
+/// Mirrors of a rule.
+pub const MIRRORS: usize = 8;
+
+/// Weight of a destination.
+pub const WEIGHT: i64 = 1_000_000;
+
+/// Priority of a rule, in both directions from 0.
+pub const PRIORITY: i64 = 1_000;
+
+/// Bytes of the text of a condition (as in the Gateway API).
+pub const CONDITION_BYTES: usize = 4_096;
+
+/// Bytes of a compiled regular expression, and of its cache.
+pub const REGEX_BYTES: usize = 1 << 20;
+
+/// Route entries of a snapshot: every match of every rule at every port that it concerns.
+pub const ROUTE_ENTRIES: usize = 250_000;

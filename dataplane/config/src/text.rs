@@ -1,0 +1,194 @@
+//! From the text of a file to values with places.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use crate::index::{Indexed, Problem, index};
+use crate::limits;
+use crate::place::{Locations, Position};
+
+/// The values of a text, each with the places of its fields. Empty documents are left out.
+pub(crate) fn read(path: &Path, text: &str) -> (Vec<(Value, Locations)>, Vec<Problem>) {
+    if text.len() > limits::FILE_BYTES {
+        let message = format!("the file has {} bytes; at most {} are read", text.len(), limits::FILE_BYTES);
+        return (Vec::new(), vec![Problem { position: None, field: None, message }]);
+    }
+    // A byte order mark is not content.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut indexed = index(text);
+    let mut problems = std::mem::take(&mut indexed.duplicates);
+    let is_json = path.extension().is_some_and(|extension| extension == "json");
+    let mut values = if is_json { json(text, indexed, &mut problems) } else { yaml(text, indexed, &mut problems) };
+    values.retain(|(value, _)| !value.is_null());
+    (values, problems)
+}
+
+fn yaml(text: &str, mut indexed: Indexed, problems: &mut Vec<Problem>) -> Vec<(Value, Locations)> {
+    let documents = serde_yaml::Deserializer::from_str(text);
+    let mut values = Vec::with_capacity(indexed.documents.len());
+    let may_merge = text.contains("<<");
+    for (document, locations) in documents.zip(std::mem::take(&mut indexed.documents)) {
+        match Lenient.deserialize(document) {
+            Ok(mut value) => {
+                if may_merge {
+                    merge(&mut value);
+                }
+                values.push((value, locations));
+            }
+            Err(error) => {
+                let here = error.location().map(|at| Position { line: at.line() as u32, column: at.column() as u32 });
+                let position = here.or_else(|| locations.find(&[]));
+                problems.push(Problem { position, field: None, message: format!("not valid YAML: {error}") });
+                break;
+            }
+        }
+    }
+    problems.extend(indexed.fatal);
+    values
+}
+
+/// JSON is nearly YAML, but only nearly (escapes of surrogate pairs): its values come from a JSON reader, and the
+/// places from the YAML events as far as those understand it.
+fn json(text: &str, indexed: Indexed, problems: &mut Vec<Problem>) -> Vec<(Value, Locations)> {
+    let mut places = indexed.documents.into_iter();
+    let mut values = Vec::new();
+    let mut stream = serde_json::Deserializer::from_str(text).into_iter::<Leniently>();
+    for value in &mut stream {
+        match value {
+            Ok(Leniently(value)) => values.push((value, places.next().unwrap_or_default())),
+            Err(error) => {
+                let position = Some(Position { line: error.line() as u32, column: error.column() as u32 });
+                problems.push(Problem { position, field: None, message: format!("not valid JSON: {error}") });
+                break;
+            }
+        }
+    }
+    values
+}
+
+/// Reads any value. Of a key that is there twice the first is kept (that it is an error is reported from the
+/// index, for all of them); keys that are numbers or truth values become text, as Kubernetes' own reader does it.
+#[derive(Clone, Copy)]
+struct Lenient;
+
+struct Leniently(Value);
+
+impl<'de> Deserialize<'de> for Leniently {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Lenient.deserialize(deserializer).map(Self)
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Lenient {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Lenient {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+        Ok(Value::Bool(value))
+    }
+
+    fn visit_i64<E>(self, value: i64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_u64<E>(self, value: u64) -> Result<Value, E> {
+        Ok(value.into())
+    }
+
+    fn visit_f64<E>(self, value: f64) -> Result<Value, E> {
+        // What JSON has no number for (`.nan`, `.inf`) stays text and is refused wherever a number is wanted.
+        Ok(serde_json::Number::from_f64(value).map_or_else(|| Value::String(value.to_string()), Value::Number))
+    }
+
+    fn visit_str<E>(self, value: &str) -> Result<Value, E> {
+        Ok(Value::String(value.to_owned()))
+    }
+
+    fn visit_string<E>(self, value: String) -> Result<Value, E> {
+        Ok(Value::String(value))
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_none<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        self.deserialize(deserializer)
+    }
+
+    fn visit_enum<A: serde::de::EnumAccess<'de>>(self, data: A) -> Result<Value, A::Error> {
+        use serde::de::{Error, VariantAccess};
+        let (tag, content) = data.variant::<String>()?;
+        content.newtype_variant_seed(self)?;
+        Err(A::Error::custom(format!("the tag `!{tag}` means nothing here")))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(element) = elements.next_element_seed(self)? {
+            list.push(element);
+        }
+        Ok(Value::Array(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+        let mut object = Map::new();
+        while let Some(key) = fields.next_key_seed(self)? {
+            let value = fields.next_value_seed(self)?;
+            let key = match key {
+                Value::String(key) => key,
+                other => other.to_string(),
+            };
+            object.entry(key).or_insert(value);
+        }
+        Ok(Value::Object(object))
+    }
+}
+
+/// Resolves merge keys (`<<: *defaults`): fields of the named objects that the object does not have itself.
+fn merge(value: &mut Value) {
+    match value {
+        Value::Array(list) => list.iter_mut().for_each(merge),
+        Value::Object(object) => {
+            object.values_mut().for_each(merge);
+            let sources = match object.get("<<") {
+                Some(Value::Object(_)) => object.remove("<<").into_iter().collect(),
+                Some(Value::Array(list)) if list.iter().all(Value::is_object) => match object.remove("<<") {
+                    Some(Value::Array(list)) => list,
+                    _ => Vec::new(),
+                },
+                _ => Vec::new(),
+            };
+            for source in sources {
+                if let Value::Object(fields) = source {
+                    fields.into_iter().for_each(|(key, value)| {
+                        object.entry(key).or_insert(value);
+                    });
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;
