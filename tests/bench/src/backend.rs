@@ -66,8 +66,14 @@ pub(crate) struct Seen {
 type Counter = Rc<Cell<Count>>;
 
 struct Answers {
-    small: Vec<u8>,
-    large: Vec<u8>,
+    small: Answer,
+    large: Answer,
+}
+
+/// The same answer for a connection that is kept, and for one that closes behind it and says so.
+struct Answer {
+    kept: Vec<u8>,
+    last: Vec<u8>,
 }
 
 /// Runs until standard input closes.
@@ -144,10 +150,11 @@ async fn answer(stream: TcpStream, answers: &Answers, counter: &Counter) -> io::
     while let Some(head) = wire.request().await? {
         wire.skip_body(head.framing).await?;
         bump(counter, |count| count.requests += 1);
-        wire.write(if head.path == "/1m" { &answers.large } else { &answers.small }).await?;
+        let answer = if head.path == "/1m" { &answers.large } else { &answers.small };
         if !head.keep_alive {
-            break;
+            return wire.write(&answer.last).await;
         }
+        wire.write(&answer.kept).await?;
     }
     Ok(())
 }
@@ -217,14 +224,20 @@ fn bump(counter: &Counter, change: impl FnOnce(&mut Count)) {
 
 impl Answers {
     fn of(backend: &str) -> Self {
-        let answer = |length: usize| {
-            let mut bytes = format!(
-                "HTTP/1.1 200 OK\r\nserver: weir-bench\r\nx-backend: {backend}\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\n\r\n"
-            )
-            .into_bytes();
+        Self { small: Answer::of(backend, SMALL_BODY), large: Answer::of(backend, LARGE_BODY) }
+    }
+}
+
+impl Answer {
+    fn of(backend: &str, length: usize) -> Self {
+        let with = |connection: &str| {
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nserver: weir-bench\r\nx-backend: {backend}\r\n{connection}content-type: text/plain\r\ncontent-length: {length}\r\n\r\n"
+            );
+            let mut bytes = head.into_bytes();
             bytes.resize(bytes.len() + length, b'x');
             bytes
         };
-        Self { small: answer(SMALL_BODY), large: answer(LARGE_BODY) }
+        Self { kept: with(""), last: with("connection: close\r\n") }
     }
 }

@@ -1,4 +1,4 @@
-//! The cases of a run, one function each: they start what they need, measure it, and leave a table.
+//! The cases of a run: they start what they need, measure it, and leave tables.
 
 use crate::{ground::Ground, options::Case, report::Table};
 
@@ -8,13 +8,14 @@ mod mirror;
 mod reload;
 
 /// Runs one case.
-pub(crate) async fn run(case: Case, ground: &mut Ground) -> anyhow::Result<Table> {
-    match case {
+pub(crate) async fn run(case: Case, ground: &mut Ground) -> anyhow::Result<Vec<Table>> {
+    let table = match case {
+        Case::Mirror => return mirror::run(ground).await,
+        Case::Reload => reload::run(ground).await?,
+        Case::Idle => idle::run(ground).await?,
         Case::HeaderRoute | Case::Paced | Case::NewConnection | Case::Post64k | Case::Get1m => {
-            beside::run(case, ground).await
+            beside::run(case, ground).await?
         }
-        Case::Mirror => mirror::run(ground).await,
-        Case::Reload => reload::run(ground).await,
-        Case::Idle => idle::run(ground).await,
-    }
+    };
+    Ok(vec![table])
 }

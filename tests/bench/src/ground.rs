@@ -42,7 +42,7 @@ pub(crate) struct Ground {
     pub(crate) shuffle: Shuffle,
     pub(crate) weir: PathBuf,
     directory: TempDir,
-    _backend: Child,
+    backend: Child,
 }
 
 impl Ground {
@@ -64,7 +64,15 @@ impl Ground {
         let line = timeout(BACKEND_READY, lines.next_line()).await.context("the backend bound no ports in time")?;
         let line = line.context("read the backend's addresses")?.context("the backend ended before it was ready")?;
         let backends = serde_json::from_str(&line).context("understand the backend's addresses")?;
-        Ok(Self { options, backends, shuffle: Shuffle::new(seed), weir, directory, _backend: backend })
+        Ok(Self { options, backends, shuffle: Shuffle::new(seed), weir, directory, backend })
+    }
+
+    /// Ends the backend and waits for it. Merely dropping the ground kills it.
+    pub(crate) async fn close(mut self) -> anyhow::Result<Options> {
+        drop(self.backend.stdin.take());
+        let ended = timeout(BACKEND_READY, self.backend.wait()).await.context("the backend did not end")?;
+        ensure!(ended.context("wait for the backend")?.success(), "the backend failed while it was measured against");
+        Ok(self.options)
     }
 
     /// A directory of its own for one proxy.

@@ -5,6 +5,7 @@
 use std::{
     io::{self, Write as _},
     path::Path,
+    process::ExitCode,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -36,8 +37,17 @@ mod stats;
 mod wire;
 mod wrk;
 
-fn main() -> anyhow::Result<()> {
-    let cli = Cli::parse();
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            progress::line(&format!("weir-bench: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.part {
         Some(Part::Backend) => backend::run(),
         Some(Part::PacedLoad(load)) => paced::run(&load),
@@ -71,9 +81,9 @@ async fn bench(mut options: Options) -> anyhow::Result<()> {
     let mut ground = Ground::prepare(options, weir, seed).await?;
     let mut tables = Vec::new();
     for case in ground.options.cases.clone() {
-        tables.push(cases::run(case, &mut ground).await.with_context(|| format!("case {}", case.name()))?);
+        tables.extend(cases::run(case, &mut ground).await.with_context(|| format!("case {}", case.name()))?);
     }
-    let Ground { options, .. } = ground;
+    let options = ground.close().await?;
     let json = options.json.clone();
     let report = Report { machine, options, rounds, seconds, seed, tables };
     io::stdout().write_all(report.render().as_bytes()).context("write the report")?;

@@ -67,7 +67,7 @@ pub(crate) struct Load {
     pub(crate) until_eof: bool,
 }
 
-/// What a paced load saw. Times in microseconds.
+/// What a paced load saw. Times in microseconds, over all requests that were due.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Outcome {
     pub(crate) due: u64,
@@ -90,11 +90,13 @@ struct State {
     address: SocketAddr,
     due: RefCell<VecDeque<Instant>>,
     wake: Notify,
-    answered: RefCell<Vec<Duration>>,
+    /// How long each request took that was answered, rightly or not, or whose connection broke.
+    settled: RefCell<Vec<Duration>>,
     late: RefCell<Vec<Duration>>,
     refused: Cell<u64>,
     broken: Cell<u64>,
-    settled: Notify,
+    /// Told of every settled request.
+    news: Notify,
 }
 
 /// Runs the load and prints its outcome as one line of JSON.
@@ -115,11 +117,11 @@ async fn drive(load: &Load) -> anyhow::Result<Outcome> {
         address: load.address,
         due: RefCell::default(),
         wake: Notify::new(),
-        answered: RefCell::new(Vec::with_capacity(capacity)),
+        settled: RefCell::new(Vec::with_capacity(capacity)),
         late: RefCell::new(Vec::with_capacity(capacity)),
         refused: Cell::new(0),
         broken: Cell::new(0),
-        settled: Notify::new(),
+        news: Notify::new(),
     });
     for _ in 0..load.connections {
         let wire = connect(load.address).await.with_context(|| format!("connect to {}", load.address))?;
@@ -130,7 +132,7 @@ async fn drive(load: &Load) -> anyhow::Result<Outcome> {
     let seconds = begin.elapsed().as_secs_f64();
     let drained = async {
         while state.settled_count() < due {
-            state.settled.notified().await;
+            state.news.notified().await;
         }
     };
     let _ = tokio::time::timeout(DRAIN, drained).await;
@@ -184,14 +186,15 @@ async fn connection(state: Rc<State>, mut wire: Option<Wire>) {
             continue;
         };
         match exchange(&state, &mut wire).await {
-            Ok(true) => state.answered.borrow_mut().push(due.elapsed()),
+            Ok(true) => {}
             Ok(false) => state.refused.set(state.refused.get() + 1),
             Err(_) => {
                 wire = None;
                 state.broken.set(state.broken.get() + 1);
             }
         }
-        state.settled.notify_one();
+        state.settled.borrow_mut().push(due.elapsed());
+        state.news.notify_one();
     }
 }
 
@@ -226,24 +229,28 @@ fn request(kind: Kind) -> Vec<u8> {
 
 impl State {
     fn settled_count(&self) -> u64 {
-        self.answered.borrow().len() as u64 + self.refused.get() + self.broken.get()
+        self.settled.borrow().len() as u64
     }
 
     fn outcome(&self, due: u64, seconds: f64) -> Outcome {
-        let mut answered = self.answered.borrow_mut();
+        let unsettled = due - self.settled_count();
+        let mut times = self.settled.borrow_mut();
         let mut late = self.late.borrow_mut();
-        answered.sort_unstable();
+        // What never came took at least as long as was waited for it; leaving it out would make a proxy that hangs look fast.
+        let lost = usize::try_from(unsettled).unwrap_or(usize::MAX);
+        times.extend(std::iter::repeat_n(DRAIN, lost));
+        times.sort_unstable();
         late.sort_unstable();
-        let settled = answered.len() as u64 + self.refused.get() + self.broken.get();
+        let (refused, broken) = (self.refused.get(), self.broken.get() + unsettled);
         Outcome {
             due,
-            answered: answered.len() as u64,
-            refused: self.refused.get(),
-            broken: self.broken.get() + (due - settled),
+            answered: due - refused - broken,
+            refused,
+            broken,
             seconds,
-            p50: quantile(&answered, 0.50),
-            p99: quantile(&answered, 0.99),
-            max: quantile(&answered, 1.0),
+            p50: quantile(&times, 0.50),
+            p99: quantile(&times, 0.99),
+            max: quantile(&times, 1.0),
             late_p99: quantile(&late, 0.99),
         }
     }

@@ -117,7 +117,11 @@ impl Peer {
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);
         let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("unknown version");
-        Ok(Some(line.rsplit_once(" - ").map_or(line, |(version, _)| version).to_owned()))
+        Ok(Some(match self {
+            Self::Envoy => envoy::version(line),
+            // HAProxy adds its address.
+            _ => line.split_once(" - ").map_or(line, |(version, _)| version).to_owned(),
+        }))
     }
 }
 

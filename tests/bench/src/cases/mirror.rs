@@ -37,7 +37,7 @@ fn targets(backends: &Addresses) -> [Target; 5] {
     ]
 }
 
-pub(super) async fn run(ground: &mut Ground) -> anyhow::Result<Table> {
+pub(super) async fn run(ground: &mut Ground) -> anyhow::Result<Vec<Table>> {
     let targets = targets(&ground.backends);
     let mut nodes = Vec::new();
     for target in &targets {
@@ -60,18 +60,23 @@ pub(super) async fn run(ground: &mut Ground) -> anyhow::Result<Table> {
         }
     }
     let seen = client::json(ground.backends.control).await?;
-    let mut rows = Vec::new();
+    let mut tables: Vec<Table> = LOADS.iter().map(|(what, _, rate)| table(what, *rate)).collect();
     for ((load, target), rounds) in runs.iter().zip(&rounds) {
-        let (target, what) = (&targets[*target], LOADS[*load].0);
-        let row = Row::of(&format!("{what}, {}", target.name), rounds);
-        rows.push(match (target.count)(&seen) {
-            Some(count) if *load == 0 => row.noted(reached(target.name, count)?),
-            _ => row,
+        let target = &targets[*target];
+        let row = Row::of(&target.name, rounds);
+        tables[*load].rows.push(match (target.count)(&seen) {
+            Some(count) => row.noted(reached(target.name, count)?),
+            None => row,
         });
     }
-    let about = "Weir alone, paced (GET 3,000, POST 1,000 a second), every request mirrored; what the client sees, from when it was due";
-    let baselines = LOADS.map(|(what, ..)| format!("{what}, {NONE}"));
-    Ok(Table { case: "mirror".to_owned(), about: about.to_owned(), rows, ratio: Some((metric::P99, baselines.into())) })
+    Ok(tables)
+}
+
+fn table(what: &str, rate: u32) -> Table {
+    let about = format!(
+        "Weir alone, {what}, {rate} a second, every request mirrored to a target of the kind; what the client sees, from when it was due"
+    );
+    Table { case: "mirror".to_owned(), about, rows: Vec::new(), ratio: Some((metric::P99, vec![NONE.to_owned()])) }
 }
 
 async fn start(ground: &Ground, target: &Target) -> anyhow::Result<Running> {
@@ -85,7 +90,7 @@ async fn start(ground: &Ground, target: &Target) -> anyhow::Result<Running> {
 fn reached(name: &str, count: Count) -> anyhow::Result<String> {
     ensure!(count.connections > 0, "no copy ever reached the mirror target `{name}`: nothing was mirrored");
     Ok(format!(
-        "{} connections and {} whole requests reached the target over the whole case",
+        "{} connections and {} whole requests reached the target, warm-up and both loads together",
         count.connections, count.requests
     ))
 }

@@ -13,6 +13,11 @@ pub(crate) fn program() -> PathBuf {
     machine::project_root().join("target/bench-venv/envoy")
 }
 
+/// Of `<program>  version: <commit>/1.40.0/Clean/RELEASE/BoringSSL`, what tells it from other releases.
+pub(super) fn version(line: &str) -> String {
+    format!("Envoy {}", line.split('/').rev().nth(3).unwrap_or(line))
+}
+
 pub(super) fn launch(setup: &Setup<'_>) -> anyhow::Result<Launch> {
     let path = setup.directory.join("envoy.json");
     fs::write(&path, serde_json::to_vec_pretty(&config(setup))?)

@@ -1,4 +1,4 @@
-//! nginx: one worker, no access log, upstream connections kept alive, bodies streamed rather than spooled to disk.
+//! nginx: one worker, no access log, upstream connections kept alive, bodies held in memory rather than spooled to disk.
 
 use std::fs;
 
@@ -56,7 +56,7 @@ http {{
             proxy_http_version 1.1;
             proxy_set_header Connection "";
             proxy_set_header Host $host;
-            proxy_request_buffering off;
+            client_body_buffer_size 128k;
             proxy_max_temp_file_size 0;
         }}
     }}
