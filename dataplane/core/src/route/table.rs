@@ -37,8 +37,8 @@ pub struct Rule {
 /// One way to match a rule.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// The conditions.
-    pub matcher: Matcher,
+    /// The conditions, shared by the entries of all the ports that a rule concerns.
+    pub matcher: Arc<Matcher>,
     /// Its place in the order.
     pub precedence: Precedence,
     /// What is done.
@@ -47,7 +47,8 @@ pub struct Entry {
 
 impl Entry {
     /// The entry of a rule's match at `position`.
-    pub fn new(rule: Arc<Rule>, position: usize, matcher: Matcher) -> Self {
+    pub fn new(rule: Arc<Rule>, position: usize, matcher: impl Into<Arc<Matcher>>) -> Self {
+        let matcher = matcher.into();
         let (headers, query) = matcher.counts();
         let precedence = Precedence {
             priority: rule.priority,
