@@ -78,7 +78,7 @@ impl DiffGraph {
         nodes.extend(log.added.iter().map(|object| (object, NodeChange::Added)));
         nodes.extend(log.removed.iter().map(|object| (object, NodeChange::Removed)));
         nodes.extend(log.changed.iter().map(|changed| (&changed.object, NodeChange::Changed)));
-        let around = surroundings(&edges, nodes.keys().copied().collect());
+        let around = surroundings(&edges, &nodes.keys().copied().collect());
         for object in around {
             let change = if exists(object) { NodeChange::Affected } else { NodeChange::Missing };
             nodes.entry(object).or_insert(change);
@@ -98,7 +98,7 @@ impl DiffGraph {
     }
 }
 
-fn surroundings<'a>(edges: &'a BTreeSet<Edge>, changed: BTreeSet<&'a ObjectName>) -> BTreeSet<&'a ObjectName> {
+fn surroundings<'a>(edges: &'a BTreeSet<Edge>, changed: &BTreeSet<&'a ObjectName>) -> BTreeSet<&'a ObjectName> {
     let mut referrers: BTreeMap<&ObjectName, Vec<&ObjectName>> = BTreeMap::new();
     let mut around = BTreeSet::new();
     let mut todo: Vec<&ObjectName> = changed.iter().copied().collect();
