@@ -22,7 +22,7 @@ pub use decide::{
     is_own_source,
 };
 pub use names::{maps, programs};
-pub use packet::{Bytes, Kind, Packet, Parsed, Unparsed, parse};
+pub use packet::{Bytes, Kind, Parsed, parse};
 pub use pick::pick_side;
 pub use rate::{Bucket, admit};
 pub use reason::Reason;

@@ -14,25 +14,14 @@ impl Bytes for [u8] {
     }
 }
 
-/// What a frame is to the programs.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Packet {
-    /// IPv4 or IPv6.
-    Ip(Parsed),
-    /// ARP (RFC 826) for IPv4, with the sender's protocol address.
-    Arp(Addr),
-    /// Anything else on the link, for example LLDP.
-    Other,
-}
-
-/// Headers that could not be read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Unparsed;
-
 /// A packet's flow and its place in it.
+///
+/// A flat value that is complete in every case: an enumeration of cases with contents would have
+/// the eBPF compiler copy contents that were never written, which the verifier refuses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Parsed {
-    /// Addresses and ports; ports are zero for protocols without.
+    /// Addresses and ports; ports are zero for protocols without, and for ARP only the sender's
+    /// protocol address is set.
     pub tuple: Tuple,
     /// Place in the flow.
     pub kind: Kind,
@@ -59,11 +48,19 @@ pub enum Kind {
     Neighbour,
     /// A fragment that is not the first.
     Fragment,
+    /// ARP (RFC 826) for IPv4.
+    Arp,
+    /// Neither IP nor ARP, for example LLDP.
+    Foreign,
+    /// Headers that could not be read: truncated, a VLAN tag, too many extension headers.
+    Unparsed,
 }
 
 const ETH_IP: u16 = 0x0800;
 const ETH_ARP: u16 = 0x0806;
 const ETH_IP6: u16 = 0x86dd;
+const ETH_VLAN: u16 = 0x8100;
+const ETH_QINQ: u16 = 0x88a8;
 
 const FIN_SYN_RST_ACK: u8 = 0x17;
 const SYN: u8 = 0x02;
@@ -77,131 +74,124 @@ const MAX_EXTENSIONS: usize = 6;
 /// Reads the headers of a frame of `ether_type` (host byte order) whose network header is at
 /// `network`.
 ///
-/// VLAN tags are not followed: a pod has no business with them, and to the callers they are
-/// [`Unparsed`].
+/// VLAN tags are not followed: a pod has no business with them.
 #[inline(always)]
-pub fn parse<B: Bytes + ?Sized>(frame: &B, ether_type: u16, network: usize) -> Result<Packet, Unparsed> {
-    match ether_type {
-        ETH_IP => parse4(frame, network).map(Packet::Ip),
-        ETH_IP6 => parse6(frame, network).map(Packet::Ip),
-        ETH_ARP => {
-            let arp: [u8; 20] = frame.load(network).ok_or(Unparsed)?;
-            // Hardware address length and protocol type fix the place of the sender's address.
-            if arp[2] != 0x08 || arp[3] != 0 || arp[4] != 6 || arp[5] != 4 {
-                return Err(Unparsed);
-            }
-            Ok(Packet::Arp(Addr::v4([arp[14], arp[15], arp[16], arp[17]])))
-        }
-        0x8100 | 0x88a8 => Err(Unparsed),
-        _ => Ok(Packet::Other),
-    }
+pub fn parse<B: Bytes + ?Sized>(frame: &B, ether_type: u16, network: usize) -> Parsed {
+    let mut parsed = Parsed { tuple: Tuple::EMPTY, kind: Kind::Unparsed, transport: 0 };
+    let kind = match ether_type {
+        ETH_IP => parse4(frame, network, &mut parsed),
+        ETH_IP6 => parse6(frame, network, &mut parsed),
+        ETH_ARP => parse_arp(frame, network, &mut parsed),
+        ETH_VLAN | ETH_QINQ => None,
+        _ => Some(Kind::Foreign),
+    };
+    parsed.kind = match kind {
+        Some(kind) => kind,
+        None => Kind::Unparsed,
+    };
+    parsed
 }
 
 #[inline(always)]
-fn parse4<B: Bytes + ?Sized>(frame: &B, network: usize) -> Result<Parsed, Unparsed> {
-    let ip: [u8; 20] = frame.load(network).ok_or(Unparsed)?;
+fn parse_arp<B: Bytes + ?Sized>(frame: &B, network: usize, parsed: &mut Parsed) -> Option<Kind> {
+    let arp: [u8; 20] = frame.load(network)?;
+    // The lengths of both addresses and the protocol fix the place of the sender's.
+    if arp[2] != 0x08 || arp[3] != 0 || arp[4] != 6 || arp[5] != 4 {
+        return None;
+    }
+    parsed.tuple.src = Addr::v4([arp[14], arp[15], arp[16], arp[17]]);
+    Some(Kind::Arp)
+}
+
+#[inline(always)]
+fn parse4<B: Bytes + ?Sized>(frame: &B, network: usize, parsed: &mut Parsed) -> Option<Kind> {
+    let ip: [u8; 20] = frame.load(network)?;
     let header = usize::from(ip[0] & 0x0f) * 4;
     if ip[0] >> 4 != 4 || header < 20 {
-        return Err(Unparsed);
+        return None;
     }
-    let mut parsed = Parsed {
-        tuple: Tuple {
-            src: Addr::v4([ip[12], ip[13], ip[14], ip[15]]),
-            dst: Addr::v4([ip[16], ip[17], ip[18], ip[19]]),
-            protocol: ip[9],
-            ..Tuple::default()
-        },
-        kind: Kind::Fragment,
-        transport: (network + header) as u32,
-    };
-    if u16::from_be_bytes([ip[6], ip[7]]) & 0x1fff == 0 {
-        read_transport(frame, &mut parsed)?;
+    parsed.tuple.src = Addr::v4([ip[12], ip[13], ip[14], ip[15]]);
+    parsed.tuple.dst = Addr::v4([ip[16], ip[17], ip[18], ip[19]]);
+    parsed.tuple.protocol = ip[9];
+    parsed.transport = (network + header) as u32;
+    if u16::from_be_bytes([ip[6], ip[7]]) & 0x1fff != 0 {
+        return Some(Kind::Fragment);
     }
-    Ok(parsed)
+    read_transport(frame, parsed)
 }
 
 #[inline(always)]
-fn parse6<B: Bytes + ?Sized>(frame: &B, network: usize) -> Result<Parsed, Unparsed> {
-    let ip: [u8; 40] = frame.load(network).ok_or(Unparsed)?;
-    if ip[0] >> 4 != 6 {
-        return Err(Unparsed);
+fn parse6<B: Bytes + ?Sized>(frame: &B, network: usize, parsed: &mut Parsed) -> Option<Kind> {
+    let [version, ..]: [u8; 1] = frame.load(network)?;
+    if version >> 4 != 6 {
+        return None;
     }
-    let mut src = [0; 16];
-    let mut dst = [0; 16];
-    src.copy_from_slice(&ip[8..24]);
-    dst.copy_from_slice(&ip[24..40]);
-    let mut next = ip[6];
+    parsed.tuple.src = Addr::v6(frame.load(network + 8)?);
+    parsed.tuple.dst = Addr::v6(frame.load(network + 24)?);
+    let [mut next]: [u8; 1] = frame.load(network + 6)?;
     let mut offset = network + 40;
-    let mut is_fragment = false;
     for _ in 0..MAX_EXTENSIONS {
         match next {
             // Hop-by-hop, routing, destination options, mobility, HIP, shim6 (RFC 7045).
             0 | 43 | 60 | 135 | 139 | 140 => {
-                let [following, length]: [u8; 2] = frame.load(offset).ok_or(Unparsed)?;
+                let [following, length]: [u8; 2] = frame.load(offset)?;
                 next = following;
                 offset += (usize::from(length) + 1) * 8;
             }
             // Authentication header: length in words, minus two (RFC 4302).
             51 => {
-                let [following, length]: [u8; 2] = frame.load(offset).ok_or(Unparsed)?;
+                let [following, length]: [u8; 2] = frame.load(offset)?;
                 next = following;
                 offset += (usize::from(length) + 2) * 4;
             }
             44 => {
-                let fragment: [u8; 8] = frame.load(offset).ok_or(Unparsed)?;
+                let fragment: [u8; 4] = frame.load(offset)?;
                 next = fragment[0];
                 offset += 8;
                 if u16::from_be_bytes([fragment[2], fragment[3]]) & 0xfff8 != 0 {
-                    is_fragment = true;
-                    break;
+                    parsed.tuple.protocol = next;
+                    return Some(Kind::Fragment);
                 }
             }
             _ => break,
         }
     }
-    if !is_fragment && matches!(next, 0 | 43 | 44 | 51 | 60 | 135 | 139 | 140) {
-        return Err(Unparsed);
+    if matches!(next, 0 | 43 | 44 | 51 | 60 | 135 | 139 | 140) {
+        return None;
     }
-    let mut parsed = Parsed {
-        tuple: Tuple { src: Addr::v6(src), dst: Addr::v6(dst), protocol: next, ..Tuple::default() },
-        kind: Kind::Fragment,
-        transport: offset as u32,
-    };
-    if !is_fragment {
-        read_transport(frame, &mut parsed)?;
-    }
-    Ok(parsed)
+    parsed.tuple.protocol = next;
+    parsed.transport = offset as u32;
+    read_transport(frame, parsed)
 }
 
 #[inline(always)]
-fn read_transport<B: Bytes + ?Sized>(frame: &B, parsed: &mut Parsed) -> Result<(), Unparsed> {
+fn read_transport<B: Bytes + ?Sized>(frame: &B, parsed: &mut Parsed) -> Option<Kind> {
     let offset = parsed.transport as usize;
     match parsed.tuple.protocol {
         TCP => {
             // Up to the flags: a first fragment too short for them is refused, so that the flags
             // cannot be smuggled in with the next one (RFC 3128).
-            let tcp: [u8; 14] = frame.load(offset).ok_or(Unparsed)?;
+            let tcp: [u8; 14] = frame.load(offset)?;
             parsed.tuple.src_port = u16::from_ne_bytes([tcp[0], tcp[1]]);
             parsed.tuple.dst_port = u16::from_ne_bytes([tcp[2], tcp[3]]);
-            parsed.kind = tcp_kind(tcp[13]);
+            Some(tcp_kind(tcp[13]))
         }
         UDP => {
-            let udp: [u8; 8] = frame.load(offset).ok_or(Unparsed)?;
+            let udp: [u8; 8] = frame.load(offset)?;
             parsed.tuple.src_port = u16::from_ne_bytes([udp[0], udp[1]]);
             parsed.tuple.dst_port = u16::from_ne_bytes([udp[2], udp[3]]);
-            parsed.kind = Kind::Datagram;
+            Some(Kind::Datagram)
         }
         crate::ICMPV6 => {
-            let [kind]: [u8; 1] = frame.load(offset).ok_or(Unparsed)?;
+            let [kind]: [u8; 1] = frame.load(offset)?;
             // Multicast listener discovery (RFC 2710, 3810) and neighbour discovery (RFC 4861).
-            parsed.kind = match kind {
-                130..=137 | 143 => Kind::Neighbour,
-                _ => Kind::Other,
-            };
+            match kind {
+                130..=137 | 143 => Some(Kind::Neighbour),
+                _ => Some(Kind::Other),
+            }
         }
-        _ => parsed.kind = Kind::Other,
+        _ => Some(Kind::Other),
     }
-    Ok(())
 }
 
 #[inline(always)]

@@ -32,6 +32,20 @@ impl Config {
     pub const POLICIES: u32 = 2;
     /// What no policy names is denied.
     pub const DEFAULT_DENY: u32 = 4;
+    /// What no policy names goes to the proxy.
+    pub const DEFAULT_PROXY: u32 = 8;
+
+    /// What happens to flows that no policy names.
+    #[inline(always)]
+    pub const fn default_verdict(&self) -> crate::Verdict {
+        if self.flags & Self::DEFAULT_DENY != 0 {
+            crate::Verdict::Deny
+        } else if self.flags & Self::DEFAULT_PROXY != 0 {
+            crate::Verdict::Proxy
+        } else {
+            crate::Verdict::Direct
+        }
+    }
 }
 
 /// A pod on this node; the key is the index of its link in the node's namespace.
@@ -150,6 +164,18 @@ pub struct Tuple {
     pub protocol: u8,
     /// Always zero.
     pub zero: [u8; 3],
+}
+
+impl Tuple {
+    /// Nothing known.
+    pub const EMPTY: Self = Self {
+        src: Addr { words: [0; 4] },
+        dst: Addr { words: [0; 4] },
+        src_port: 0,
+        dst_port: 0,
+        protocol: 0,
+        zero: [0; 3],
+    };
 }
 
 /// What is remembered of a flow.

@@ -3,7 +3,7 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{helpers::generated::bpf_skb_load_bytes, programs::TcContext};
-use weir_ebpf_common::{Bytes, Packet, Unparsed, parse};
+use weir_ebpf_common::{Bytes, Kind, Parsed, Tuple, parse};
 
 /// A frame at a traffic control hook.
 pub struct Frame<'a>(pub &'a TcContext);
@@ -23,11 +23,12 @@ impl Bytes for Frame<'_> {
 impl Frame<'_> {
     /// Reads the headers behind a link-layer header of `network` bytes.
     #[inline(always)]
-    pub fn parse(&self, network: u32) -> Result<Packet, Unparsed> {
-        if self.is_tagged() {
-            return Err(Unparsed);
+    pub fn parse(&self, network: u32) -> Parsed {
+        let mut parsed = Parsed { tuple: Tuple::EMPTY, kind: Kind::Unparsed, transport: 0 };
+        if !self.is_tagged() {
+            parse_into(self.0, u32::from(self.ether_type()), network, &mut parsed);
         }
-        parse(self, self.ether_type(), network as usize)
+        parsed
     }
 
     /// Bytes of the frame.
@@ -62,4 +63,10 @@ impl Frame<'_> {
         // SAFETY: as in `ifindex`.
         unsafe { (*self.0.skb.skb).vlan_present != 0 }
     }
+}
+
+/// A function of its own, so that the headers do not take stack from what is decided with them.
+#[inline(never)]
+fn parse_into(ctx: &TcContext, ether_type: u32, network: u32, parsed: &mut Parsed) {
+    *parsed = parse(&Frame(ctx), ether_type as u16, network as usize);
 }

@@ -4,7 +4,7 @@
 //! that the proxy made in a client's name, and flows from elsewhere.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use weir_ebpf_common::{AddressKind, Config, FirstPacket, FlowState, Kind, Packet, Parsed, Path, Reason, decide_first};
+use weir_ebpf_common::{AddressKind, Config, FirstPacket, FlowState, Kind, Parsed, Path, Reason, decide_first};
 
 use crate::{
     frame::Frame,
@@ -20,7 +20,7 @@ pub fn weir_from_net(ctx: TcContext) -> i32 {
     let Some(config) = maps::config() else { return NEXT };
     let frame = Frame(&ctx);
     let Some(header) = maps::steer_interface(frame.ifindex()) else { return NEXT };
-    let Ok(Packet::Ip(parsed)) = frame.parse(header) else { return NEXT };
+    let parsed = frame.parse(header);
     if maps::is_node(&parsed.tuple.dst) {
         return NEXT;
     }

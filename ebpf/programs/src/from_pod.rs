@@ -2,7 +2,7 @@
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use weir_ebpf_common::{
-    AddressKind, Config, FirstPacket, FlowState, Kind, Packet, Parsed, Path, PodRecord, Reason, ServiceKey, Tuple,
+    AddressKind, Config, FirstPacket, FlowState, Kind, Parsed, Path, PodRecord, Reason, ServiceKey, Tuple,
     decide_first, is_own_neighbour, is_own_source,
 };
 
@@ -25,18 +25,8 @@ pub fn weir_from_pod(ctx: TcContext) -> i32 {
         maps::count(Reason::PassedUnknownPod, frame.len());
         return NEXT;
     };
-    match frame.parse(ETHERNET) {
-        Ok(Packet::Ip(parsed)) => Sender { frame, config, pod }.judge(&parsed),
-        Ok(Packet::Arp(sender)) if !is_own_neighbour(pod, &sender) => {
-            let tuple = Tuple { src: sender, ..Tuple::default() };
-            Sender { frame, config, pod }.lose(Reason::DroppedSpoofed, &tuple, 0)
-        }
-        Ok(Packet::Arp(_) | Packet::Other) => {
-            maps::count(Reason::PassedNeighbour, frame.len());
-            NEXT
-        }
-        Err(_) => Sender { frame, config, pod }.lose(Reason::DroppedUnparsed, &Tuple::default(), 0),
-    }
+    let parsed = frame.parse(ETHERNET);
+    Sender { frame, config, pod }.judge(&parsed)
 }
 
 struct Sender<'a> {
@@ -48,7 +38,13 @@ struct Sender<'a> {
 impl Sender<'_> {
     #[inline(always)]
     fn judge(&self, parsed: &Parsed) -> i32 {
-        if !is_own_source(self.pod, &parsed.tuple.src, &parsed.tuple.dst) {
+        let is_own = match parsed.kind {
+            Kind::Unparsed => return self.lose(Reason::DroppedUnparsed, &parsed.tuple, 0),
+            Kind::Foreign => true,
+            Kind::Arp => is_own_neighbour(self.pod, &parsed.tuple.src),
+            _ => is_own_source(self.pod, &parsed.tuple.src, &parsed.tuple.dst),
+        };
+        if !is_own {
             return self.lose(Reason::DroppedSpoofed, &parsed.tuple, 0);
         }
         match parsed.kind {
@@ -56,8 +52,10 @@ impl Sender<'_> {
             Kind::SynAck => self.judge_answer(parsed),
             Kind::Reset => self.judge_later(parsed, false),
             Kind::Syn | Kind::Datagram | Kind::Other => self.judge_first(parsed),
-            Kind::Neighbour => self.pass(Reason::PassedNeighbour),
             Kind::Fragment => self.pass(Reason::PassedFragment),
+            Kind::Neighbour | Kind::Arp | Kind::Foreign | Kind::Unparsed => {
+                self.pass(Reason::PassedNeighbour)
+            }
         }
     }
 

@@ -143,7 +143,7 @@ impl Policies for PolicyMap {
 /// What policy says of a flow.
 #[inline(always)]
 pub fn policy(config: &Config, source: u32, destination: u32, tuple: &Tuple) -> Verdict {
-    let default = if config.flags & Config::DEFAULT_DENY != 0 { Verdict::Deny } else { Verdict::Direct };
+    let default = config.default_verdict();
     if config.flags & Config::POLICIES == 0 {
         return default;
     }

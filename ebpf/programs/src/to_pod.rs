@@ -2,7 +2,7 @@
 //! refused has no later ones.
 
 use aya_ebpf::{helpers::generated::bpf_get_socket_cookie, macros::classifier, programs::TcContext};
-use weir_ebpf_common::{Config, Kind, MARK_MASK, MARK_PROXY, Packet, Reason, Verdict};
+use weir_ebpf_common::{Config, Kind, MARK_MASK, MARK_PROXY, Reason, Verdict};
 
 use crate::{
     frame::Frame,
@@ -16,7 +16,7 @@ pub fn weir_to_pod(ctx: TcContext) -> i32 {
     let Some(config) = maps::config() else { return NEXT };
     let frame = Frame(&ctx);
     // What cannot be read was judged where it came from, and cannot begin a TCP flow here.
-    let Ok(Packet::Ip(parsed)) = frame.parse(14) else { return NEXT };
+    let parsed = frame.parse(14);
     if !matches!(parsed.kind, Kind::Syn | Kind::Datagram | Kind::Other) {
         return NEXT;
     }
@@ -28,7 +28,7 @@ pub fn weir_to_pod(ctx: TcContext) -> i32 {
     if unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) } != 0 {
         return pass(&frame, Reason::PassedLocalSocket);
     }
-    if config.flags & (Config::POLICIES | Config::DEFAULT_DENY) == 0 {
+    if config.flags & Config::POLICIES == 0 {
         return pass(&frame, Reason::PassedGuard);
     }
     let Some(pod) = maps::pod(frame.ifindex()) else {

@@ -1,0 +1,237 @@
+//! A small node in network namespaces: a bridge, three pods, and what is needed to talk.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    process::Command,
+    sync::atomic::{AtomicU32, Ordering},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use nix::sched::{CloneFlags, setns};
+use socket2::{Domain, Protocol, Socket, Type};
+use weir_kernel::{Desired, Identity, IfIndex, Kernel, KernelSettings, MARK_PROXY, PodEntry, Reason};
+
+/// How long anything may take that is expected to happen.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+/// How long to wait for what is expected not to happen: longer than a SYN's first retransmit.
+pub const REFUSAL: Duration = Duration::from_millis(1500);
+
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+pub fn run(command: &str) -> String {
+    let output = Command::new("sh").args(["-c", command]).output().expect("sh starts");
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command}: {error} (are you root, with iproute2 and nft?)");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Runs in a network namespace, on a thread of its own.
+pub fn inside<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+    let file = File::open(format!("/run/netns/{name}")).expect("the namespace exists");
+    thread::spawn(move || {
+        setns(file, CloneFlags::CLONE_NEWNET).expect("entering a namespace needs root");
+        work()
+    })
+}
+
+/// A node with the pods a, b and c. Everything is removed when it is dropped.
+pub struct Lab {
+    id: String,
+}
+
+impl Lab {
+    pub fn new() -> Self {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let lab = Self { id: format!("weirk-{}-{number}", std::process::id()) };
+        let node = lab.node();
+        run(&format!(
+            "ip netns add {node} && cd / && ip -n {node} link set lo up &&
+             ip -n {node} link add cni0 type bridge && ip -n {node} link set cni0 up &&
+             ip -n {node} addr add 10.77.0.1/24 dev cni0 && ip -n {node} addr add fd77::1/64 dev cni0 nodad &&
+             nsenter --net=/run/netns/{node} sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1"
+        ));
+        for (index, pod) in ["a", "b", "c"].iter().enumerate() {
+            lab.add_pod(pod, index as u8 + 11);
+        }
+        lab
+    }
+
+    pub fn add_pod(&self, pod: &str, host: u8) {
+        let (node, ns) = (self.node(), self.pod(pod));
+        run(&format!(
+            "ip netns add {ns} &&
+             ip -n {node} link add v{pod} type veth peer name eth0 netns {ns} &&
+             ip -n {node} link set v{pod} master cni0 up && ip -n {ns} link set lo up &&
+             ip -n {ns} link set eth0 up && ip -n {ns} addr add 10.77.0.{host}/24 dev eth0 &&
+             ip -n {ns} addr add fd77::{host}/64 dev eth0 nodad &&
+             ip -n {ns} route add default via 10.77.0.1 && ip -n {ns} -6 route add default via fd77::1"
+        ));
+    }
+
+    pub fn node(&self) -> String {
+        format!("{}-node", self.id)
+    }
+
+    pub fn pod(&self, pod: &str) -> String {
+        format!("{}-{pod}", self.id)
+    }
+
+    pub fn ifindex(&self, link: &str) -> u32 {
+        let line = run(&format!("ip -n {} -o link show {link}", self.node()));
+        line.split(':').next().and_then(|n| n.trim().parse().ok()).expect("a link has an index")
+    }
+
+    pub fn settings(&self) -> KernelSettings {
+        KernelSettings::new(self.id.clone(), "cni0")
+    }
+
+    /// All three pods, without services.
+    pub fn desired(&self) -> Desired {
+        let mut desired = Desired::default();
+        for (number, pod) in (11u8..).zip(["a", "b", "c"]) {
+            let entry = PodEntry {
+                addresses: [ip(&format!("10.77.0.{number}")), ip(&format!("fd77::{number}"))].into(),
+                identity: Identity::new(u32::from(number)).expect("not reserved"),
+                netns_cookie: Some(self.cookie(pod)),
+                fail_mode: None,
+            };
+            desired.pods.insert(IfIndex(self.ifindex(&format!("v{pod}"))), entry);
+        }
+        desired
+    }
+
+    pub fn cookie(&self, pod: &str) -> u64 {
+        inside(&self.pod(pod), weir_kernel::pods::namespace_cookie).join().expect("no panic").expect("Linux 5.14")
+    }
+
+    /// Work in the node's namespace.
+    pub fn on_node<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        inside(&self.node(), work).join().expect("no panic on the node")
+    }
+
+    pub fn load(&self, settings: &KernelSettings) -> Kernel {
+        let settings = settings.clone();
+        self.on_node(move || Kernel::load(&settings).unwrap_or_else(|error| panic!("{error}")))
+    }
+
+    /// Work on the kernel, in the node's namespace.
+    pub fn with<T: Send + 'static>(
+        &self,
+        kernel: Kernel,
+        work: impl FnOnce(&mut Kernel) -> T + Send + 'static,
+    ) -> (Kernel, T) {
+        self.on_node(move || {
+            let mut kernel = kernel;
+            let result = work(&mut kernel);
+            (kernel, result)
+        })
+    }
+
+    /// What a TCP server says to a client in a pod.
+    pub fn ask(&self, pod: &str, to: &str, patience: Duration) -> io::Result<String> {
+        let to: SocketAddr = to.parse().expect("an address");
+        inside(&self.pod(pod), move || ask(to, patience)).join().expect("no panic")
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        // Pins first: links in namespaces that are gone would stay as dead files.
+        let _ = std::fs::remove_dir_all(format!("/sys/fs/bpf/weir/{}", self.id));
+        let _ = std::fs::remove_dir("/sys/fs/bpf/weir");
+        let list = Command::new("ip").args(["netns", "list"]).output();
+        let names = list.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
+        for name in names.split_whitespace().filter(|name| name.starts_with(&format!("{}-", self.id))) {
+            let _ = Command::new("ip").args(["netns", "del", name]).status();
+        }
+    }
+}
+
+pub fn ip(text: &str) -> IpAddr {
+    text.parse().expect("an address")
+}
+
+pub fn ask(to: SocketAddr, patience: Duration) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&to, patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text)?;
+    Ok(text)
+}
+
+/// Greets every client with its name and both addresses, until the process ends or it is closed.
+pub struct Greeter {
+    listener: TcpListener,
+}
+
+impl Greeter {
+    pub fn server(lab: &Lab, pod: &str, address: &str) -> Self {
+        let bind: SocketAddr = address.parse().expect("an address");
+        let name = format!("server-{pod}");
+        let listener = inside(&lab.pod(pod), move || TcpListener::bind(bind).expect("a free port"));
+        Self::start(listener.join().expect("no panic"), name)
+    }
+
+    /// A transparent listener in the node's namespace, as the proxy's is.
+    pub fn proxy(lab: &Lab, address: &str) -> Self {
+        let bind: SocketAddr = address.parse().expect("an address");
+        let listener = lab.on_node(move || transparent(bind).expect("root"));
+        Self::start(listener, "proxy".to_owned())
+    }
+
+    fn start(listener: TcpListener, name: String) -> Self {
+        let accepting = listener.try_clone().expect("a descriptor is free");
+        thread::spawn(move || {
+            while let Ok((mut stream, peer)) = accepting.accept() {
+                let local = stream.local_addr().expect("connected");
+                let _ = write!(stream, "{name} {local} {peer}");
+            }
+        });
+        Self { listener }
+    }
+
+    pub fn listener(&self) -> &TcpListener {
+        &self.listener
+    }
+
+    /// Closes the listening socket: `shutdown` wakes the thread, which drops its copy.
+    pub fn close(self) {
+        let socket = socket2::SockRef::from(&self.listener);
+        let _ = socket.shutdown(std::net::Shutdown::Both);
+    }
+}
+
+pub fn transparent(bind: SocketAddr) -> io::Result<TcpListener> {
+    let domain = Domain::for_address(bind);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_mark(MARK_PROXY)?;
+    if bind.is_ipv4() {
+        socket.set_ip_transparent_v4(true)?;
+    } else {
+        socket.set_only_v6(true)?;
+        // IPV6_TRANSPARENT; IP_TRANSPARENT on the same socket sets the same flag.
+        socket.set_ip_transparent_v4(true)?;
+    }
+    socket.bind(&bind.into())?;
+    socket.listen(1024)?;
+    Ok(socket.into())
+}
+
+pub fn count(kernel: &Kernel, reason: Reason) -> u64 {
+    let counters = kernel.counters().expect("readable");
+    counters.iter().find(|(r, _)| *r == reason).map_or(0, |(_, count)| count.packets)
+}
+
+/// Waits for a condition.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition() {
+        assert!(Instant::now() < deadline, "{what} did not happen in {PATIENCE:?}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
