@@ -81,6 +81,14 @@ impl<'a> Checker<'a> {
         self.report(Severity::Warning, message.into());
     }
 
+    /// A field that must be there is not. Where something else in the same object was taken out because it is wrong,
+    /// that was meant to be it more often than not, and has been reported.
+    pub(crate) fn missing(&mut self, key: &'a str, message: impl Into<String>) {
+        if !self.removed.has_child(&self.removed.original(&self.path)) {
+            self.error_at(key, message);
+        }
+    }
+
     /// A field of what is looked at is wrong.
     pub(crate) fn error_at(&mut self, key: &'a str, message: impl Into<String>) {
         self.field(key, |checker| checker.error(message));
@@ -88,8 +96,9 @@ impl<'a> Checker<'a> {
 
     fn report(&mut self, severity: Severity, message: String) {
         let path = self.removed.original(&self.path);
-        // What was taken out because it is wrong has been reported, and is not missing.
-        if self.removed.contains(&path) || self.diagnostics.len() >= limits::PROBLEMS_PER_DOCUMENT {
+        // What was taken out because it is wrong has been reported, and what is left around it is not to blame.
+        let is_left_over = self.removed.contains(&path) || self.removed.has_child(&path);
+        if is_left_over || self.diagnostics.len() >= limits::PROBLEMS_PER_DOCUMENT {
             return;
         }
         self.diagnostics.push(self.scope.diagnostic(severity, &path, message));

@@ -45,6 +45,11 @@ impl Removed {
         original
     }
 
+    /// Whether something directly within the value at this path (as written) was taken out.
+    pub(crate) fn has_child(&self, path: &[Segment<'_>]) -> bool {
+        self.paths.iter().any(|removed| removed.len() == path.len() + 1 && starts_with(removed, path))
+    }
+
     fn moved(&self, list: &[Segment<'_>], index: usize) -> usize {
         let in_list = |path: &&Vec<Step>| path.len() == list.len() + 1 && starts_with(path, list);
         let gone = self.paths.iter().filter(in_list).filter_map(|path| match path.last() {

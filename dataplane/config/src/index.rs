@@ -130,7 +130,10 @@ impl<'t> Walk<'t> {
     fn alias(&mut self, anchor: usize, at: Position) -> Result<(), Problem> {
         self.value(at)?;
         let Some(extent) = self.anchors.get(&anchor).copied() else {
-            return Err(self.problem(at, "an alias within what it names".to_owned()));
+            let is_open = self.stack.iter().any(|frame| frame.anchor == anchor);
+            let message =
+                if is_open { "an alias within what it names" } else { "no anchor of this document has this name" };
+            return Err(self.problem(at, message.to_owned()));
         };
         self.values += extent.values;
         self.aliased += extent.values;

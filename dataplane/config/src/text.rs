@@ -19,9 +19,9 @@ pub(crate) fn read(path: &Path, text: &str) -> (Vec<(Value, Locations)>, Vec<Pro
     }
     // A byte order mark is not content.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let mut indexed = index(text);
-    let mut problems = std::mem::take(&mut indexed.duplicates);
     let is_json = path.extension().is_some_and(|extension| extension == "json");
+    let mut indexed = if is_json { index(&as_yaml(text)) } else { index(text) };
+    let mut problems = std::mem::take(&mut indexed.duplicates);
     let mut values = if is_json { json(text, indexed, &mut problems) } else { yaml(text, indexed, &mut problems) };
     values.retain(|(value, _)| !value.is_null());
     (values, problems)
@@ -51,23 +51,39 @@ fn yaml(text: &str, mut indexed: Indexed, problems: &mut Vec<Problem>) -> Vec<(V
     values
 }
 
-/// JSON is nearly YAML, but only nearly (escapes of surrogate pairs): its values come from a JSON reader, and the
-/// places from the YAML events as far as those understand it.
+/// JSON is nearly YAML, but only nearly: its values come from a JSON reader, and the places from the YAML events of
+/// [`as_yaml`] as far as those understand it. Values without places are still read, for JSON has no aliases.
 fn json(text: &str, indexed: Indexed, problems: &mut Vec<Problem>) -> Vec<(Value, Locations)> {
-    let mut places = indexed.documents.into_iter();
-    let mut values = Vec::new();
-    let mut stream = serde_json::Deserializer::from_str(text).into_iter::<Leniently>();
-    for value in &mut stream {
-        match value {
-            Ok(Leniently(value)) => values.push((value, places.next().unwrap_or_default())),
-            Err(error) => {
-                let position = Some(Position { line: error.line() as u32, column: error.column() as u32 });
-                problems.push(Problem { position, field: None, message: format!("not valid JSON: {error}") });
-                break;
-            }
+    match serde_json::from_str::<Leniently>(text) {
+        Ok(Leniently(value)) => vec![(value, indexed.documents.into_iter().next().unwrap_or_default())],
+        Err(error) => {
+            let position = Some(Position { line: error.line() as u32, column: error.column().max(1) as u32 });
+            problems.push(Problem { position, field: None, message: format!("not valid JSON: {error}") });
+            Vec::new()
         }
     }
-    values
+}
+
+/// JSON with what YAML does not know replaced by something of the same length, so that places stay: tabs between
+/// values, and escapes of surrogates within them.
+fn as_yaml(json: &str) -> String {
+    let mut rest = json;
+    let mut text = String::with_capacity(json.len());
+    while let Some(at) = rest.find(['\t', '\\']) {
+        text.push_str(&rest[..at]);
+        rest = &rest[at..];
+        let (replacement, length) = match rest.as_bytes() {
+            [b'\t', ..] => (" ", 1),
+            [b'\\', b'u', b'd' | b'D', third, ..] if third.is_ascii_hexdigit() && *third >= b'8' => ("\\u00", 4),
+            // The second of a pair is not the beginning of an escape.
+            [b'\\', next, ..] if next.is_ascii() => (&rest[..2], 2),
+            _ => ("\\", 1),
+        };
+        text.push_str(replacement);
+        rest = &rest[length..];
+    }
+    text.push_str(rest);
+    text
 }
 
 /// Reads any value. Of a key that is there twice the first is kept (that it is an error is reported from the

@@ -25,7 +25,7 @@ pub(crate) struct Metadata {
 impl Metadata {
     pub(crate) fn check<'a>(&'a self, checker: &mut Checker<'a>) {
         match &self.name {
-            None => checker.error_at("name", "every document needs a name"),
+            None => checker.missing("name", "every document needs a name"),
             Some(name) if !is_subdomain(name) => checker.error_at("name", not_a_name(name)),
             Some(_) => {}
         }

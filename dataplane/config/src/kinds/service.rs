@@ -46,7 +46,7 @@ struct Port {
 /// A number, or the name of a container's port. Endpoint slices say what it comes to, so that it only matters where a
 /// slice leaves the port out.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(untagged, expecting = "a port number or the name of a container's port")]
+#[serde(untagged, expecting = "must be a port number or the name of a container's port")]
 enum TargetPort {
     Number(i64),
     Name(String),

@@ -13,8 +13,9 @@ pub(super) fn parse(host: &str, own_namespace: &str) -> Option<ServiceName> {
         Some(rest) if rest.contains('.') => rest,
         _ => host,
     };
-    let (name, namespace) = host.split_once('.').unwrap_or((host, own_namespace));
-    (is_label(name) && is_label(namespace)).then(|| ServiceName::new(namespace, name))
+    let (name, namespace) = host.split_once('.').map_or((host, None), |(name, namespace)| (name, Some(namespace)));
+    let is_valid = is_label(name) && namespace.is_none_or(is_label);
+    is_valid.then(|| ServiceName::new(namespace.unwrap_or(own_namespace), name))
 }
 
 #[cfg(test)]

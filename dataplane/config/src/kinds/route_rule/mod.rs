@@ -79,6 +79,12 @@ pub(crate) struct MirrorTo {
 }
 
 impl RouteRule {
+    /// Whether the rule comes to the same at every port that it concerns: it names each destination with its port.
+    pub(crate) fn is_same_everywhere(&self) -> bool {
+        let has_ports = |route: &Route| route.destinations.iter().all(|destination| destination.to.port.is_some());
+        self.route.as_ref().is_some_and(has_ports) && self.mirrors.iter().all(|mirror| mirror.to.port.is_some())
+    }
+
     /// The field of a destination.
     pub(crate) fn destination_path(&self, position: usize) -> Vec<Segment<'static>> {
         let route = [Segment::Key("spec"), Segment::Key("route")];
@@ -174,7 +180,7 @@ impl spec::ServiceSpec {
     fn check<'a>(&'a self, namespace: &str, checker: &mut Checker<'a>) -> Option<AppliesTo> {
         let port = route::port(self.port, checker);
         let Some(name) = &self.name else {
-            checker.error_at("name", "must name a service");
+            checker.missing("name", "must name a service");
             return None;
         };
         match host::parse(name, namespace) {

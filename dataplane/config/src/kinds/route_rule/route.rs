@@ -34,7 +34,7 @@ pub(super) fn route<'a>(spec: &'a RouteSpec, namespace: &str, checker: &mut Chec
             return Err(Wrong);
         }
         (None, None) => {
-            checker.error_at("destination", "a route needs destination or destinations");
+            checker.missing("destination", "a route needs destination or destinations");
             return Err(Wrong);
         }
     };
@@ -78,7 +78,7 @@ fn weighted<'a>(spec: &'a DestinationSpec, namespace: &str, checker: &mut Checke
 fn to<'a>(spec: &'a DestinationSpec, namespace: &str, checker: &mut Checker<'a>) -> Option<To> {
     let port = port(spec.port, checker);
     let Some(name) = &spec.host else {
-        checker.error_at("host", "must name a service");
+        checker.missing("host", "must name a service");
         return None;
     };
     let service = host::parse(name, namespace);
@@ -161,7 +161,7 @@ fn mirror<'a>(
         }),
     };
     let Some(destination) = &spec.destination else {
-        checker.error_at("destination", "a mirror needs a destination");
+        checker.missing("destination", "a mirror needs a destination");
         return None;
     };
     let to = checker.field("destination", |checker| {

@@ -1,0 +1,82 @@
+//! Services and their slices to clusters.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use weir_core::cluster::{Cluster, Endpoint};
+use weir_core::name::ClusterName;
+
+use super::names::{Found, Names};
+use super::workloads::Workloads;
+use crate::diagnostic::Diagnostic;
+use crate::kinds::endpoint_slice::{ReadyEndpoint, SERVICE_LABEL, SlicePort};
+use crate::kinds::service::{Reached, ServicePort};
+use crate::place::Segment;
+
+/// The cluster of every port of every service.
+pub(super) struct Clusters {
+    by_name: HashMap<ClusterName, Arc<Cluster>>,
+}
+
+impl Clusters {
+    pub(super) fn new(names: &Names<'_>, workloads: &Workloads, diagnostics: &mut Vec<Diagnostic>) -> Self {
+        check_slices(names, diagnostics);
+        let mut by_name = HashMap::new();
+        for (name, port) in names.ports() {
+            let mut endpoints = Vec::new();
+            for (_, slice) in names.slices(&name.service) {
+                for target in slice.ports.iter().filter(|target| is_for(target, port)) {
+                    let to = target.port.unwrap_or(port.target);
+                    endpoints.extend(slice.ready.iter().map(|ready| endpoint(ready, to, workloads)));
+                }
+            }
+            // Stable, so that of two slices with one address the first by name says whose it is.
+            endpoints.sort_by_key(|endpoint| endpoint.address);
+            endpoints.dedup_by_key(|endpoint| endpoint.address);
+            by_name.insert(name.clone(), Arc::new(Cluster { name, endpoints }));
+        }
+        Self { by_name }
+    }
+
+    pub(super) fn find(&self, name: &ClusterName) -> Option<&Arc<Cluster>> {
+        self.by_name.get(name)
+    }
+}
+
+fn is_for(target: &SlicePort, port: &ServicePort) -> bool {
+    target.name == port.name && target.is_udp == port.is_udp()
+}
+
+fn endpoint(ready: &ReadyEndpoint, port: u16, workloads: &Workloads) -> Endpoint {
+    let known = workloads.find(ready.pod.as_ref(), ready.address);
+    let named = ready.pod.as_ref().map(|pod| pod.name.as_str().into());
+    Endpoint {
+        address: SocketAddr::new(ready.address, port),
+        workload: known.map(|known| Arc::clone(&known.name)).or(named),
+        version: known.and_then(|known| known.version.clone()),
+        node: ready.node.as_deref().map(Into::into).or_else(|| known.and_then(|known| known.node.clone())),
+    }
+}
+
+/// Slices that have no effect.
+fn check_slices(names: &Names<'_>, diagnostics: &mut Vec<Diagnostic>) {
+    for (service, document, slice) in names.all_slices() {
+        let label = [Segment::Key("metadata"), Segment::Key("labels"), Segment::Key(SERVICE_LABEL)];
+        let Some(Found { service: found, .. }) = names.service(service) else {
+            let message = format!("there is no Service {service}; the slice has no effect");
+            diagnostics.push(document.scope().warning(&label, message));
+            continue;
+        };
+        let is_used = slice.ports.iter().any(|target| found.ports.iter().any(|port| is_for(target, port)));
+        if !is_used && !found.ports.is_empty() && found.reached != Reached::ExternalName {
+            let named = |name: &str| if name.is_empty() { "one without a name".to_owned() } else { name.to_owned() };
+            let known: Vec<_> = found.ports.iter().map(|port| named(&port.name)).collect();
+            let message = format!(
+                "no port has the name of a port of Service {service} (it has {}); the slice has no effect",
+                known.join(", ")
+            );
+            diagnostics.push(document.scope().warning(&[Segment::Key("ports")], message));
+        }
+    }
+}

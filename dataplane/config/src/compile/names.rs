@@ -1,0 +1,109 @@
+//! Finds documents by what refers to them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use weir_core::name::{ClusterName, ObjectName, ServiceName};
+
+use crate::document::{Document, DocumentSet};
+use crate::kinds::Content;
+use crate::kinds::endpoint_slice::EndpointSlice;
+use crate::kinds::namespace::Namespace;
+use crate::kinds::pod::Pod;
+use crate::kinds::route_rule::RouteRule;
+use crate::kinds::service::{Service, ServicePort};
+
+/// A service and its document.
+pub(super) struct Found<'s> {
+    pub(super) document: &'s Document,
+    pub(super) service: &'s Service,
+}
+
+/// All documents by kind.
+pub(super) struct Names<'s> {
+    services: BTreeMap<ServiceName, Found<'s>>,
+    slices: HashMap<&'s ServiceName, Vec<(&'s Document, &'s EndpointSlice)>>,
+    pub(super) pods: Vec<(&'s ObjectName, &'s Document, &'s Pod)>,
+    pub(super) rules: Vec<(&'s Document, &'s RouteRule)>,
+    namespaces: HashMap<&'s str, &'s Namespace>,
+}
+
+impl<'s> Names<'s> {
+    pub(super) fn new(set: &'s DocumentSet) -> Self {
+        let mut names = Self {
+            services: BTreeMap::new(),
+            slices: HashMap::new(),
+            pods: Vec::new(),
+            rules: Vec::new(),
+            namespaces: HashMap::new(),
+        };
+        for document in set.iter().map(Arc::as_ref) {
+            let name = &document.name;
+            match &document.content {
+                Content::Service(service) => {
+                    let key = ServiceName { namespace: Arc::clone(&name.namespace), name: Arc::clone(&name.name) };
+                    names.services.insert(key, Found { document, service });
+                }
+                Content::EndpointSlice(slice) => {
+                    if let Some(service) = &slice.service {
+                        names.slices.entry(service).or_default().push((document, slice));
+                    }
+                }
+                Content::Pod(pod) => names.pods.push((name, document, pod)),
+                Content::Namespace(namespace) => {
+                    names.namespaces.insert(&name.name, namespace);
+                }
+                Content::RouteRule(rule) => names.rules.push((document, rule)),
+            }
+        }
+        names
+    }
+
+    pub(super) fn service(&self, name: &ServiceName) -> Option<&Found<'s>> {
+        self.services.get(name)
+    }
+
+    pub(super) fn services(&self) -> impl Iterator<Item = (&ServiceName, &Found<'s>)> {
+        self.services.iter()
+    }
+
+    pub(super) fn services_in(&self, namespace: &str) -> impl Iterator<Item = (&ServiceName, &Found<'s>)> {
+        let from = ServiceName::new(namespace, "");
+        let own = from.namespace.clone();
+        self.services.range(from..).take_while(move |(name, _)| name.namespace == own)
+    }
+
+    /// Every port of every service.
+    pub(super) fn ports(&self) -> impl Iterator<Item = (ClusterName, &'s ServicePort)> {
+        self.services.iter().flat_map(|(name, found)| {
+            ports_of(found.service).map(|port| (ClusterName { service: name.clone(), port: port.port }, port))
+        })
+    }
+
+    pub(super) fn slices(&self, service: &ServiceName) -> &[(&'s Document, &'s EndpointSlice)] {
+        self.slices.get(service).map_or(&[], Vec::as_slice)
+    }
+
+    pub(super) fn all_slices(&self) -> impl Iterator<Item = (&'s ServiceName, &'s Document, &'s EndpointSlice)> {
+        self.slices.iter().flat_map(|(name, slices)| slices.iter().map(|(document, slice)| (*name, *document, *slice)))
+    }
+
+    pub(super) fn namespace(&self, name: &str) -> Option<&'s Namespace> {
+        self.namespaces.get(name).copied()
+    }
+
+    /// Where a service is written, ` (file:line)`; empty when nobody knows.
+    pub(super) fn place(&self, name: &ServiceName) -> String {
+        let origin = self.service(name).map(|found| &found.document.origin);
+        match origin.map(|origin| (&origin.file, origin.line)) {
+            Some((Some(file), Some(line))) => format!(" ({}:{line})", file.display()),
+            _ => String::new(),
+        }
+    }
+}
+
+/// The ports of a service, each number once: where a number is there for TCP and for UDP, the model names the TCP port.
+pub(super) fn ports_of(service: &Service) -> impl Iterator<Item = &ServicePort> {
+    let is_shadowed = |port: &ServicePort| port.is_udp() && service.tcp_ports().any(|tcp| tcp.port == port.port);
+    service.ports.iter().filter(move |port| !is_shadowed(port))
+}

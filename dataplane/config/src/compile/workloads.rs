@@ -1,0 +1,81 @@
+//! Pods to workloads.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use weir_core::name::ObjectName;
+use weir_core::workload::{Enrolment, Workload};
+
+use super::names::Names;
+use crate::diagnostic::Diagnostic;
+use crate::kinds::endpoint_slice::PodRef;
+
+/// A pod as far as endpoints are concerned.
+pub(super) struct Known {
+    pub(super) name: Arc<str>,
+    pub(super) version: Option<Arc<str>>,
+    pub(super) node: Option<Arc<str>>,
+}
+
+/// All pods.
+pub(super) struct Workloads {
+    list: Vec<Arc<Workload>>,
+    known: HashMap<PodRef, Known>,
+    by_address: HashMap<IpAddr, PodRef>,
+}
+
+impl Workloads {
+    pub(super) fn new(names: &Names<'_>, diagnostics: &mut Vec<Diagnostic>) -> Self {
+        let mut workloads = Self { list: Vec::new(), known: HashMap::new(), by_address: HashMap::new() };
+        for (name, document, pod) in &names.pods {
+            let version: Option<Arc<str>> = pod.version.as_deref().map(Into::into);
+            let reference = reference(name);
+            let mut addresses = Vec::new();
+            for address in &pod.addresses {
+                match workloads.by_address.entry(*address) {
+                    Entry::Vacant(free) => {
+                        free.insert(reference.clone());
+                        addresses.push(*address);
+                    }
+                    Entry::Occupied(other) if *other.get() == reference => {}
+                    // In a cluster this passes: an address can be given anew before the old pod's end is known.
+                    Entry::Occupied(other) => {
+                        let PodRef { namespace, name } = other.get();
+                        let message =
+                            format!("{address} is also the address of Pod {namespace}/{name}, which keeps it");
+                        diagnostics.push(document.scope().warning(&[], message));
+                    }
+                }
+            }
+            let own = pod.enrolment;
+            let of_namespace = || names.namespace(&name.namespace).and_then(|namespace| namespace.enrolment);
+            workloads.list.push(Arc::new(Workload {
+                namespace: Arc::clone(&name.namespace),
+                name: Arc::clone(&name.name),
+                service_account: pod.service_account.as_str().into(),
+                version: version.clone(),
+                addresses,
+                enrolment: own.or_else(of_namespace).unwrap_or(Enrolment::Enrolled),
+            }));
+            let node = pod.node.as_deref().map(Into::into);
+            workloads.known.insert(reference, Known { name: Arc::clone(&name.name), version, node });
+        }
+        workloads
+    }
+
+    /// The pod of this name, else the one with this address.
+    pub(super) fn find(&self, pod: Option<&PodRef>, address: IpAddr) -> Option<&Known> {
+        let by_address = || self.by_address.get(&address);
+        self.known.get(pod.or_else(by_address)?)
+    }
+
+    pub(super) fn into_list(self) -> Vec<Arc<Workload>> {
+        self.list
+    }
+}
+
+fn reference(name: &ObjectName) -> PodRef {
+    PodRef { namespace: name.namespace.to_string(), name: name.name.to_string() }
+}

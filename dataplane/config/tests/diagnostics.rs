@@ -1,0 +1,61 @@
+//! What is said about configurations that are wrong: every `cases/NAME.yaml` (or folder `cases/NAME/` of files) is
+//! parsed and compiled, and what is said about it must be the lines of `cases/NAME.expected`.
+//!
+//! `WEIR_BLESS=1 cargo test -p weir-config` writes these files anew; read the difference before committing it.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+
+use weir_config::{ParseCache, SourceFile, compile, parse};
+use weir_core::revision::Sequence;
+use weir_core::stats::StatsTable;
+
+fn files(case: &Path, root: &Path) -> Vec<SourceFile> {
+    let mut paths = vec![case.to_owned()];
+    if case.is_dir() {
+        paths = std::fs::read_dir(case).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+    }
+    let read = |path: PathBuf| SourceFile {
+        text: std::fs::read_to_string(&path).unwrap(),
+        path: path.strip_prefix(root).unwrap().to_owned(),
+    };
+    paths.into_iter().map(read).collect()
+}
+
+fn said(files: &[SourceFile]) -> String {
+    let parsed = parse(files);
+    let again = ParseCache::default().parse(files);
+    assert_eq!(again.diagnostics, parsed.diagnostics, "a cache says the same");
+    let mut diagnostics = parsed.diagnostics;
+    // What is right is compiled also when something else is wrong: the node does not, but `weir check` could.
+    diagnostics.extend(compile(&parsed.documents, Sequence(1), &mut StatsTable::default()).diagnostics);
+    diagnostics.iter().map(|diagnostic| format!("{diagnostic}\n")).collect()
+}
+
+#[test]
+fn every_case_says_what_is_expected() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/cases");
+    let bless = std::env::var_os("WEIR_BLESS").is_some();
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for entry in std::fs::read_dir(&root).unwrap() {
+        let case = entry.unwrap().path();
+        if case.extension().is_some_and(|extension| extension == "expected") {
+            continue;
+        }
+        count += 1;
+        let found = said(&files(&case, &root));
+        let expected = case.with_extension("expected");
+        if bless {
+            std::fs::write(&expected, &found).unwrap();
+        }
+        let wanted = std::fs::read_to_string(&expected).unwrap_or_default();
+        if found != wanted {
+            wrong.push(format!("{}:\n--- expected\n{wanted}--- found\n{found}", case.display()));
+        }
+    }
+    assert!(count >= 10, "the cases are missing: {count} in {}", root.display());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
