@@ -120,15 +120,16 @@ fn settings(setup: &Setup<'_>, folder: &Path) -> String {
     format!(
         "workers: 1
 admin:
-  address: 127.0.0.1:0
+  address: unix:{admin}
 state: {state}
-sources:
-  - folder: {folder}
+source:
+  folder: {folder}
 listeners:
   - address: {address}
     service: default/web
     port: 80
 ",
+        admin = directory.join("admin.sock").display(),
         state = directory.join("state").display(),
         folder = folder.display(),
     )
