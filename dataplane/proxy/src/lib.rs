@@ -1,1 +1,34 @@
 //! Sockets and HTTP: accept, detect, route, upstream, mirror, drain.
+//!
+//! A worker is one thread with one single-threaded runtime; its connections, pools and counters are its own, and the
+//! only thing it reads that others write is the current snapshot. This crate decides nothing that can be decided
+//! without a socket: which rule, which destination and which endpoint is `weir-core`'s business.
+
+mod accept;
+mod body;
+mod detect;
+mod downstream;
+mod drain;
+mod error;
+mod exchange;
+mod headers;
+mod io;
+mod linger;
+mod listener;
+mod mirror;
+mod opaque;
+mod plan;
+mod proxy;
+mod random;
+mod record;
+mod relay;
+mod reply;
+mod settings;
+mod upstream;
+mod watch;
+mod worker;
+
+pub use drain::Drain;
+pub use error::{BindError, RunError};
+pub use proxy::{Proxy, TransparentSockets};
+pub use settings::{Downstream, MirrorLimits, OutOfRange, ServiceListener, Settings, Transparent, Upstream};

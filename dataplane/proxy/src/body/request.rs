@@ -1,0 +1,123 @@
+//! The body of a request on its way to an endpoint, with its copies on their way to mirrors.
+
+use std::cell::Cell;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use weir_telemetry::{Cause, MirrorEvent};
+
+use crate::mirror::{CopyBody, Tee};
+
+/// What passed of a request's body, and why no more does. Outlives the body.
+#[derive(Debug, Default)]
+pub(crate) struct Meter {
+    pub(crate) bytes: Cell<u64>,
+    pub(crate) failure: Cell<Option<Cause>>,
+}
+
+/// Why a body broke off.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyError {
+    /// The client broke it off, or it is too large.
+    #[error("the request's body broke off")]
+    Request,
+    /// The copy was given up.
+    #[error("the copy was given up: {}", .0.name())]
+    Copy(MirrorEvent),
+}
+
+/// What is sent to an endpoint after the head.
+pub(crate) enum RequestBody {
+    /// Nothing.
+    Empty,
+    /// What the client sends.
+    Streamed(Box<Streamed>),
+    /// The copy of what a client sends.
+    Copy(CopyBody),
+}
+
+/// The body that a client sends.
+pub(crate) struct Streamed {
+    incoming: Incoming,
+    meter: Rc<Meter>,
+    limit: u64,
+    copies: Vec<Tee>,
+}
+
+impl RequestBody {
+    /// The body that a client sends, of at most `limit` bytes, copied to each of `copies`.
+    pub(crate) fn streamed(incoming: Incoming, meter: Rc<Meter>, limit: Option<u64>, copies: Vec<Tee>) -> Self {
+        Self::Streamed(Box::new(Streamed { incoming, meter, limit: limit.unwrap_or(u64::MAX), copies }))
+    }
+}
+
+impl Streamed {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = match ready!(Pin::new(&mut self.incoming).poll_frame(context)) {
+            Some(Ok(frame)) => frame,
+            Some(Err(_)) => return Poll::Ready(Some(Err(self.fail(Cause::RequestAborted)))),
+            None => {
+                self.end();
+                return Poll::Ready(None);
+            }
+        };
+        if let Some(data) = frame.data_ref() {
+            let bytes = self.meter.bytes.get() + data.len() as u64;
+            self.meter.bytes.set(bytes);
+            if bytes > self.limit {
+                return Poll::Ready(Some(Err(self.fail(Cause::BodyTooLarge))));
+            }
+        }
+        self.copies.iter().for_each(|copy| copy.push(&frame));
+        // Whoever sends this need not ask again after the last piece.
+        if self.incoming.is_end_stream() {
+            self.end();
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn fail(&mut self, cause: Cause) -> BodyError {
+        self.meter.failure.set(Some(cause));
+        self.copies.clear();
+        BodyError::Request
+    }
+
+    fn end(&mut self) {
+        self.copies.drain(..).for_each(Tee::finish);
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Streamed(body) => body.poll(context),
+            Self::Copy(body) => body.poll(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Streamed(body) => body.incoming.is_end_stream(),
+            Self::Copy(body) => body.is_end(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Streamed(body) => body.incoming.size_hint(),
+            Self::Copy(body) => body.size_hint(),
+        }
+    }
+}

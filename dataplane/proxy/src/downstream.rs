@@ -1,0 +1,265 @@
+//! A client's connection from the first byte to the last: detected, then HTTP/1.1 or passed on unchanged.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use hyper::service::service_fn;
+use tokio::net::TcpStream;
+use weir_core::name::{OriginalDst, PeerAddr};
+use weir_core::snapshot;
+use weir_telemetry::{Cause, WorkerEvent};
+
+use crate::detect::{self, Protocol};
+use crate::exchange;
+use crate::io::Io;
+use crate::linger;
+use crate::listener::Origin;
+use crate::opaque;
+use crate::plan::Meant;
+use crate::relay::{self, End};
+use crate::reply;
+use crate::upstream::Lease;
+use crate::watch::{Verdict, Watched};
+use crate::worker::Worker;
+
+/// What the requests of a client's connection share.
+pub(crate) struct Downstream {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) peer: PeerAddr,
+    /// The peer's address as it stands in `x-forwarded-for`.
+    pub(crate) peer_value: HeaderValue,
+    pub(crate) meant: Meant,
+    pub(crate) watched: Rc<Watched>,
+    /// A response was cut off: the client must not take the end of the connection for the end of the response.
+    pub(crate) aborted: Cell<bool>,
+    upgrade: RefCell<Option<Upgrade>>,
+}
+
+/// An endpoint that has agreed to change the protocol.
+pub(crate) struct Upgrade {
+    pub(crate) lease: Lease,
+}
+
+impl Downstream {
+    /// The connection changes its protocol as soon as the response is sent.
+    pub(crate) fn set_upgrade(&self, upgrade: Upgrade) {
+        *self.upgrade.borrow_mut() = Some(upgrade);
+    }
+}
+
+/// Serves a connection that was just accepted.
+pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, origin: Rc<Origin>) {
+    worker.shard.on(WorkerEvent::Accepted);
+    let watched = Watched::new(Rc::clone(&worker.clock));
+    let key = worker.connections.add(Rc::clone(&watched));
+    if worker.is_draining() {
+        watched.drain();
+    }
+    let _ending = Ending { worker: Rc::clone(&worker), key };
+    match meant(&worker, &stream, &origin) {
+        Ok((meant, protocol)) => {
+            let downstream = Rc::new(Downstream {
+                peer_value: peer_value(peer),
+                worker,
+                peer: PeerAddr(peer),
+                meant,
+                watched,
+                aborted: Cell::new(false),
+                upgrade: RefCell::new(None),
+            });
+            converse(&downstream, stream, protocol).await;
+        }
+        Err(refusal) => {
+            worker.shard.on(refusal);
+            reset(&stream);
+        }
+    }
+}
+
+struct Ending {
+    worker: Rc<Worker>,
+    key: usize,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.worker.connections.remove(self.key);
+        self.worker.shard.on(WorkerEvent::Closed);
+        self.worker.ended.notify_one();
+    }
+}
+
+fn peer_value(peer: SocketAddr) -> HeaderValue {
+    HeaderValue::try_from(peer.ip().to_canonical().to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
+}
+
+/// Which frontend the client meant, and what that speaks.
+fn meant(worker: &Worker, stream: &TcpStream, origin: &Origin) -> Result<(Meant, snapshot::Protocol), WorkerEvent> {
+    let meant = match origin {
+        Origin::Service(name) => Meant::Service(name.clone()),
+        Origin::Transparent => {
+            // The client may be gone already; then there is no telling what it meant.
+            let address = stream.local_addr().map_err(|_| WorkerEvent::RefusedUnknown)?;
+            if worker.own.contains(address) {
+                return Err(WorkerEvent::RefusedOwn);
+            }
+            Meant::Address(OriginalDst(address))
+        }
+    };
+    let protocol = meant.frontend(&worker.snapshot()).map(|frontend| frontend.protocol);
+    protocol.map(|protocol| (meant, protocol)).ok_or(WorkerEvent::RefusedUnknown)
+}
+
+/// Closes a connection so that the client sees a failure, not an end.
+pub(crate) fn reset(stream: &TcpStream) {
+    // An error means that there is no connection left to reset.
+    let _ = stream.set_zero_linger();
+}
+
+async fn converse(downstream: &Rc<Downstream>, stream: TcpStream, protocol: snapshot::Protocol) {
+    let _ = crate::upstream::tune(&stream, &downstream.worker.options);
+    let first = downstream.watched.guard(detect_protocol(downstream, &stream, protocol)).await;
+    match first {
+        Ok(Some((Protocol::Http1, seen))) => http(downstream, stream, seen).await,
+        Ok(Some((Protocol::Http2, seen))) => opaque::pass(downstream, stream, seen).await,
+        Ok(Some((Protocol::Other, seen))) => match protocol {
+            snapshot::Protocol::Http => refuse(downstream, stream, Cause::Garbage).await,
+            _ => opaque::pass(downstream, stream, seen).await,
+        },
+        Ok(None) => {}
+        Err(Verdict::HeadTimeout) => downstream.worker.shard.on_unrouted(Cause::HeaderTimeout),
+        Err(verdict) => count_verdict(downstream, verdict),
+    }
+}
+
+fn count_verdict(downstream: &Downstream, verdict: Verdict) {
+    downstream.worker.shard.on(match verdict {
+        Verdict::Drained => WorkerEvent::DrainClosed,
+        Verdict::HeadTimeout | Verdict::KeepAliveTimeout | Verdict::StreamIdle => WorkerEvent::IdleClosed,
+    });
+}
+
+/// What the client speaks, and what was read to find out. `None` when it closed without a word. A client that says
+/// nothing on a port of unknown protocol waits for its server to speak first: not HTTP.
+async fn detect_protocol(
+    downstream: &Downstream,
+    stream: &TcpStream,
+    protocol: snapshot::Protocol,
+) -> Option<(Protocol, Bytes)> {
+    let limit = downstream.worker.settings.downstream.detect_timeout;
+    let mut seen = Vec::new();
+    match protocol {
+        snapshot::Protocol::Detect => match tokio::time::timeout(limit, first_bytes(stream, &mut seen)).await {
+            Ok(first) => Some((first?, seen.into())),
+            // Silence, or a word too short to judge.
+            Err(_) => Some((Protocol::Other, seen.into())),
+        },
+        snapshot::Protocol::Http => Some((first_bytes(stream, &mut seen).await?, seen.into())),
+        snapshot::Protocol::Opaque | snapshot::Protocol::Udp => Some((Protocol::Other, Bytes::new())),
+    }
+}
+
+/// How much is read before the rest is left to the parser.
+const FIRST_BYTES: usize = 4_096;
+
+async fn first_bytes(stream: &TcpStream, seen: &mut Vec<u8>) -> Option<Protocol> {
+    seen.reserve_exact(FIRST_BYTES);
+    loop {
+        stream.readable().await.ok()?;
+        match stream.try_read_buf(seen) {
+            Ok(0) if seen.is_empty() => return None,
+            Ok(0) => return Some(Protocol::Other),
+            Ok(_) => {
+                if let Some(protocol) = detect::judge(seen) {
+                    return Some(protocol);
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// How a conversation in HTTP ended.
+enum End1 {
+    /// By itself: closed, or upgraded.
+    Done(hyper::Result<()>),
+    /// The watch ended it.
+    Condemned(Verdict),
+}
+
+async fn http(downstream: &Rc<Downstream>, stream: TcpStream, seen: Bytes) {
+    let service = service_fn(|request| exchange::respond(Rc::clone(downstream), request));
+    let io = Io::new(stream, seen, Rc::clone(&downstream.watched));
+    let mut connection = downstream.worker.http1.serve_connection(io, service);
+    let end = {
+        let mut is_told = false;
+        std::future::poll_fn(|context| {
+            let watched = &downstream.watched;
+            watched.set_waker(context.waker());
+            if watched.is_draining() && !is_told {
+                is_told = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+            match watched.verdict() {
+                // The request under way is answered by whoever works on it, if that is still possible.
+                None | Some(Verdict::StreamIdle) => {}
+                Some(verdict) => return Poll::Ready(End1::Condemned(verdict)),
+            }
+            let poll = pin!(&mut connection).poll(context).map(End1::Done);
+            match (poll, watched.verdict()) {
+                (Poll::Pending, Some(verdict)) => Poll::Ready(End1::Condemned(verdict)),
+                (poll, _) => poll,
+            }
+        })
+        .await
+    };
+    let io = connection.into_parts().io;
+    finish(downstream, io, end).await;
+}
+
+async fn finish(downstream: &Rc<Downstream>, parts: Io, end: End1) {
+    let shard = &downstream.worker.shard;
+    let (stream, seen) = parts.into_parts();
+    if downstream.aborted.get() {
+        return reset(&stream);
+    }
+    match end {
+        End1::Done(Ok(())) => {
+            let upgrade = downstream.upgrade.borrow_mut().take();
+            if let Some(upgrade) = upgrade {
+                Box::pin(upgraded(downstream, stream, seen, upgrade)).await;
+            }
+        }
+        End1::Done(Err(error)) if error.is_parse() => {
+            let cause = if error.is_parse_too_large() { Cause::HeadTooLarge } else { Cause::Garbage };
+            shard.on_unrouted(cause);
+            linger::close(stream).await;
+        }
+        // The client went away; whatever request it had was counted with its record.
+        End1::Done(Err(_)) => {}
+        End1::Condemned(Verdict::HeadTimeout) => refuse(downstream, stream, Cause::HeaderTimeout).await,
+        End1::Condemned(verdict) => count_verdict(downstream, verdict),
+    }
+}
+
+/// Answers something that is not a request, and closes.
+async fn refuse(downstream: &Downstream, stream: TcpStream, cause: Cause) {
+    downstream.worker.shard.on_unrouted(cause);
+    // As much as fits the socket's buffer, which is empty: no need to wait.
+    let _ = stream.try_write(reply::raw(cause).as_bytes());
+    linger::close(stream).await;
+}
+
+async fn upgraded(downstream: &Rc<Downstream>, stream: TcpStream, seen: Bytes, upgrade: Upgrade) {
+    let Some((connection, _slot)) = upgrade.lease.take() else { return };
+    let Some((upstream, up_seen, _open)) = connection.into_upgraded().await else { return reset(&stream) };
+    downstream.worker.shard.on(WorkerEvent::Upgraded);
+    let (down, up) = (End { stream, seen }, End { stream: upstream, seen: up_seen });
+    opaque::end(downstream, downstream.watched.guard(relay::relay(down, up, &downstream.watched)).await);
+}

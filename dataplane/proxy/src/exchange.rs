@@ -1,0 +1,217 @@
+//! One request and its response: decided, sent, answered.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::header::{HeaderValue, TRANSFER_ENCODING};
+use http::{Request, Response, StatusCode, request};
+use hyper::body::{Body, Incoming};
+use tokio::time::{Instant, Sleep};
+use weir_telemetry::{Cause, WorkerEvent};
+
+use crate::body::{Meter, RequestBody, ResponseBody, Streaming};
+use crate::downstream::{Downstream, Upgrade};
+use crate::headers::{self, Upgrading};
+use crate::plan::{self, Plan};
+use crate::record::Record;
+use crate::upstream::{Endpoint, Lease, SendError};
+use crate::{mirror, reply};
+
+/// Answers a request, one way or another.
+pub(crate) async fn respond(
+    downstream: Rc<Downstream>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let mut record = Record::begin(&downstream);
+    match forward(&downstream, request, &mut record).await {
+        Ok(forwarded) => Ok(forwarded.into_response(&downstream, record)),
+        Err(cause) => Ok(reply::local(cause, record)),
+    }
+}
+
+/// The head of an endpoint's response, and the connection that the rest comes on.
+struct Forwarded {
+    response: Response<Incoming>,
+    lease: Lease,
+    deadline: Option<Instant>,
+}
+
+async fn forward(
+    downstream: &Rc<Downstream>,
+    request: Request<Incoming>,
+    record: &mut Record,
+) -> Result<Forwarded, Cause> {
+    let worker = &downstream.worker;
+    let (mut head, incoming) = request.into_parts();
+    headers::check(&head)?;
+    let plan = plan::plan(worker, &downstream.meant, downstream.peer, &head, record)?;
+    let deadline = plan.timeouts.request.map(|timeout| Instant::now() + timeout);
+    let limit = worker.settings.downstream.body_bytes;
+    if limit.is_some_and(|limit| incoming.size_hint().lower() > limit) {
+        return Err(Cause::BodyTooLarge);
+    }
+    let upgrading = headers::prepare_request(&mut head, &downstream.peer_value, &worker.random);
+    let Plan { endpoint, timeouts, mirrors } = plan;
+    let body = if incoming.is_end_stream() {
+        if upgrading == Upgrading::No {
+            mirrors.into_iter().for_each(|planned| drop(mirror::launch(worker, planned, &head, None)));
+        }
+        RequestBody::Empty
+    } else {
+        if incoming.size_hint().exact().is_none() {
+            head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        let size = incoming.size_hint();
+        let copies = mirrors.into_iter().filter_map(|one| mirror::launch(worker, one, &head, Some(size.clone())));
+        let copies = copies.collect();
+        let meter = Rc::new(Meter::default());
+        record.meter = Some(Rc::clone(&meter));
+        RequestBody::streamed(incoming, meter, limit, copies)
+    };
+    let sent = exchange(downstream, &endpoint, outgoing(head, body), timeouts.per_try);
+    let (response, lease) = within(downstream, deadline, sent).await.map_err(|cause| {
+        // The body knows better why it broke off.
+        let failure = record.meter.as_ref().and_then(|meter| meter.failure.get());
+        failure.filter(|_| cause == Cause::RequestAborted).unwrap_or(cause)
+    })?;
+    Ok(Forwarded { response, lease, deadline })
+}
+
+fn outgoing(head: request::Parts, body: RequestBody) -> Request<RequestBody> {
+    let mut request = Request::new(body);
+    *request.method_mut() = head.method;
+    *request.uri_mut() = head.uri;
+    *request.headers_mut() = head.headers;
+    request
+}
+
+/// Runs a future until it is done, the deadline passes, or the connection is condemned.
+async fn within<T>(
+    downstream: &Downstream,
+    deadline: Option<Instant>,
+    future: impl Future<Output = Result<T, Cause>>,
+) -> Result<T, Cause> {
+    let mut future = pin!(future);
+    let mut sleep: Option<Pin<Box<Sleep>>> = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline)));
+    std::future::poll_fn(|context| {
+        if downstream.watched.verdict().is_some() {
+            return Poll::Ready(Err(Cause::IdleTimeout));
+        }
+        if let Poll::Ready(result) = future.as_mut().poll(context) {
+            return Poll::Ready(result);
+        }
+        match &mut sleep {
+            Some(sleep) => sleep.as_mut().poll(context).map(|()| Err(Cause::RequestTimeout)),
+            None => Poll::Pending,
+        }
+    })
+    .await
+}
+
+/// Sends a request to an endpoint, a second time when the endpoint had closed the connection that was kept open.
+async fn exchange(
+    downstream: &Downstream,
+    endpoint: &Rc<Endpoint>,
+    request: Request<RequestBody>,
+    per_try: Option<Duration>,
+) -> Result<(Response<Incoming>, Lease), Cause> {
+    let mut lease = endpoint.lease().await.map_err(|error| error.cause())?;
+    let spare = if lease.is_reused() { spare(&request) } else { None };
+    let error = match attempt(&mut lease, request, per_try).await {
+        Ok(response) => return Ok((response, lease)),
+        Err(error) => error,
+    };
+    let cause = error.cause;
+    match again(lease, error, spare) {
+        // Boxed: it is rare, and every request's future would have to have room for it.
+        Some(request) => Box::pin(retry(downstream, endpoint, request, per_try)).await,
+        None => Err(cause),
+    }
+}
+
+async fn retry(
+    downstream: &Downstream,
+    endpoint: &Rc<Endpoint>,
+    request: Request<RequestBody>,
+    per_try: Option<Duration>,
+) -> Result<(Response<Incoming>, Lease), Cause> {
+    downstream.worker.shard.on(WorkerEvent::UpstreamRetried);
+    let mut lease = endpoint.lease_fresh().await.map_err(|error| error.cause())?;
+    match attempt(&mut lease, request, per_try).await {
+        Ok(response) => Ok((response, lease)),
+        Err(error) => Err(error.cause),
+    }
+}
+
+async fn attempt(
+    lease: &mut Lease,
+    request: Request<RequestBody>,
+    per_try: Option<Duration>,
+) -> Result<Response<Incoming>, SendError> {
+    let Some(connection) = lease.connection() else {
+        return Err(SendError { cause: Cause::UpstreamClosed, unsent: Some(Box::new(request)), closed_early: true });
+    };
+    match per_try {
+        None => connection.send(request).await,
+        Some(limit) => Box::pin(tokio::time::timeout(limit, connection.send(request)))
+            .await
+            .unwrap_or(Err(SendError { cause: Cause::PerTryTimeout, unsent: None, closed_early: false })),
+    }
+}
+
+/// A second exemplar of a request that may be sent twice: one without a body whose method allows it (RFC 9110,
+/// section 9.2.2).
+fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
+    if !request.method().is_idempotent() || !matches!(request.body(), RequestBody::Empty) {
+        return None;
+    }
+    let mut spare = Request::new(RequestBody::Empty);
+    *spare.method_mut() = request.method().clone();
+    *spare.uri_mut() = request.uri().clone();
+    *spare.headers_mut() = request.headers().clone();
+    Some(spare)
+}
+
+/// The request to send again, if that is safe: nothing of it was sent, or the connection was closed as idle ones are.
+fn again(lease: Lease, error: SendError, spare: Option<Request<RequestBody>>) -> Option<Request<RequestBody>> {
+    if !lease.is_reused() {
+        return None;
+    }
+    match error.unsent {
+        Some(unsent) => Some(*unsent),
+        None if error.closed_early => {
+            let (connection, _slot) = lease.take()?;
+            spare.filter(|_| !connection.has_unread())
+        }
+        None => None,
+    }
+}
+
+impl Forwarded {
+    fn into_response(self, downstream: &Rc<Downstream>, mut record: Record) -> Response<ResponseBody> {
+        let (mut head, incoming) = self.response.into_parts();
+        record.on_status(head.status.as_u16());
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            headers::prepare_response(&mut head.headers, Upgrading::Yes);
+            downstream.set_upgrade(Upgrade { lease: self.lease });
+            return Response::from_parts(head, ResponseBody::nothing(record));
+        }
+        headers::prepare_response(&mut head.headers, Upgrading::No);
+        head.version = http::Version::HTTP_11;
+        if incoming.is_end_stream() {
+            self.lease.give_back();
+            return Response::from_parts(head, ResponseBody::nothing(record));
+        }
+        let streaming = Streaming {
+            incoming,
+            lease: Some(self.lease),
+            deadline: self.deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline))),
+            watched: Rc::clone(&downstream.watched),
+        };
+        Response::from_parts(head, ResponseBody::streaming(record, streaming))
+    }
+}

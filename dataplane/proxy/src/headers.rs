@@ -1,0 +1,160 @@
+//! What a proxy changes in the heads of messages.
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+};
+use http::uri::{PathAndQuery, Uri};
+use http::{Method, Version, request};
+use weir_telemetry::Cause;
+
+use crate::random::Random;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const HOPS: usize = 6;
+
+/// Headers that concern one connection only (RFC 9110, section 7.6.1).
+static HOP_BY_HOP: [HeaderName; HOPS] = [CONNECTION, TE, TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, PROXY_CONNECTION];
+
+/// Refuses what the parser lets through and what must not be passed on.
+pub(crate) fn check(head: &request::Parts) -> Result<(), Cause> {
+    if head.method == Method::CONNECT {
+        return Err(Cause::ConnectMethod);
+    }
+    // Exactly one Host, empty or not, in HTTP/1.1 (RFC 9112, section 3.2).
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let (first, second) = (hosts.next(), hosts.next());
+    let is_missing = first.is_none() && head.version >= Version::HTTP_11;
+    if is_missing || second.is_some() {
+        return Err(Cause::BadRequest);
+    }
+    // The parser takes chunked over a length; a request with both is an attempt to smuggle (RFC 9112, section 6.1).
+    if head.headers.contains_key(TRANSFER_ENCODING) && head.headers.contains_key(CONTENT_LENGTH) {
+        return Err(Cause::BadRequest);
+    }
+    Ok(())
+}
+
+/// The protocol that a request wants to change to, if it may. HTTP/2 is not among them: its requests would be out of
+/// the rules' sight.
+fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let protocol = headers.get(UPGRADE)?;
+    let names_it = tokens(headers, &CONNECTION).any(|token| token.eq_ignore_ascii_case("upgrade"));
+    let is_http = protocol.as_bytes().get(..2).is_none_or(|start| start.eq_ignore_ascii_case(b"h2"));
+    (names_it && !is_http).then(|| protocol.clone())
+}
+
+fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    let values = headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).filter(|token| !token.is_empty())
+}
+
+/// Removes what concerns one connection only, and what `Connection` names. Headers that say where a message goes and
+/// where it ends stay, whatever `Connection` says.
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let mut present = [false; HOPS];
+    for name in headers.keys() {
+        for (position, hop) in HOP_BY_HOP.iter().enumerate() {
+            present[position] |= name == hop;
+        }
+    }
+    if present[0] {
+        let named: Vec<HeaderName> = tokens(headers, &CONNECTION).filter_map(|token| token.parse().ok()).collect();
+        for name in named.iter().filter(|name| **name != HOST && **name != CONTENT_LENGTH) {
+            headers.remove(name);
+        }
+    }
+    for (hop, _) in HOP_BY_HOP.iter().zip(present).filter(|(_, present)| *present) {
+        headers.remove(hop);
+    }
+}
+
+/// Whether a request asks for another protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Upgrading {
+    Yes,
+    No,
+}
+
+/// Makes the head of a request ready for an endpoint.
+///
+/// `x-forwarded-for` is appended to, not replaced: a gateway in a pod names its clients there. Its last entry is the
+/// address that this node's kernel has checked, and the only one to trust. `x-forwarded-proto` and `x-request-id` are
+/// kept where they are and made where they are not.
+pub(crate) fn prepare_request(head: &mut request::Parts, peer: &HeaderValue, random: &Random) -> Upgrading {
+    let upgrade = wanted_upgrade(&head.headers);
+    strip_hop_by_hop(&mut head.headers);
+    to_origin_form(head);
+    let headers = &mut head.headers;
+    forwarded_for(headers, peer);
+    if !headers.contains_key(FORWARDED_PROTO) {
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+    if !headers.contains_key(REQUEST_ID) {
+        headers.insert(REQUEST_ID, request_id(random));
+    }
+    head.version = Version::HTTP_11;
+    match upgrade {
+        Some(protocol) => {
+            headers.insert(UPGRADE, protocol);
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            Upgrading::Yes
+        }
+        None => Upgrading::No,
+    }
+}
+
+fn forwarded_for(headers: &mut HeaderMap, peer: &HeaderValue) {
+    let value = if headers.contains_key(FORWARDED_FOR) {
+        let mut all = Vec::new();
+        for value in headers.get_all(FORWARDED_FOR) {
+            all.extend_from_slice(value.as_bytes());
+            all.extend_from_slice(b", ");
+        }
+        all.extend_from_slice(peer.as_bytes());
+        HeaderValue::from_maybe_shared(bytes::Bytes::from(all)).unwrap_or_else(|_| peer.clone())
+    } else {
+        peer.clone()
+    };
+    headers.insert(FORWARDED_FOR, value);
+}
+
+/// A request with a whole URI as its target gets `Host` from there (RFC 9112, section 3.2.2) and is passed on with
+/// the path only.
+fn to_origin_form(head: &mut request::Parts) {
+    if head.uri.authority().is_none() {
+        return;
+    }
+    let uri = std::mem::take(&mut head.uri).into_parts();
+    if let Some(host) = uri.authority.and_then(|authority| {
+        let host = authority.as_str().rsplit('@').next().unwrap_or_default().to_owned();
+        HeaderValue::try_from(host).ok()
+    }) {
+        head.headers.insert(HOST, host);
+    }
+    head.uri = Uri::from(uri.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/")));
+}
+
+fn request_id(random: &Random) -> HeaderValue {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let bits = (u128::from(random.next()) << 64) | u128::from(random.next());
+    let id: [u8; 32] = std::array::from_fn(|position| DIGITS[(bits >> (124 - 4 * position)) as usize & 15]);
+    HeaderValue::from_bytes(&id).unwrap_or_else(|_| HeaderValue::from_static("0"))
+}
+
+/// Makes the head of a response ready for the client.
+pub(crate) fn prepare_response(headers: &mut HeaderMap, upgraded: Upgrading) {
+    let protocol = if upgraded == Upgrading::Yes { headers.get(UPGRADE).cloned() } else { None };
+    strip_hop_by_hop(headers);
+    if let Some(protocol) = protocol {
+        headers.insert(UPGRADE, protocol);
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+//! A client's connection as hyper reads and writes it: what was read before, then the socket; and the worker's timer
+//! learns that something moved.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use crate::watch::Watched;
+
+/// A connection with a watch on it.
+pub(crate) struct Io {
+    inner: TokioIo<TcpStream>,
+    /// Bytes that were read to see what protocol this is.
+    seen: Bytes,
+    watched: Rc<Watched>,
+}
+
+impl Io {
+    pub(crate) fn new(stream: TcpStream, seen: Bytes, watched: Rc<Watched>) -> Self {
+        Self { inner: TokioIo::new(stream), seen, watched }
+    }
+
+    /// The socket, and what was read from it and not used.
+    pub(crate) fn into_parts(self) -> (TcpStream, Bytes) {
+        (self.inner.into_inner(), self.seen)
+    }
+}
+
+impl Read for Io {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        if self.seen.has_remaining() {
+            let count = self.seen.len().min(buf.remaining());
+            buf.put_slice(&self.seen[..count]);
+            self.seen.advance(count);
+            if self.seen.is_empty() {
+                // The buffer is shared with the whole first read; let it go.
+                self.seen = Bytes::new();
+            }
+            self.watched.on_io();
+            return Poll::Ready(Ok(()));
+        }
+        let result = Pin::new(&mut self.inner).poll_read(cx, buf);
+        if matches!(result, Poll::Ready(Ok(()))) {
+            self.watched.on_io();
+        }
+        result
+    }
+}
+
+impl Write for Io {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.written(&result);
+        result
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
+        self.written(&result);
+        result
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+impl Io {
+    /// Writing the last bytes of a response comes after the request has ended: that is not the next request's head.
+    fn written(&self, result: &Poll<io::Result<usize>>) {
+        if matches!(result, Poll::Ready(Ok(_))) {
+            self.watched.on_write();
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! One copy of a request: admitted, sent, its response thrown away.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::{HeaderName, HeaderValue};
+use http::{Request, request};
+use hyper::body::{Incoming, SizeHint};
+use weir_core::cluster::Cluster;
+use weir_core::name::ObjectName;
+use weir_core::stats::StatsId;
+use weir_telemetry::MirrorEvent;
+
+use super::destination::Destination;
+use super::queue::{self, Ending, Tee};
+use crate::body::RequestBody;
+use crate::upstream::{Endpoint, Lease};
+use crate::worker::Worker;
+
+/// Marks a copy, with the rule that asks for it as `namespace/name`. A service that must not act on copies looks for it.
+pub(crate) const MARKER: HeaderName = HeaderName::from_static("x-weir-mirror");
+
+/// A copy that a rule asks for, with the endpoint that is to have it.
+pub(crate) struct Planned {
+    pub(crate) rule: ObjectName,
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) stats: StatsId,
+}
+
+/// Starts a copy of a request. Nothing of it happens before the caller next waits for something, except that the head
+/// is copied. The returned end, if any, is to be fed with the request's body; `None` when it has no body or there is
+/// no copy.
+pub(crate) fn launch(
+    worker: &Rc<Worker>,
+    planned: Planned,
+    head: &request::Parts,
+    size: Option<SizeHint>,
+) -> Option<Tee> {
+    let mirrors = &worker.mirrors;
+    let counters = worker.shard.mirror(planned.stats);
+    counters.on_start();
+    let destination = mirrors.destination(&planned.cluster.name);
+    if let Err(event) = destination.admit(&mirrors.limits, Instant::now()) {
+        counters.on_end(event);
+        return None;
+    }
+    let admitted =
+        Admitted { worker: Rc::clone(worker), destination, stats: planned.stats, event: MirrorEvent::Aborted };
+    let roll = worker.random.next();
+    let Some(endpoint) = planned.cluster.pick(roll, |endpoint| mirrors.pools.load(endpoint.address)) else {
+        admitted.end(MirrorEvent::NoEndpoint);
+        return None;
+    };
+    let endpoint = mirrors.pools.endpoint(endpoint.address);
+    let (tee, body) = match size {
+        None => (None, None),
+        Some(size) => {
+            let (tee, body) = queue::queue(&mirrors.limits, &mirrors.budget, size);
+            (Some(tee), Some(body))
+        }
+    };
+    let ending = body.as_ref().map(queue::CopyBody::ending);
+    let request = marked(head, &planned.rule, body.map_or(RequestBody::Empty, RequestBody::Copy));
+    tokio::task::spawn_local(run(admitted, endpoint, request, ending));
+    tee
+}
+
+fn marked(head: &request::Parts, rule: &ObjectName, body: RequestBody) -> Request<RequestBody> {
+    let mut copy = Request::new(body);
+    *copy.method_mut() = head.method.clone();
+    *copy.uri_mut() = head.uri.clone();
+    *copy.headers_mut() = head.headers.clone();
+    let marker = HeaderValue::try_from(format!("{}/{}", rule.namespace, rule.name));
+    copy.headers_mut().insert(MARKER, marker.unwrap_or_else(|_| HeaderValue::from_static("unnamed")));
+    copy
+}
+
+/// A copy that counts against its destination's limit, until it is dropped.
+struct Admitted {
+    worker: Rc<Worker>,
+    destination: Rc<Destination>,
+    stats: StatsId,
+    event: MirrorEvent,
+}
+
+impl Admitted {
+    fn end(mut self, event: MirrorEvent) {
+        self.event = event;
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.destination.on_end(self.event, &self.worker.mirrors.limits, Instant::now());
+        self.worker.shard.mirror(self.stats).on_end(self.event);
+    }
+}
+
+async fn run(admitted: Admitted, endpoint: Rc<Endpoint>, request: Request<RequestBody>, ending: Option<Ending>) {
+    let worker = Rc::clone(&admitted.worker);
+    let deadline = worker.mirrors.limits.deadline;
+    let sent = tokio::time::timeout(deadline, send(&worker, admitted.stats, &endpoint, request)).await;
+    let event = sent.unwrap_or(MirrorEvent::Timeout);
+    let given_up = ending.as_ref().and_then(Ending::given_up);
+    if let Some(ending) = ending {
+        worker.shard.mirror(admitted.stats).on_bytes(ending.taken());
+    }
+    // What the queue says is the reason behind what the connection says.
+    admitted.end(if event == MirrorEvent::Sent { event } else { given_up.unwrap_or(event) });
+}
+
+async fn send(worker: &Worker, stats: StatsId, endpoint: &Rc<Endpoint>, request: Request<RequestBody>) -> MirrorEvent {
+    let Ok(mut lease) = endpoint.lease().await else { return MirrorEvent::Connect };
+    let Some(connection) = lease.connection() else { return MirrorEvent::Failed };
+    let sent = match connection.send(request).await {
+        Ok(response) => Ok(response),
+        Err(error) => match (error.unsent, lease.is_reused()) {
+            // The endpoint had closed a connection that was kept: that is nobody's fault.
+            (Some(unsent), true) => match endpoint.lease_fresh().await {
+                Ok(fresh) => {
+                    lease = fresh;
+                    let Some(connection) = lease.connection() else { return MirrorEvent::Failed };
+                    connection.send(*unsent).await.map_err(|_| MirrorEvent::Failed)
+                }
+                Err(_) => Err(MirrorEvent::Connect),
+            },
+            _ => Err(MirrorEvent::Failed),
+        },
+    };
+    match sent {
+        Ok(response) => {
+            worker.shard.mirror(stats).on_status(response.status().as_u16());
+            discard(lease, response.into_body(), worker.mirrors.limits.response_bytes).await;
+            MirrorEvent::Sent
+        }
+        Err(event) => event,
+    }
+}
+
+/// Reads a response so that its connection can be used again, unless it is too long for that to be worth it.
+async fn discard(mut lease: Lease, mut body: Incoming, limit: u64) {
+    let mut bytes = 0;
+    while bytes <= limit {
+        let Some(connection) = lease.connection() else { return };
+        match std::future::poll_fn(|context| connection.poll_frame(context, &mut body)).await {
+            None => return lease.give_back(),
+            Some(Ok(frame)) => bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
+            Some(Err(_)) => return,
+        }
+    }
+}

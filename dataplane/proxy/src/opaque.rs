@@ -1,0 +1,49 @@
+//! Connections that are not HTTP/1: passed on unchanged to an endpoint of the service that the client meant.
+
+use std::io;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use tokio::net::TcpStream;
+use weir_core::snapshot::Snapshot;
+use weir_core::split::Target;
+use weir_telemetry::WorkerEvent;
+
+use crate::downstream::{Downstream, reset};
+use crate::relay::{self, End};
+use crate::upstream::Endpoint;
+use crate::watch::Verdict;
+
+/// Passes a connection on. Rules do not concern it: it goes to the service itself.
+pub(crate) async fn pass(downstream: &Rc<Downstream>, stream: TcpStream, seen: Bytes) {
+    let worker = &downstream.worker;
+    worker.shard.on(WorkerEvent::Opaque);
+    let endpoint = endpoint(downstream, &worker.snapshot());
+    let leased = match endpoint {
+        Some(endpoint) => endpoint.lease_raw().await.ok(),
+        None => None,
+    };
+    let Some((upstream, _lease)) = leased else {
+        worker.shard.on(WorkerEvent::OpaqueFailed);
+        return reset(&stream);
+    };
+    let (down, up) = (End { stream, seen }, End { stream: upstream, seen: Bytes::new() });
+    end(downstream, downstream.watched.guard(relay::relay(down, up, &downstream.watched)).await);
+}
+
+/// Counts how a relay ended.
+pub(crate) fn end(downstream: &Downstream, end: Result<io::Result<()>, Verdict>) {
+    match end {
+        Ok(_) => {}
+        Err(Verdict::Drained) => downstream.worker.shard.on(WorkerEvent::DrainClosed),
+        Err(_) => downstream.worker.shard.on(WorkerEvent::IdleClosed),
+    }
+}
+
+fn endpoint(downstream: &Downstream, snapshot: &Snapshot) -> Option<Rc<Endpoint>> {
+    let worker = &downstream.worker;
+    let frontend = downstream.meant.frontend(snapshot)?;
+    let Target::Cluster(cluster) = &frontend.service.target else { return None };
+    let endpoint = cluster.pick(worker.random.next(), |endpoint| worker.pools.load(endpoint.address))?;
+    Some(worker.pools.endpoint(endpoint.address))
+}

@@ -1,0 +1,162 @@
+//! The proxy as a whole: bound, then run, then drained.
+
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use socket2::Domain;
+use tokio::runtime::{Builder, LocalOptions};
+use weir_core::name::ClusterName;
+use weir_core::snapshot::Snapshot;
+use weir_telemetry::Telemetry;
+
+use crate::drain::Drain;
+use crate::error::{BindError, RunError};
+use crate::listener::{self, Listener, Origin, OwnAddresses};
+use crate::settings::Settings;
+use crate::worker::{self, Parts};
+
+/// The stack of a worker's thread. Tasks live on the heap; this is for the depth of calls.
+const STACK_BYTES: usize = 1 << 20;
+
+/// A proxy whose listeners are bound. Connections wait in their queues until it runs.
+#[derive(Debug)]
+pub struct Proxy {
+    settings: Arc<Settings>,
+    /// The listeners of each worker.
+    workers: Vec<Vec<Listener>>,
+    service_addresses: Vec<(ClusterName, SocketAddr)>,
+    own: Arc<OwnAddresses>,
+    shards: Vec<Arc<weir_telemetry::Shard>>,
+    snapshots: Arc<ArcSwap<Snapshot>>,
+    drain: Drain,
+}
+
+/// The transparent listeners, for the kernel's slots. One socket of a `SO_REUSEPORT` group stands for all.
+#[derive(Clone, Copy, Debug)]
+pub struct TransparentSockets<'a> {
+    /// Of IPv4.
+    pub v4: Option<BorrowedFd<'a>>,
+    /// Of IPv6.
+    pub v6: Option<BorrowedFd<'a>>,
+}
+
+impl Proxy {
+    /// Binds every listener of the settings. The proxy reads `snapshots` and counts in `telemetry`.
+    ///
+    /// # Errors
+    /// When a setting is out of range, or a listener cannot be made.
+    pub fn bind(
+        settings: Settings,
+        snapshots: Arc<ArcSwap<Snapshot>>,
+        telemetry: &Telemetry,
+    ) -> Result<Self, BindError> {
+        settings.check()?;
+        let count = match settings.workers {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            count => usize::from(count),
+        };
+        let mut wanted = Vec::new();
+        let families = [(Domain::IPV4, settings.transparent.ipv4), (Domain::IPV6, settings.transparent.ipv6)];
+        for (domain, _) in families.into_iter().filter(|(_, is_wanted)| *is_wanted) {
+            wanted.push((listener::transparent_address(domain), Origin::Transparent));
+        }
+        wanted.extend(settings.services.iter().map(|one| (one.address, Origin::Service(one.cluster()))));
+
+        let mut workers: Vec<Vec<Listener>> = (0..count).map(|_| Vec::new()).collect();
+        let (mut own, mut service_addresses) = (Vec::new(), Vec::new());
+        for (address, origin) in wanted {
+            let group = listener::group(address, &origin, settings.mark, count)?;
+            for (worker, listener) in workers.iter_mut().zip(group) {
+                worker.push(listener);
+            }
+            let bound = workers[0].last().and_then(|listener| listener.socket.local_addr().ok()).unwrap_or(address);
+            own.push(bound);
+            if let Origin::Service(name) = origin {
+                service_addresses.push((name, bound));
+            }
+        }
+        Ok(Self {
+            settings: Arc::new(settings),
+            workers,
+            service_addresses,
+            own: Arc::new(OwnAddresses::new(own)),
+            shards: (0..count).map(|_| telemetry.register_worker()).collect(),
+            snapshots,
+            drain: Drain::new(),
+        })
+    }
+
+    /// The transparent listeners. The kernel's slots hold the sockets open by themselves once they are in there.
+    pub fn transparent(&self) -> TransparentSockets<'_> {
+        let of = |is_v4: bool| {
+            let is_it = |listener: &&Listener| {
+                listener.origin == Origin::Transparent
+                    && listener.socket.local_addr().is_ok_and(|address| address.is_ipv4() == is_v4)
+            };
+            self.workers.first()?.iter().find(is_it).map(|listener| listener.socket.as_fd())
+        };
+        TransparentSockets { v4: of(true), v6: of(false) }
+    }
+
+    /// The listeners in front of one service each, in the order of the settings, with their ports.
+    pub fn service_addresses(&self) -> &[(ClusterName, SocketAddr)] {
+        &self.service_addresses
+    }
+
+    /// How many workers there are.
+    pub fn workers(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// What tells this proxy to end.
+    pub fn drain(&self) -> Drain {
+        self.drain.clone()
+    }
+
+    /// Serves until drained. Blocks the thread that calls it.
+    ///
+    /// # Errors
+    /// When a worker cannot be started, or has ended in a panic. The others are drained then.
+    pub fn run(self) -> Result<(), RunError> {
+        let drain = self.drain.clone();
+        let mut threads = Vec::new();
+        let mut result = Ok(());
+        for (number, (listeners, shard)) in self.workers.into_iter().zip(self.shards).enumerate() {
+            let parts = Parts {
+                settings: Arc::clone(&self.settings),
+                snapshots: Arc::clone(&self.snapshots),
+                shard,
+                own: Arc::clone(&self.own),
+                listeners,
+                drain: drain.watch(),
+            };
+            let thread = std::thread::Builder::new().name(format!("weir-worker-{number}")).stack_size(STACK_BYTES);
+            match thread.spawn(move || work(parts)) {
+                Ok(thread) => threads.push((number, thread)),
+                Err(source) => {
+                    result = Err(RunError::Start { worker: number, source });
+                    drain.finish(std::time::Duration::ZERO);
+                    break;
+                }
+            }
+        }
+        for (number, thread) in threads {
+            let ended = match thread.join() {
+                Ok(Ok(())) => continue,
+                Ok(Err(source)) => RunError::Start { worker: number, source },
+                Err(_) => RunError::Panicked { worker: number },
+            };
+            drain.finish(std::time::Duration::ZERO);
+            result = result.and(Err(ended));
+        }
+        result
+    }
+}
+
+fn work(parts: Parts) -> std::io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default())?;
+    runtime.block_on(worker::run(parts));
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! The record of one request: begun with its head, ended with its response, then counted and, if wanted, logged.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::Method;
+use weir_core::name::{ClusterName, ObjectName};
+use weir_core::revision::Sequence;
+use weir_core::stats::StatsId;
+use weir_telemetry::{Cause, RequestEnd};
+
+use crate::body::Meter;
+use crate::downstream::Downstream;
+use crate::watch::Phase;
+
+/// What became of a request so far. Dropping it ends and counts the request.
+pub(crate) struct Record {
+    downstream: Rc<Downstream>,
+    started: Instant,
+    route: Option<StatsId>,
+    status: Option<u16>,
+    cause: Option<Cause>,
+    is_complete: bool,
+    /// Set when the request has a body.
+    pub(crate) meter: Option<Rc<Meter>>,
+    pub(crate) response_bytes: u64,
+    /// Set when requests are logged.
+    pub(crate) log: Option<Box<Log>>,
+}
+
+/// What is logged about a request beyond what is counted.
+#[derive(Debug)]
+pub(crate) struct Log {
+    pub(crate) revision: Sequence,
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) source: Option<String>,
+    pub(crate) rule: Option<ObjectName>,
+    pub(crate) destination: Option<ClusterName>,
+    pub(crate) endpoint: Option<std::net::SocketAddr>,
+    pub(crate) mirrored: usize,
+}
+
+impl Record {
+    /// A request begins.
+    pub(crate) fn begin(downstream: &Rc<Downstream>) -> Self {
+        downstream.watched.enter(Phase::Busy);
+        Self {
+            downstream: Rc::clone(downstream),
+            started: Instant::now(),
+            route: None,
+            status: None,
+            cause: None,
+            is_complete: false,
+            meter: None,
+            response_bytes: 0,
+            log: None,
+        }
+    }
+
+    /// The destination is decided.
+    pub(crate) fn on_route(&mut self, route: StatsId) {
+        self.downstream.worker.shard.route(route).on_start();
+        self.route = Some(route);
+    }
+
+    /// The head of the response is made or received.
+    pub(crate) fn on_status(&mut self, status: u16) {
+        self.status = Some(status);
+    }
+
+    /// The proxy answers itself.
+    pub(crate) fn on_local_reply(&mut self, cause: Cause) {
+        self.cause = Some(cause);
+    }
+
+    /// The response is whole.
+    pub(crate) fn complete(&mut self) {
+        self.is_complete = true;
+    }
+
+    /// The response is cut off.
+    pub(crate) fn abort(&mut self, cause: Cause) {
+        self.cause = Some(cause);
+        self.status = None;
+        self.is_complete = true;
+        self.downstream.aborted.set(true);
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.is_complete {
+            self.status = None;
+            let failure = self.meter.as_ref().and_then(|meter| meter.failure.get());
+            self.cause = Some(self.cause.or(failure).unwrap_or(Cause::DownstreamGone));
+        }
+        self.downstream.watched.enter(Phase::Between);
+        let end = RequestEnd {
+            status: self.status,
+            cause: self.cause,
+            duration: self.started.elapsed(),
+            request_bytes: self.meter.as_ref().map_or(0, |meter| meter.bytes.get()),
+            response_bytes: self.response_bytes,
+        };
+        let shard: &Arc<_> = &self.downstream.worker.shard;
+        match (self.route, self.cause) {
+            (Some(route), _) => shard.route(route).on_end(&end),
+            (None, Some(cause)) => shard.on_unrouted(cause),
+            (None, None) => {}
+        }
+        if let Some(log) = &self.log {
+            write(log, &end);
+        }
+    }
+}
+
+/// The target of request events. They are at level debug.
+pub(crate) const TARGET: &str = "weir::request";
+
+/// Whether requests are logged.
+pub(crate) fn is_logged() -> bool {
+    tracing::enabled!(target: TARGET, tracing::Level::DEBUG)
+}
+
+fn write(log: &Log, end: &RequestEnd) {
+    tracing::debug!(
+        target: TARGET,
+        revision = log.revision.0,
+        rule = log.rule.as_ref().map(tracing::field::display),
+        destination = log.destination.as_ref().map(tracing::field::display),
+        endpoint = log.endpoint.map(tracing::field::display),
+        status = end.status,
+        cause = end.cause.map(Cause::name),
+        duration_us = u64::try_from(end.duration.as_micros()).unwrap_or(u64::MAX),
+        source = log.source,
+        method = %log.method,
+        path = log.path,
+        mirrored = log.mirrored,
+        "request"
+    );
+}

@@ -1,0 +1,113 @@
+//! Answers of the proxy itself: the one place where a cause becomes a status.
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use weir_telemetry::Cause;
+
+use crate::body::ResponseBody;
+use crate::record::Record;
+
+/// Names the cause in every answer that no endpoint made.
+pub(crate) const CAUSE: HeaderName = HeaderName::from_static("x-weir-cause");
+
+/// The status for a cause. Causes that only cut off have one too, for the case that nothing was sent yet.
+pub(crate) fn status(cause: Cause) -> StatusCode {
+    match cause {
+        Cause::BadRequest | Cause::Garbage | Cause::RequestAborted | Cause::DownstreamGone => StatusCode::BAD_REQUEST,
+        Cause::ConnectMethod => StatusCode::METHOD_NOT_ALLOWED,
+        Cause::HeaderTimeout => StatusCode::REQUEST_TIMEOUT,
+        Cause::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        Cause::TargetTooLong => StatusCode::URI_TOO_LONG,
+        Cause::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Cause::NoDestination | Cause::Unresolved | Cause::Loop => StatusCode::INTERNAL_SERVER_ERROR,
+        Cause::UpstreamClosed | Cause::UpstreamGarbage | Cause::UpstreamAborted => StatusCode::BAD_GATEWAY,
+        Cause::UnknownService
+        | Cause::NoEndpoint
+        | Cause::Overflow
+        | Cause::ConnectFailed
+        | Cause::ConnectTimeout
+        | Cause::OutOfSockets => StatusCode::SERVICE_UNAVAILABLE,
+        Cause::RequestTimeout | Cause::PerTryTimeout | Cause::IdleTimeout => StatusCode::GATEWAY_TIMEOUT,
+    }
+}
+
+/// What the client reads. Says what happened, and no names or addresses of the inside.
+fn text(cause: Cause) -> &'static str {
+    match cause {
+        Cause::BadRequest => "the request is not valid HTTP/1.1\n",
+        Cause::Garbage => "this is not an HTTP request\n",
+        Cause::HeaderTimeout => "the head of the request did not arrive in time\n",
+        Cause::HeadTooLarge => "the head of the request is too large\n",
+        Cause::TargetTooLong => "the target of the request is too long\n",
+        Cause::BodyTooLarge => "the body of the request is too large\n",
+        Cause::ConnectMethod => "CONNECT is not offered here\n",
+        Cause::UnknownService => "the configuration does not have this service\n",
+        Cause::NoDestination => "every destination of the rule has weight 0\n",
+        Cause::Unresolved => "the destination of the rule does not exist\n",
+        Cause::NoEndpoint => "no endpoint of the destination is ready\n",
+        Cause::Loop => "the endpoint is the proxy itself\n",
+        Cause::Overflow => "too many requests wait for the endpoint\n",
+        Cause::ConnectFailed => "the endpoint cannot be reached\n",
+        Cause::ConnectTimeout => "the endpoint did not accept the connection in time\n",
+        Cause::OutOfSockets => "the node has no sockets left\n",
+        Cause::UpstreamClosed => "the endpoint closed the connection without a response\n",
+        Cause::UpstreamGarbage => "the endpoint's response is not valid HTTP/1.1\n",
+        Cause::RequestTimeout => "the request took longer than its rule allows\n",
+        Cause::PerTryTimeout => "the endpoint took longer to answer than the rule allows\n",
+        Cause::IdleTimeout => "nothing moved for too long\n",
+        Cause::UpstreamAborted => "the endpoint broke its response off\n",
+        Cause::DownstreamGone | Cause::RequestAborted => "the request broke off\n",
+    }
+}
+
+/// The answer to a request that cannot be passed on. The connection is closed after it where the client's next bytes
+/// cannot be trusted to be a request.
+pub(crate) fn local(cause: Cause, mut record: Record) -> Response<ResponseBody> {
+    let status = status(cause);
+    record.on_status(status.as_u16());
+    record.on_local_reply(cause);
+    let mut response = Response::new(ResponseBody::text(record, Bytes::from_static(text(cause).as_bytes())));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    headers.insert(CAUSE, HeaderValue::from_static(cause.name()));
+    if matches!(cause, Cause::BadRequest | Cause::ConnectMethod | Cause::BodyTooLarge | Cause::RequestAborted) {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// An answer to bytes that are no request at all, as it goes on the wire.
+pub(crate) fn raw(cause: Cause) -> String {
+    let (status, text) = (status(cause), text(cause));
+    format!(
+        "HTTP/1.1 {} {}\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n{CAUSE}: {}\r\n\r\n{text}",
+        status.as_u16(),
+        status.canonical_reason().unwrap_or_default(),
+        text.len(),
+        cause.name(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_is_an_error_and_has_a_text() {
+        for cause in Cause::ALL {
+            assert!(status(cause).is_client_error() || status(cause).is_server_error(), "{cause:?}");
+            assert!(text(cause).ends_with('\n'), "{cause:?}");
+        }
+    }
+
+    #[test]
+    fn a_raw_answer_is_a_whole_response() {
+        let raw = raw(Cause::HeaderTimeout);
+        let (head, body) = raw.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{head}");
+        assert!(head.contains(&format!("content-length: {}", body.len())), "{head}");
+        assert!(head.contains("x-weir-cause: header_timeout"), "{head}");
+    }
+}

@@ -1,0 +1,279 @@
+//! Settings of the proxy: what describes this process, never what is routed where.
+
+mod duration;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Deserialize;
+use weir_core::name::{ClusterName, ServiceName};
+
+/// Settings of the proxy. Every field may be left out.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Settings {
+    /// Worker threads; 0 (the default) is one for each processor that the process may use.
+    pub workers: u16,
+    /// Which transparent listeners exist, for connections that the kernel intercepts. Default: none.
+    pub transparent: Transparent,
+    /// Listeners in front of one service each, for clients that are not intercepted. Default: none.
+    pub services: Vec<ServiceListener>,
+    /// Packet mark of the proxy's sockets, by which the eBPF programs and nft know them; 0 sets none. Setting one needs
+    /// `CAP_NET_ADMIN`. Default: 0x300.
+    pub mark: u32,
+    /// Limits of clients' connections.
+    pub downstream: Downstream,
+    /// Limits of connections to endpoints.
+    pub upstream: Upstream,
+    /// Limits of copies.
+    pub mirror: MirrorLimits,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            workers: 0,
+            transparent: Transparent::default(),
+            services: Vec::new(),
+            mark: 0x300,
+            downstream: Downstream::default(),
+            upstream: Upstream::default(),
+            mirror: MirrorLimits::default(),
+        }
+    }
+}
+
+/// The families of the transparent listeners.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Transparent {
+    /// IPv4.
+    pub ipv4: bool,
+    /// IPv6.
+    pub ipv6: bool,
+}
+
+/// A listener in front of one service.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServiceListener {
+    /// Where it listens; port 0 takes any free port.
+    pub address: SocketAddr,
+    /// The service that its connections are for.
+    pub service: ServiceName,
+    /// The port of that service.
+    pub port: u16,
+}
+
+impl ServiceListener {
+    pub(crate) fn cluster(&self) -> ClusterName {
+        ClusterName { service: self.service.clone(), port: self.port }
+    }
+}
+
+/// Limits of clients' connections.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Downstream {
+    /// Connections of one worker; further ones are reset. Default: 32,768.
+    pub max_connections: usize,
+    /// Bytes of a request's head; more is answered with 431. From 8,192 to 16 MiB. Default: 65,536.
+    pub head_bytes: usize,
+    /// Header lines of a request; more are answered with 431. From 16 to 1,000. Default: 100.
+    pub headers: usize,
+    /// Bytes of a request's body; more is answered with 413, or cut off. Default: no bound.
+    pub body_bytes: Option<u64>,
+    /// From the first byte of a request's head (or from the start of the connection) to the last. Default: 10 s.
+    #[serde(with = "duration")]
+    pub head_timeout: Duration,
+    /// How long a connection to a port of unknown protocol may be silent before it is passed on unchanged.
+    /// Default: 500 ms.
+    #[serde(with = "duration")]
+    pub detect_timeout: Duration,
+    /// How long a connection may be kept open between requests. Default: 5 min.
+    #[serde(with = "duration")]
+    pub keep_alive: Duration,
+    /// How long nothing may move on a connection in the middle of a request, or one that is passed on unchanged.
+    /// Default: 5 min.
+    #[serde(with = "duration")]
+    pub stream_idle: Duration,
+}
+
+impl Default for Downstream {
+    fn default() -> Self {
+        Self {
+            max_connections: 32_768,
+            head_bytes: 65_536,
+            headers: 100,
+            body_bytes: None,
+            head_timeout: Duration::from_secs(10),
+            detect_timeout: Duration::from_millis(500),
+            keep_alive: Duration::from_secs(300),
+            stream_idle: Duration::from_secs(300),
+        }
+    }
+}
+
+/// Limits of connections to endpoints. All counts are for one worker.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Upstream {
+    /// How long connecting may take, waiting for one of `maxConnections` included. Default: 5 s.
+    #[serde(with = "duration")]
+    pub connect_timeout: Duration,
+    /// Requests under way to one endpoint, each on a connection of its own. At least 1. Default: 1,024.
+    pub max_connections: usize,
+    /// Requests that wait for one of these; further ones are answered with 503. Default: 1,024.
+    pub max_pending: usize,
+    /// Unused connections that are kept for each endpoint. Default: 256.
+    pub max_idle: usize,
+    /// How long an unused connection is kept. Shorter than servers keep theirs. Default: 60 s.
+    #[serde(with = "duration")]
+    pub idle_timeout: Duration,
+    /// Bytes of a response's head; more is answered with 502. From 8,192 to 16 MiB. Default: 65,536.
+    pub head_bytes: usize,
+    /// How long sent data may stay unacknowledged (`TCP_USER_TIMEOUT`), on both sides. Default: 30 s.
+    #[serde(with = "duration")]
+    pub user_timeout: Duration,
+    /// When TCP begins to probe a silent connection, on both sides. At least 1 s. Default: 60 s.
+    #[serde(with = "duration")]
+    pub probe_after: Duration,
+}
+
+impl Default for Upstream {
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(5),
+            max_connections: 1_024,
+            max_pending: 1_024,
+            max_idle: 256,
+            idle_timeout: Duration::from_secs(60),
+            head_bytes: 65_536,
+            user_timeout: Duration::from_secs(30),
+            probe_after: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Limits of copies. All counts are for one worker.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct MirrorLimits {
+    /// Bytes of a request's body that may wait for one copy. Default: 1 MiB.
+    pub copy_bytes: usize,
+    /// Pieces of a body that may wait for one copy. At least 1. Default: 1,024.
+    pub copy_frames: usize,
+    /// Bytes that may wait for all copies together. Default: 16 MiB.
+    pub total_bytes: usize,
+    /// Copies under way to one destination. Default: 64.
+    pub max_copies: usize,
+    /// How long a copy may take. Default: 30 s.
+    #[serde(with = "duration")]
+    pub deadline: Duration,
+    /// Bytes of a copy's response that are read before its connection is closed. Default: 1 MiB.
+    pub response_bytes: u64,
+    /// Failures in a row after which a destination is left alone. At least 1. Default: 5.
+    pub breaker_failures: u32,
+    /// For how long. Default: 1 s.
+    #[serde(with = "duration")]
+    pub breaker_pause: Duration,
+}
+
+impl Default for MirrorLimits {
+    fn default() -> Self {
+        Self {
+            copy_bytes: 1 << 20,
+            copy_frames: 1_024,
+            total_bytes: 16 << 20,
+            max_copies: 64,
+            deadline: Duration::from_secs(30),
+            response_bytes: 1 << 20,
+            breaker_failures: 5,
+            breaker_pause: Duration::from_secs(1),
+        }
+    }
+}
+
+/// A setting outside its range. The message names the field as it is written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} is {value}: it must be from {least} to {most}")]
+pub struct OutOfRange {
+    field: &'static str,
+    value: u64,
+    least: u64,
+    most: u64,
+}
+
+impl Settings {
+    /// Checks that every number is within its range.
+    ///
+    /// # Errors
+    /// The first that is not.
+    pub fn check(&self) -> Result<(), OutOfRange> {
+        const HEAD: (u64, u64) = (8_192, 16 << 20);
+        const COUNT: (u64, u64) = (1, 1 << 24);
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        // From a millisecond to a day.
+        let time = |field, duration| (field, millis(duration), (1, 86_400_000));
+        let (down, up, mirror) = (&self.downstream, &self.upstream, &self.mirror);
+        let ranges = [
+            ("workers", u64::from(self.workers), (0, 1_024)),
+            ("downstream.maxConnections", down.max_connections as u64, COUNT),
+            ("downstream.headBytes", down.head_bytes as u64, HEAD),
+            ("downstream.headers", down.headers as u64, (16, 1_000)),
+            time("downstream.headTimeout", down.head_timeout),
+            time("downstream.detectTimeout", down.detect_timeout),
+            time("downstream.keepAlive", down.keep_alive),
+            time("downstream.streamIdle", down.stream_idle),
+            time("upstream.connectTimeout", up.connect_timeout),
+            ("upstream.maxConnections", up.max_connections as u64, COUNT),
+            ("upstream.maxPending", up.max_pending as u64, (0, COUNT.1)),
+            ("upstream.maxIdle", up.max_idle as u64, (0, COUNT.1)),
+            time("upstream.idleTimeout", up.idle_timeout),
+            ("upstream.headBytes", up.head_bytes as u64, HEAD),
+            time("upstream.userTimeout", up.user_timeout),
+            ("upstream.probeAfter", millis(up.probe_after), (1_000, 86_400_000)),
+            ("mirror.copyBytes", mirror.copy_bytes as u64, (0, 1 << 30)),
+            ("mirror.copyFrames", mirror.copy_frames as u64, COUNT),
+            ("mirror.totalBytes", mirror.total_bytes as u64, (0, 1 << 34)),
+            ("mirror.maxCopies", mirror.max_copies as u64, (0, COUNT.1)),
+            time("mirror.deadline", mirror.deadline),
+            ("mirror.breakerFailures", u64::from(mirror.breaker_failures), (1, 1_000_000)),
+            time("mirror.breakerPause", mirror.breaker_pause),
+        ];
+        for (field, value, (least, most)) in ranges {
+            if !(least..=most).contains(&value) {
+                return Err(OutOfRange { field, value, least, most });
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_in_range_and_fields_are_read_as_written() {
+        assert_eq!(Settings::default().check(), Ok(()));
+        let text = r#"{"workers": 2, "services": [{"address": "127.0.0.1:0",
+            "service": {"namespace": "default", "name": "a"}, "port": 80}], "downstream": {"headTimeout": "3s"}}"#;
+        let settings: Settings = serde_json::from_str(text).unwrap();
+        assert_eq!((settings.workers, settings.downstream.head_timeout), (2, Duration::from_secs(3)));
+        assert_eq!(settings.services[0].cluster().to_string(), "default/a:80");
+        assert_eq!(settings.mirror, MirrorLimits::default());
+    }
+
+    #[test]
+    fn unknown_fields_bad_durations_and_values_out_of_range_are_refused() {
+        for text in [r#"{"worker": 2}"#, r#"{"downstream": {"headTimeout": 3}}"#, r#"{"mirror": {"deadline": "soon"}}"#]
+        {
+            assert!(serde_json::from_str::<Settings>(text).is_err(), "{text}");
+        }
+        let mut settings = Settings::default();
+        settings.downstream.head_bytes = 100;
+        let message = settings.check().unwrap_err().to_string();
+        assert_eq!(message, "downstream.headBytes is 100: it must be from 8192 to 16777216");
+    }
+}

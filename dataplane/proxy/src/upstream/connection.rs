@@ -1,0 +1,209 @@
+//! A connection to an endpoint, driven by the task that uses it: no task of its own, so no wake-ups between tasks.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::{Body, Frame, Incoming};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use weir_telemetry::{Cause, Shard, WorkerEvent};
+
+use super::gate::Gate;
+use crate::body::RequestBody;
+
+/// How often a connection is polled again because it woke itself, before others get their turn.
+const PASSES: u32 = 4;
+
+/// A connection that speaks HTTP/1.1.
+pub(crate) struct Connection {
+    sender: SendRequest<RequestBody>,
+    driver: http1::Connection<TokioIo<TcpStream>, RequestBody>,
+    ended: bool,
+    gate: Arc<Gate>,
+    waker: Waker,
+    open: Open,
+}
+
+/// Counts an open connection to an endpoint for as long as it lives.
+pub(crate) struct Open(Arc<Shard>);
+
+impl Open {
+    pub(super) fn new(shard: &Arc<Shard>) -> Self {
+        shard.on(WorkerEvent::UpstreamConnected);
+        Self(Arc::clone(shard))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.on(WorkerEvent::UpstreamClosed);
+    }
+}
+
+/// A request got no response.
+pub(crate) struct SendError {
+    /// What the client is told.
+    pub(crate) cause: Cause,
+    /// The request, if nothing of it was sent.
+    pub(crate) unsent: Option<Box<Request<RequestBody>>>,
+    /// Whether the connection was closed before any byte of a response came, as servers close idle connections.
+    pub(crate) closed_early: bool,
+}
+
+impl Connection {
+    pub(super) async fn new(stream: TcpStream, open: Open, head_bytes: usize) -> Result<Self, hyper::Error> {
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(head_bytes.max(MIN_BUFFER)).max_header_size(head_bytes);
+        let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
+        let (gate, waker) = Gate::new();
+        Ok(Self { sender, driver, ended: false, gate, waker, open })
+    }
+
+    /// Lets the connection read and write. Ready when it has ended.
+    pub(crate) fn drive(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.gate.set_task(Some(context.waker()));
+        for _ in 0..PASSES {
+            if self.poll_driver().is_ready() {
+                return Poll::Ready(());
+            }
+            if !self.gate.leave() {
+                return Poll::Pending;
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Whether it can take another request. Looks at the socket, so that a connection that the endpoint has closed is
+    /// noticed as soon as the runtime has heard of it. Nobody is woken by the connection afterwards.
+    pub(super) fn is_ready(&mut self) -> bool {
+        self.gate.set_task(None);
+        for _ in 0..PASSES {
+            if self.poll_driver().is_ready() {
+                return false;
+            }
+            if !self.gate.leave() {
+                break;
+            }
+        }
+        self.sender.is_ready()
+    }
+
+    fn poll_driver(&mut self) -> Poll<()> {
+        if self.ended {
+            return Poll::Ready(());
+        }
+        self.gate.enter();
+        let result = self.driver.poll_without_shutdown(&mut Context::from_waker(&self.waker));
+        self.ended = result.is_ready();
+        if self.ended {
+            self.gate.leave();
+        }
+        result.map(|_| ())
+    }
+
+    /// Sends a request and waits for the head of its response.
+    pub(crate) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, SendError> {
+        let mut response = pin!(self.sender.try_send_request(request));
+        std::future::poll_fn(|context| {
+            let ended = self.drive(context);
+            // Only the driver can complete it, and that is polled here: no waker is needed.
+            match response.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(result) => Poll::Ready(result.map_err(|mut error| {
+                    let unsent = error.take_message().map(Box::new);
+                    SendError::new(error.error(), unsent)
+                })),
+                Poll::Pending if ended.is_ready() => {
+                    Poll::Ready(Err(SendError { cause: Cause::UpstreamClosed, unsent: None, closed_early: false }))
+                }
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// The next piece of a response's body.
+    pub(crate) fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+        body: &mut Incoming,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        self.gate.set_task(Some(context.waker()));
+        for _ in 0..PASSES {
+            // Asking for a piece wakes the driver; the gate keeps that to itself, since the driver is polled next.
+            self.gate.enter();
+            if let Poll::Ready(frame) = poll_incoming(body) {
+                self.gate.leave();
+                return Poll::Ready(frame);
+            }
+            let ended = self.poll_driver();
+            match poll_incoming(body) {
+                Poll::Ready(frame) => {
+                    self.gate.leave();
+                    return Poll::Ready(frame);
+                }
+                Poll::Pending if ended.is_ready() => return Poll::Ready(Some(Err(Cut))),
+                Poll::Pending => {}
+            }
+            if !self.gate.leave() {
+                return Poll::Pending;
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Whether the endpoint has sent anything since its last whole response, to a connection that has ended.
+    pub(crate) fn has_unread(self) -> bool {
+        !self.driver.into_parts().read_buf.is_empty()
+    }
+
+    /// The socket after an upgrade, and what was read beyond the head of the response. `None` when the connection
+    /// was not upgraded after all.
+    pub(crate) async fn into_upgraded(mut self) -> Option<(TcpStream, Bytes, Open)> {
+        // The driver ends as soon as it has handed out the head of an upgrade.
+        let ended = std::future::poll_fn(|context| Poll::Ready(self.drive(context).is_ready())).await;
+        ended.then(|| {
+            let parts = self.driver.into_parts();
+            (parts.io.into_inner(), parts.read_buf, self.open)
+        })
+    }
+}
+
+/// A response's body ended before its time.
+#[derive(Debug)]
+pub(crate) struct Cut;
+
+fn poll_incoming(body: &mut Incoming) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+    let frame = Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop()));
+    frame.map(|frame| frame.map(|frame| frame.map_err(|_| Cut)))
+}
+
+/// The smallest buffer that hyper accepts.
+const MIN_BUFFER: usize = 8_192;
+
+impl SendError {
+    fn new(error: &hyper::Error, unsent: Option<Box<Request<RequestBody>>>) -> Self {
+        let closed = error.is_incomplete_message() || error.is_closed() || error.is_canceled();
+        let reset = std::error::Error::source(error)
+            .and_then(|source| source.downcast_ref::<std::io::Error>())
+            .is_some_and(|error| {
+                use std::io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+                matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset)
+            });
+        let cause = if error.is_parse() {
+            Cause::UpstreamGarbage
+        } else if error.is_user() {
+            // The body of the request failed; the meter of the body knows why.
+            Cause::RequestAborted
+        } else {
+            Cause::UpstreamClosed
+        };
+        Self { cause, unsent, closed_early: closed || reset }
+    }
+}

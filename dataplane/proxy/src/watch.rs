@@ -1,0 +1,281 @@
+//! Deadlines of connections, coarsely: one timer for a worker looks at all connections several times within the
+//! shortest deadline, instead of a timer for each connection and request.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use crate::settings::Downstream;
+
+/// What a connection is doing, which decides how long it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The head of a request is awaited or arriving.
+    Head,
+    /// A request was answered and none has begun.
+    Between,
+    /// A request is under way.
+    Busy,
+    /// It is passed on unchanged.
+    Opaque,
+}
+
+/// Why a connection has to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The head of a request took too long.
+    HeadTimeout,
+    /// There was no further request for too long.
+    KeepAliveTimeout,
+    /// Nothing moved for too long.
+    StreamIdle,
+    /// Draining took too long.
+    Drained,
+}
+
+/// What the worker's timer knows of a connection.
+#[derive(Debug)]
+pub(crate) struct Watched {
+    phase: Cell<Phase>,
+    /// The tick at which the phase began or, where it matters, something last moved.
+    since: Cell<u32>,
+    verdict: Cell<Option<Verdict>>,
+    draining: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+    clock: Rc<Clock>,
+}
+
+impl Watched {
+    pub(crate) fn new(clock: Rc<Clock>) -> Rc<Self> {
+        Rc::new(Self {
+            phase: Cell::new(Phase::Head),
+            since: Cell::new(clock.now()),
+            verdict: Cell::new(None),
+            draining: Cell::new(false),
+            waker: RefCell::new(None),
+            clock,
+        })
+    }
+
+    /// The connection does something else from now on.
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
+        self.since.set(self.clock.now());
+    }
+
+    /// Something was read from the connection.
+    pub(crate) fn on_io(&self) {
+        match self.phase.get() {
+            // The time for a head is counted from its first byte.
+            Phase::Between => self.enter(Phase::Head),
+            Phase::Head => {}
+            Phase::Busy | Phase::Opaque => self.since.set(self.clock.now()),
+        }
+    }
+
+    /// Something was written. Unlike what is read, this never begins a request.
+    pub(crate) fn on_write(&self) {
+        if self.phase.get() != Phase::Head {
+            self.since.set(self.clock.now());
+        }
+    }
+
+    pub(crate) fn verdict(&self) -> Option<Verdict> {
+        self.verdict.get()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Ends the connection.
+    pub(crate) fn condemn(&self, verdict: Verdict) {
+        if self.verdict.get().is_none() {
+            self.verdict.set(Some(verdict));
+            self.wake();
+        }
+    }
+
+    /// Lets the connection end when it has no request.
+    pub(crate) fn drain(&self) {
+        self.draining.set(true);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// Has the task of this waker woken when there is a verdict.
+    pub(crate) fn set_waker(&self, waker: &Waker) {
+        let mut current = self.waker.borrow_mut();
+        if !current.as_ref().is_some_and(|current| current.will_wake(waker)) {
+            *current = Some(waker.clone());
+        }
+    }
+
+    /// Runs a future until it is done or there is a verdict about the connection.
+    pub(crate) async fn guard<F: Future>(&self, future: F) -> Result<F::Output, Verdict> {
+        let mut future = pin!(future);
+        std::future::poll_fn(|context| {
+            self.set_waker(context.waker());
+            match self.verdict.get() {
+                Some(verdict) => Poll::Ready(Err(verdict)),
+                None => future.as_mut().poll(context).map(Ok),
+            }
+        })
+        .await
+    }
+
+    fn check(&self, limits: &Limits) {
+        let (limit, verdict) = match self.phase.get() {
+            Phase::Head => (limits.head, Verdict::HeadTimeout),
+            Phase::Between => (limits.keep_alive, Verdict::KeepAliveTimeout),
+            Phase::Busy | Phase::Opaque => (limits.stream_idle, Verdict::StreamIdle),
+        };
+        if self.clock.now().wrapping_sub(self.since.get()) > limit {
+            self.condemn(verdict);
+        }
+    }
+}
+
+/// Coarse time of a worker.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    ticks: Cell<u32>,
+    tick: Duration,
+}
+
+impl Clock {
+    /// A clock that is fine enough for the shortest of these durations.
+    pub(crate) fn new(durations: impl IntoIterator<Item = Duration>) -> Rc<Self> {
+        let shortest = durations.into_iter().min().unwrap_or(Duration::MAX);
+        let tick = (shortest / 8).clamp(Duration::from_millis(5), Duration::from_millis(500));
+        Rc::new(Self { ticks: Cell::new(0), tick })
+    }
+
+    /// The tick now. Wraps around after years.
+    pub(crate) fn now(&self) -> u32 {
+        self.ticks.get()
+    }
+
+    pub(crate) fn tick(&self) -> Duration {
+        self.tick
+    }
+
+    pub(crate) fn advance(&self) {
+        self.ticks.set(self.ticks.get().wrapping_add(1));
+    }
+
+    /// How many whole ticks a duration is, at least 1.
+    pub(crate) fn ticks(&self, duration: Duration) -> u32 {
+        u32::try_from(duration.as_nanos().div_ceil(self.tick.as_nanos())).unwrap_or(u32::MAX).max(1)
+    }
+}
+
+#[derive(Debug)]
+struct Limits {
+    head: u32,
+    keep_alive: u32,
+    stream_idle: u32,
+}
+
+/// The connections of a worker.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    connections: RefCell<slab::Slab<Rc<Watched>>>,
+    limits: Limits,
+}
+
+impl Registry {
+    pub(crate) fn new(clock: &Clock, settings: &Downstream) -> Self {
+        let limits = Limits {
+            head: clock.ticks(settings.head_timeout),
+            keep_alive: clock.ticks(settings.keep_alive),
+            stream_idle: clock.ticks(settings.stream_idle),
+        };
+        Self { connections: RefCell::default(), limits }
+    }
+
+    /// Watches a connection until the returned key is given to [`Registry::remove`].
+    pub(crate) fn add(&self, watched: Rc<Watched>) -> usize {
+        self.connections.borrow_mut().insert(watched)
+    }
+
+    pub(crate) fn remove(&self, key: usize) {
+        self.connections.borrow_mut().try_remove(key);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.connections.borrow().len()
+    }
+
+    /// Passes a verdict on every connection whose time is over.
+    pub(crate) fn check(&self) {
+        self.connections.borrow().iter().for_each(|(_, watched)| watched.check(&self.limits));
+    }
+
+    pub(crate) fn drain(&self) {
+        self.connections.borrow().iter().for_each(|(_, watched)| watched.drain());
+    }
+
+    pub(crate) fn condemn(&self, verdict: Verdict) {
+        self.connections.borrow().iter().for_each(|(_, watched)| watched.condemn(verdict));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_phase_has_its_limit_and_only_some_are_extended_by_traffic() {
+        let settings = Downstream {
+            head_timeout: Duration::from_millis(40),
+            keep_alive: Duration::from_millis(400),
+            stream_idle: Duration::from_millis(80),
+            ..Downstream::default()
+        };
+        let cases = [
+            (Phase::Head, 8, false, Verdict::HeadTimeout),
+            (Phase::Between, 80, false, Verdict::KeepAliveTimeout),
+            (Phase::Busy, 16, true, Verdict::StreamIdle),
+            (Phase::Opaque, 16, true, Verdict::StreamIdle),
+        ];
+        for (phase, limit, extended, expected) in cases {
+            let clock = Clock::new([settings.head_timeout]);
+            let registry = Registry::new(&clock, &settings);
+            let watched = Watched::new(Rc::clone(&clock));
+            let key = registry.add(Rc::clone(&watched));
+            watched.enter(phase);
+            let advance = |ticks| (0..ticks).for_each(|_| clock.advance());
+            advance(limit);
+            registry.check();
+            assert_eq!(watched.verdict(), None, "{phase:?} at its limit");
+            if phase != Phase::Between {
+                watched.on_io();
+            }
+            advance(1);
+            registry.check();
+            assert_eq!(watched.verdict(), (!extended).then_some(expected), "{phase:?} after it");
+            advance(limit);
+            registry.check();
+            assert_eq!(watched.verdict(), Some(expected), "{phase:?} after twice of it");
+            registry.remove(key);
+            assert_eq!(registry.len(), 0);
+        }
+    }
+
+    #[test]
+    fn the_first_byte_after_a_request_starts_the_time_for_a_head() {
+        let watched = Watched::new(Clock::new([Duration::from_secs(1)]));
+        watched.enter(Phase::Between);
+        watched.on_io();
+        assert_eq!(watched.phase.get(), Phase::Head);
+    }
+}

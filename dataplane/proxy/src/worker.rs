@@ -1,0 +1,167 @@
+//! A worker: one thread, one runtime, and everything that its requests use. Nothing of it is shared with others.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Cache};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+use weir_core::snapshot::Snapshot;
+use weir_telemetry::Shard;
+
+use crate::accept;
+use crate::drain::Phase;
+use crate::listener::{Listener, OwnAddresses};
+use crate::mirror::Mirrors;
+use crate::random::Random;
+use crate::settings::{Settings, Upstream};
+use crate::upstream::{Pools, SocketOptions};
+use crate::watch::{Clock, Registry, Verdict};
+
+/// What a worker is made of. Unlike the worker itself, it can be sent to the thread that runs it.
+pub(crate) struct Parts {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) snapshots: Arc<ArcSwap<Snapshot>>,
+    pub(crate) shard: Arc<Shard>,
+    pub(crate) own: Arc<OwnAddresses>,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) drain: watch::Receiver<Phase>,
+}
+
+/// What the connections of a worker share.
+pub(crate) struct Worker {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) shard: Arc<Shard>,
+    pub(crate) own: Arc<OwnAddresses>,
+    pub(crate) clock: Rc<Clock>,
+    pub(crate) connections: Registry,
+    pub(crate) pools: Pools,
+    pub(crate) mirrors: Mirrors,
+    pub(crate) random: Random,
+    pub(crate) options: SocketOptions,
+    pub(crate) http1: hyper::server::conn::http1::Builder,
+    /// Told when a connection has ended.
+    pub(crate) ended: Notify,
+    snapshots: RefCell<Cached>,
+    is_draining: Cell<bool>,
+}
+
+/// The snapshot as this worker last saw it. Requests count their use of it here, not in the `Arc` that all workers
+/// share, whose counter would travel between processors with every request.
+struct Cached {
+    source: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
+    seen: Rc<Arc<Snapshot>>,
+}
+
+/// A snapshot in use.
+pub(crate) struct Pinned(Rc<Arc<Snapshot>>);
+
+impl std::ops::Deref for Pinned {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0
+    }
+}
+
+impl Worker {
+    fn new(parts: &Parts) -> Rc<Self> {
+        let settings = Arc::clone(&parts.settings);
+        let (down, up) = (&settings.downstream, &settings.upstream);
+        let clock = Clock::new([down.head_timeout, down.keep_alive, down.stream_idle, up.idle_timeout]);
+        let options = SocketOptions::new(&settings);
+        let pools = |limits: &Upstream| {
+            Pools::new(limits, options.clone(), Arc::clone(&parts.own), Arc::clone(&parts.shard), Rc::clone(&clock))
+        };
+        let of_copies = Upstream { max_connections: settings.mirror.max_copies.max(1), max_pending: 0, ..up.clone() };
+        let mut http1 = hyper::server::conn::http1::Builder::new();
+        http1.max_buf_size(down.head_bytes).max_header_size(down.head_bytes).max_headers(down.headers);
+        let mut source = Cache::new(Arc::clone(&parts.snapshots));
+        let seen = Rc::new(Arc::clone(source.load()));
+        Rc::new(Self {
+            shard: Arc::clone(&parts.shard),
+            own: Arc::clone(&parts.own),
+            connections: Registry::new(&clock, down),
+            pools: pools(up),
+            mirrors: Mirrors::new(&settings.mirror, pools(&of_copies)),
+            random: Random::new(),
+            ended: Notify::new(),
+            snapshots: RefCell::new(Cached { source, seen }),
+            is_draining: Cell::new(false),
+            http1,
+            clock,
+            options,
+            settings,
+        })
+    }
+
+    /// The snapshot of this moment.
+    pub(crate) fn snapshot(&self) -> Pinned {
+        let cached = &mut *self.snapshots.borrow_mut();
+        let current = cached.source.load();
+        if !Arc::ptr_eq(current, &cached.seen) {
+            cached.seen = Rc::new(Arc::clone(current));
+        }
+        Pinned(Rc::clone(&cached.seen))
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.is_draining.get()
+    }
+
+    /// Whether another connection may be accepted.
+    pub(crate) fn has_room(&self) -> bool {
+        self.connections.len() < self.settings.downstream.max_connections
+    }
+}
+
+/// Serves until drained.
+pub(crate) async fn run(mut parts: Parts) {
+    let listeners = std::mem::take(&mut parts.listeners);
+    let worker = Worker::new(&parts);
+    let mut drain = parts.drain;
+    let accepting: Vec<_> = listeners
+        .into_iter()
+        .map(|listener| tokio::task::spawn_local(accept::run(Rc::clone(&worker), listener, drain.clone())))
+        .collect();
+    let ticking = tokio::task::spawn_local(tick(Rc::clone(&worker)));
+    // An error means that nobody can tell this worker to end any more; it then works for ever.
+    let Ok(phase) = drain.wait_for(|phase| matches!(phase, Phase::Finishing(_))).await.map(|phase| *phase) else {
+        return std::future::pending().await;
+    };
+    for accepting in accepting {
+        // A panic in it is printed by the panic hook; the others must still end.
+        let _ = accepting.await;
+    }
+    let deadline = if let Phase::Finishing(deadline) = phase { deadline } else { Instant::now() };
+    worker.is_draining.set(true);
+    worker.connections.drain();
+    worker.pools.clear();
+    if tokio::time::timeout_at(deadline, all_ended(&worker)).await.is_err() {
+        worker.connections.condemn(Verdict::Drained);
+        all_ended(&worker).await;
+    }
+    ticking.abort();
+}
+
+async fn all_ended(worker: &Worker) {
+    while worker.connections.len() > 0 {
+        worker.ended.notified().await;
+    }
+}
+
+/// Advances the worker's coarse clock and does what is due.
+async fn tick(worker: Rc<Worker>) {
+    let mut ticks = tokio::time::interval(worker.clock.tick());
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        worker.clock.advance();
+        worker.connections.check();
+        worker.pools.sweep();
+        worker.mirrors.sweep();
+        // A worker without requests must not keep an old snapshot alive.
+        drop(worker.snapshot());
+    }
+}
