@@ -1,0 +1,122 @@
+//! The steps that make a planned layout real. Each may fail; the caller then removes
+//! whatever bears the lab's id.
+
+use std::fs::File;
+use std::thread;
+use std::time::Duration;
+
+use nix::net::if_::if_nametoindex;
+
+use crate::inside::enter;
+use crate::layout::{Layout, Namespace, Pod};
+use crate::{LabError, cgroup, plan, registry, sysctl, tool};
+
+/// Another lab holds the lock for some milliseconds.
+const LOCK_LIMIT: Duration = Duration::from_secs(20);
+
+/// Settings of every namespace. IPv6 addresses shall be usable at once, so duplicate address
+/// detection is off: the kernel needs both keys for that, before the link exists.
+const EVERYWHERE6: [(&str, &str); 4] = [
+    ("net.ipv6.conf.all.accept_dad", "0"),
+    ("net.ipv6.conf.default.accept_dad", "0"),
+    ("net.ipv6.conf.all.accept_ra", "0"),
+    ("net.ipv6.conf.default.accept_ra", "0"),
+];
+/// Settings of nodes.
+const NODE4: [(&str, &str); 1] = [("net.ipv4.ip_forward", "1")];
+const NODE6: [(&str, &str); 2] = [("net.ipv6.conf.all.forwarding", "1"), ("net.ipv6.conf.default.forwarding", "1")];
+
+/// Makes namespaces, cgroups, links and addresses, and fills in the interface indexes.
+pub(crate) fn assemble(layout: &mut Layout) -> Result<(), LabError> {
+    for namespace in layout.namespaces() {
+        cgroup::create(&namespace.cgroup)?;
+    }
+    add_namespaces(layout.namespaces())?;
+    settle(&layout.node, Role::Node)?;
+    if let Some(remote) = &layout.remote {
+        settle(remote, Role::Node)?;
+    }
+    for pod in &layout.pods {
+        settle(&pod.namespace, Role::Pod)?;
+    }
+    let mut script = plan::node_script(layout);
+    script.extend(layout.pods.iter().map(plan::host_script));
+    tool::ip_batch(Some(&layout.node.name), &script)?;
+    let mut scripts: Vec<_> =
+        layout.pods.iter().map(|pod| (pod.namespace.name.as_str(), plan::pod_script(pod))).collect();
+    if let Some(remote) = &layout.remote {
+        scripts.push((&remote.name, plan::remote_script(remote)));
+    }
+    run_scripts(&scripts)?;
+    let node = layout.node.clone();
+    index(&node, &mut layout.pods)
+}
+
+/// Adds one pod to a lab that stands.
+pub(crate) fn add_pod(layout: &Layout, pod: &mut Pod) -> Result<(), LabError> {
+    cgroup::create(&pod.namespace.cgroup)?;
+    add_namespaces([&pod.namespace])?;
+    settle(&pod.namespace, Role::Pod)?;
+    tool::ip_batch(Some(&layout.node.name), &plan::host_script(pod))?;
+    tool::ip_batch(Some(&pod.namespace.name), &plan::pod_script(pod))?;
+    index(&layout.node, std::slice::from_mut(pod))
+}
+
+/// The first `ip netns add` on a machine turns `/run/netns` into a shared mount, which two
+/// at once would do twice: labs take turns.
+fn add_namespaces<'a>(all: impl IntoIterator<Item = &'a Namespace>) -> Result<(), LabError> {
+    let dir = registry::DIR;
+    let lock = File::open(dir).map_err(LabError::io(format!("open {dir}")))?;
+    if !tool::until(LOCK_LIMIT, || lock.try_lock().is_ok()) {
+        let late = std::io::ErrorKind::TimedOut.into();
+        return Err(LabError::io(format!("lock {dir}"))(late));
+    }
+    tool::ip_batch(None, &plan::add_namespaces(all))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Node,
+    Pod,
+}
+
+fn settle(namespace: &Namespace, role: Role) -> Result<(), LabError> {
+    let six = namespace.ip6.is_some();
+    let mut pairs: Vec<(&str, &str)> = Vec::new();
+    if six {
+        pairs.extend(EVERYWHERE6);
+    }
+    if role == Role::Node {
+        pairs.extend(NODE4);
+        pairs.extend(NODE6.iter().filter(|_| six));
+    }
+    sysctl::set_all(namespace, &pairs)
+}
+
+/// The namespaces do not depend on each other, so their scripts run at once.
+fn run_scripts(scripts: &[(&str, String)]) -> Result<(), LabError> {
+    let results: Vec<Result<(), LabError>> = thread::scope(|scope| {
+        let start = |(name, script): &'_ (&str, String)| {
+            let (name, script) = ((*name).to_owned(), script.clone());
+            scope.spawn(move || tool::ip_batch(Some(&name), &script))
+        };
+        let threads: Vec<_> = scripts.iter().map(start).collect();
+        let joined = threads.into_iter().map(|thread| match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        joined.collect()
+    });
+    results.into_iter().collect()
+}
+
+fn index(node: &Namespace, pods: &mut [Pod]) -> Result<(), LabError> {
+    enter(node, || {
+        for pod in pods {
+            let link = pod.host_link.as_str();
+            let found = if_nametoindex(link).map_err(std::io::Error::from);
+            pod.host_ifindex = found.map_err(LabError::io(format!("find the link {link}")))?;
+        }
+        Ok(())
+    })?
+}
