@@ -45,6 +45,9 @@ bench: dist ## Weir beside Envoy, nginx and HAProxy in one run
 	./tests/bench/install.sh
 	$(CARGO) run --release --locked -p weir-bench -- --weir $(DIST) $(BENCH)
 
+fuzz: setup ## Each fuzz target for a minute (FUZZ_SECONDS=600 for longer)
+	./tests/fuzz/run.sh $(or $(FUZZ_SECONDS),60)
+
 clean: ## Remove what was built
 	$(CARGO) clean
 	rm -rf ebpf/programs/target tests/fuzz/target
