@@ -1,18 +1,13 @@
 //! The steps that make a planned layout real. Each may fail; the caller then removes
 //! whatever bears the lab's id.
 
-use std::fs::File;
 use std::thread;
-use std::time::Duration;
 
 use nix::net::if_::if_nametoindex;
 
 use crate::inside::enter;
 use crate::layout::{Layout, Namespace, Pod};
 use crate::{LabError, cgroup, plan, registry, sysctl, tool};
-
-/// Another lab holds the lock for some milliseconds.
-const LOCK_LIMIT: Duration = Duration::from_secs(20);
 
 /// Settings of every namespace. IPv6 addresses shall be usable at once, so duplicate address
 /// detection is off: the kernel needs both keys for that, before the link exists.
@@ -65,12 +60,7 @@ pub(crate) fn add_pod(layout: &Layout, pod: &mut Pod) -> Result<(), LabError> {
 /// The first `ip netns add` on a machine turns `/run/netns` into a shared mount, which two
 /// at once would do twice: labs take turns.
 fn add_namespaces<'a>(all: impl IntoIterator<Item = &'a Namespace>) -> Result<(), LabError> {
-    let dir = registry::DIR;
-    let lock = File::open(dir).map_err(LabError::io(format!("open {dir}")))?;
-    if !tool::until(LOCK_LIMIT, || lock.try_lock().is_ok()) {
-        let late = std::io::ErrorKind::TimedOut.into();
-        return Err(LabError::io(format!("lock {dir}"))(late));
-    }
+    let _turn = registry::lock()?;
     tool::ip_batch(None, &plan::add_namespaces(all))
 }
 

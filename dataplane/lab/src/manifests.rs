@@ -126,7 +126,7 @@ fn pod_document(lab: &Layout, pod: &Pod) -> Value {
 fn service_document(service: &ServiceSpec, pods: &[&Pod]) -> Value {
     let vips = service.vips();
     let families: Vec<_> = vips.iter().map(|ip| if ip.is_ipv4() { "IPv4" } else { "IPv6" }).collect();
-    let ports: Vec<_> = service.ports.iter().map(|port| service_port(port)).collect();
+    let ports: Vec<_> = service.ports.iter().map(service_port).collect();
     json!({
         "apiVersion": "v1",
         "kind": "Service",

@@ -3,21 +3,25 @@
 //! whatever a killed process left behind can be told from what is in use.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::layout::Layout;
 use crate::spec::is_id;
-use crate::{LabError, teardown};
+use crate::{LabError, teardown, tool};
 
 pub(crate) const DIR: &str = "/run/weir-lab";
 /// One id in 36^6 is taken; more failures than this mean that something else is wrong.
 const ID_ATTEMPTS: u32 = 100;
+
+/// Others hold the lock for milliseconds, or seconds when something they remove resists.
+const LOCK_LIMIT: Duration = Duration::from_secs(20);
 
 /// A lab's record.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -85,6 +89,30 @@ pub fn pick_free_id() -> String {
     std::iter::repeat_with(random).take(ID_ATTEMPTS as usize).find(free).unwrap_or_else(random)
 }
 
+/// Removes a lab if its owner is gone; `false` when there was nothing to do. Looking again
+/// under the lock matters: another process may have removed it and taken its id meanwhile.
+fn remove_stale(id: &str) -> Result<bool, LabError> {
+    let _turn = lock()?;
+    match read(&path_of(id))? {
+        Some(record) if !record.owner.is_alive() => teardown::remove(id).map(|()| true),
+        _ => Ok(false),
+    }
+}
+
+/// One process at a time, until the file is dropped.
+pub(crate) fn lock() -> Result<File, LabError> {
+    let dir = match File::open(DIR) {
+        // Gone with the last lab: there is nobody to wait for.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => fs::create_dir_all(DIR).and_then(|()| File::open(DIR)),
+        other => other,
+    };
+    let dir = dir.map_err(LabError::io(format!("open {DIR}")))?;
+    if tool::until(LOCK_LIMIT, || dir.try_lock().is_ok()) {
+        return Ok(dir);
+    }
+    Err(LabError::io(format!("lock {DIR}"))(io::ErrorKind::TimedOut.into()))
+}
+
 /// Seeded by the system's generator; good enough for names.
 pub(crate) fn random() -> u64 {
     RandomState::new().hash_one(0u8)
@@ -102,7 +130,7 @@ pub(crate) fn claim(id: &str) -> Result<Record, LabError> {
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => match read(&path_of(id))? {
             Some(other) if other.owner.is_alive() => Err(LabError::IdTaken { id: id.to_owned(), pid: other.owner.pid }),
             _ => {
-                teardown::remove(id)?;
+                remove_stale(id)?;
                 claim(id)
             }
         },
@@ -185,8 +213,9 @@ fn all() -> Result<Vec<Record>, LabError> {
 pub fn sweep() -> Result<Vec<String>, LabError> {
     let (mut swept, mut left) = (Vec::new(), Vec::new());
     for record in all()?.into_iter().filter(|r| !r.owner.is_alive()) {
-        match teardown::remove(&record.id) {
-            Ok(()) => swept.push(record.id),
+        match remove_stale(&record.id) {
+            Ok(true) => swept.push(record.id),
+            Ok(false) => {}
             Err(LabError::Leftovers(mut some)) => left.append(&mut some),
             Err(e) => left.push(e.to_string()),
         }

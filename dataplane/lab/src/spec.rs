@@ -228,8 +228,8 @@ mod tests {
             protocol: Protocol::Tcp,
             endpoints: vec!["[fd77::2]:80".parse().unwrap()],
         };
-        let mut many = Spec::default();
-        many.pods = (0..=MAX_PODS).map(|i| PodSpec::new(&format!("p{i}"))).collect();
+        let names: Vec<_> = (0..=MAX_PODS).map(|i| format!("p{i}")).collect();
+        let many = Spec::with_pods(names.iter().map(String::as_str));
         let tuning = Tuning { rp_filter: Some(3), ..Tuning::default() };
         let with_id = |id: &str| Spec { id: Some(id.to_owned()), ..Spec::default() };
         let cases = [

@@ -193,7 +193,7 @@ impl Connection {
             let bad = |_| ClientError::Malformed(format!("content-length: {length}"));
             self.exactly(length.parse().map_err(bad)?, 0)?
         } else {
-            self.to_end()?
+            self.up_to_close()?
         };
         Ok(Response { status: head.status, headers: head.headers, body })
     }
@@ -238,7 +238,7 @@ impl Connection {
         Ok(std::mem::replace(&mut self.ahead, rest))
     }
 
-    fn to_end(&mut self) -> Result<Vec<u8>, ClientError> {
+    fn up_to_close(&mut self) -> Result<Vec<u8>, ClientError> {
         while self.more()? {
             if self.ahead.len() > MAX_BODY {
                 return Err(ClientError::Malformed("the body is larger than 64 MiB".to_owned()));
