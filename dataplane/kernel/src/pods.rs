@@ -1,14 +1,60 @@
-//! Finds pods.
-#![expect(unsafe_code, reason = "x")]
-/// Cookie.
-pub fn namespace_cookie() -> std::io::Result<u64> {
-    use std::os::fd::AsRawFd;
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
-    let mut cookie = 0u64;
-    let mut length = 8u32;
-    // SAFETY: x
-    let result = unsafe {
-        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, 71, std::ptr::from_mut(&mut cookie).cast(), &mut length)
-    };
-    if result == 0 { Ok(cookie) } else { Err(std::io::Error::last_os_error()) }
+//! Finds the pods of this node: which link of the bridge leads to which network namespace, and
+//! which addresses are there. Level-triggered: every answer is a full picture, notifications of
+//! the kernel only say when to look again, and it is looked again from time to time without one.
+//!
+//! Which pods are enrolled is not decided here.
+
+mod scan;
+mod watch;
+
+use std::{collections::BTreeSet, net::IpAddr, path::PathBuf, time::Duration};
+
+pub use scan::{namespace_cookie, scan};
+pub use watch::PodWatch;
+
+use crate::IfIndex;
+
+/// Where and how to look.
+#[derive(Clone, Debug)]
+pub struct PodOptions {
+    /// The bridge whose ports are the pods' links.
+    pub bridge: String,
+    /// Directory of named network namespaces; container runtimes and `ip netns` use `/run/netns`.
+    pub namespaces: PathBuf,
+    /// How long it may take at most until a change that nobody announced is seen.
+    pub resync: Duration,
+}
+
+impl PodOptions {
+    /// The usual directory, and a full look every ten seconds.
+    pub fn new(bridge: impl Into<String>) -> Self {
+        Self { bridge: bridge.into(), namespaces: PathBuf::from("/run/netns"), resync: Duration::from_secs(10) }
+    }
+}
+
+/// All there is on the bridge.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PodLinks {
+    /// Links whose namespace was found, in the order of their index.
+    pub pods: Vec<PodLink>,
+    /// Names of ports that lead to a namespace without a name, or to none.
+    pub unresolved: Vec<String>,
+    /// Hardware address of the bridge; when it changes, [`Kernel::refresh`](crate::Kernel::refresh)
+    /// is due.
+    pub bridge_mac: Option<[u8; 6]>,
+}
+
+/// A pod's link.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PodLink {
+    /// Index of the node's end.
+    pub ifindex: IfIndex,
+    /// Name of the node's end.
+    pub name: String,
+    /// File of the pod's network namespace.
+    pub netns: PathBuf,
+    /// The kernel's number of that namespace, unique until the next boot.
+    pub netns_cookie: u64,
+    /// Addresses on the pod's end, without link-local ones.
+    pub addresses: BTreeSet<IpAddr>,
 }

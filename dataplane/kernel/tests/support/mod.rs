@@ -16,13 +16,13 @@ use socket2::{Domain, Protocol, Socket, Type};
 use weir_kernel::{Desired, Identity, IfIndex, Kernel, KernelSettings, MARK_PROXY, PodEntry, Reason};
 
 /// How long anything may take that is expected to happen.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 /// How long to wait for what is expected not to happen: longer than a SYN's first retransmit.
-pub const REFUSAL: Duration = Duration::from_millis(1500);
+pub(crate) const REFUSAL: Duration = Duration::from_millis(1500);
 
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
-pub fn run(command: &str) -> String {
+pub(crate) fn run(command: &str) -> String {
     let output = Command::new("sh").args(["-c", command]).output().expect("sh starts");
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{command}: {error} (are you root, with iproute2 and nft?)");
@@ -30,7 +30,7 @@ pub fn run(command: &str) -> String {
 }
 
 /// Runs in a network namespace, on a thread of its own.
-pub fn inside<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+pub(crate) fn inside<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
     let file = File::open(format!("/run/netns/{name}")).expect("the namespace exists");
     thread::spawn(move || {
         setns(file, CloneFlags::CLONE_NEWNET).expect("entering a namespace needs root");
@@ -39,12 +39,12 @@ pub fn inside<T: Send + 'static>(name: &str, work: impl FnOnce() -> T + Send + '
 }
 
 /// A node with the pods a, b and c. Everything is removed when it is dropped.
-pub struct Lab {
+pub(crate) struct Lab {
     id: String,
 }
 
 impl Lab {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let lab = Self { id: format!("weirk-{}-{number}", std::process::id()) };
         let node = lab.node();
@@ -60,7 +60,7 @@ impl Lab {
         lab
     }
 
-    pub fn add_pod(&self, pod: &str, host: u8) {
+    pub(crate) fn add_pod(&self, pod: &str, host: u8) {
         let (node, ns) = (self.node(), self.pod(pod));
         run(&format!(
             "ip netns add {ns} &&
@@ -72,54 +72,57 @@ impl Lab {
         ));
     }
 
-    pub fn node(&self) -> String {
+    pub(crate) fn node(&self) -> String {
         format!("{}-node", self.id)
     }
 
-    pub fn pod(&self, pod: &str) -> String {
+    pub(crate) fn pod(&self, pod: &str) -> String {
         format!("{}-{pod}", self.id)
     }
 
-    pub fn ifindex(&self, link: &str) -> u32 {
+    pub(crate) fn ifindex(&self, link: &str) -> u32 {
         let line = run(&format!("ip -n {} -o link show {link}", self.node()));
         line.split(':').next().and_then(|n| n.trim().parse().ok()).expect("a link has an index")
     }
 
-    pub fn settings(&self) -> KernelSettings {
+    pub(crate) fn settings(&self) -> KernelSettings {
         KernelSettings::new(self.id.clone(), "cni0")
     }
 
     /// All three pods, without services.
-    pub fn desired(&self) -> Desired {
+    pub(crate) fn desired(&self) -> Desired {
         let mut desired = Desired::default();
         for (number, pod) in (11u8..).zip(["a", "b", "c"]) {
-            let entry = PodEntry {
-                addresses: [ip(&format!("10.77.0.{number}")), ip(&format!("fd77::{number}"))].into(),
-                identity: Identity::new(u32::from(number)).expect("not reserved"),
-                netns_cookie: Some(self.cookie(pod)),
-                fail_mode: None,
-            };
-            desired.pods.insert(IfIndex(self.ifindex(&format!("v{pod}"))), entry);
+            desired.pods.insert(IfIndex(self.ifindex(&format!("v{pod}"))), self.entry(number, pod));
         }
         desired
     }
 
-    pub fn cookie(&self, pod: &str) -> u64 {
+    pub(crate) fn entry(&self, number: u8, pod: &str) -> PodEntry {
+        PodEntry {
+            addresses: [ip(&format!("10.77.0.{number}")), ip(&format!("fd77::{number}"))].into(),
+            identity: Identity::new(u32::from(number)).expect("not reserved"),
+            netns_cookie: Some(self.cookie(pod)),
+            fail_mode: None,
+        }
+    }
+
+    pub(crate) fn cookie(&self, pod: &str) -> u64 {
         inside(&self.pod(pod), weir_kernel::pods::namespace_cookie).join().expect("no panic").expect("Linux 5.14")
     }
 
     /// Work in the node's namespace.
-    pub fn on_node<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+    pub(crate) fn on_node<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         inside(&self.node(), work).join().expect("no panic on the node")
     }
 
-    pub fn load(&self, settings: &KernelSettings) -> Kernel {
+    pub(crate) fn load(&self, settings: &KernelSettings) -> Kernel {
         let settings = settings.clone();
         self.on_node(move || Kernel::load(&settings).unwrap_or_else(|error| panic!("{error}")))
     }
 
     /// Work on the kernel, in the node's namespace.
-    pub fn with<T: Send + 'static>(
+    pub(crate) fn with<T: Send + 'static>(
         &self,
         kernel: Kernel,
         work: impl FnOnce(&mut Kernel) -> T + Send + 'static,
@@ -132,7 +135,7 @@ impl Lab {
     }
 
     /// What a TCP server says to a client in a pod.
-    pub fn ask(&self, pod: &str, to: &str, patience: Duration) -> io::Result<String> {
+    pub(crate) fn ask(&self, pod: &str, to: &str, patience: Duration) -> io::Result<String> {
         let to: SocketAddr = to.parse().expect("an address");
         inside(&self.pod(pod), move || ask(to, patience)).join().expect("no panic")
     }
@@ -151,11 +154,11 @@ impl Drop for Lab {
     }
 }
 
-pub fn ip(text: &str) -> IpAddr {
+pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().expect("an address")
 }
 
-pub fn ask(to: SocketAddr, patience: Duration) -> io::Result<String> {
+pub(crate) fn ask(to: SocketAddr, patience: Duration) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&to, patience)?;
     stream.set_read_timeout(Some(patience))?;
     let mut text = String::new();
@@ -164,12 +167,12 @@ pub fn ask(to: SocketAddr, patience: Duration) -> io::Result<String> {
 }
 
 /// Greets every client with its name and both addresses, until the process ends or it is closed.
-pub struct Greeter {
+pub(crate) struct Greeter {
     listener: TcpListener,
 }
 
 impl Greeter {
-    pub fn server(lab: &Lab, pod: &str, address: &str) -> Self {
+    pub(crate) fn server(lab: &Lab, pod: &str, address: &str) -> Self {
         let bind: SocketAddr = address.parse().expect("an address");
         let name = format!("server-{pod}");
         let listener = inside(&lab.pod(pod), move || TcpListener::bind(bind).expect("a free port"));
@@ -177,7 +180,7 @@ impl Greeter {
     }
 
     /// A transparent listener in the node's namespace, as the proxy's is.
-    pub fn proxy(lab: &Lab, address: &str) -> Self {
+    pub(crate) fn proxy(lab: &Lab, address: &str) -> Self {
         let bind: SocketAddr = address.parse().expect("an address");
         let listener = lab.on_node(move || transparent(bind).expect("root"));
         Self::start(listener, "proxy".to_owned())
@@ -194,18 +197,18 @@ impl Greeter {
         Self { listener }
     }
 
-    pub fn listener(&self) -> &TcpListener {
+    pub(crate) fn listener(&self) -> &TcpListener {
         &self.listener
     }
 
     /// Closes the listening socket: `shutdown` wakes the thread, which drops its copy.
-    pub fn close(self) {
+    pub(crate) fn close(self) {
         let socket = socket2::SockRef::from(&self.listener);
         let _ = socket.shutdown(std::net::Shutdown::Both);
     }
 }
 
-pub fn transparent(bind: SocketAddr) -> io::Result<TcpListener> {
+pub(crate) fn transparent(bind: SocketAddr) -> io::Result<TcpListener> {
     let domain = Domain::for_address(bind);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
@@ -222,16 +225,108 @@ pub fn transparent(bind: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-pub fn count(kernel: &Kernel, reason: Reason) -> u64 {
+pub(crate) fn count(kernel: &Kernel, reason: Reason) -> u64 {
     let counters = kernel.counters().expect("readable");
     counters.iter().find(|(r, _)| *r == reason).map_or(0, |(_, count)| count.packets)
 }
 
 /// Waits for a condition.
-pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
         assert!(Instant::now() < deadline, "{what} did not happen in {PATIENCE:?}");
         thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// A cgroup for the processes of pods, removed when it is dropped.
+pub(crate) struct Cgroup {
+    path: std::path::PathBuf,
+}
+
+impl Cgroup {
+    pub(crate) fn new(lab: &Lab) -> Self {
+        let mounts = std::fs::read_to_string("/proc/mounts").expect("readable");
+        let root = mounts
+            .lines()
+            .map(|line| line.split(' ').collect::<Vec<_>>())
+            .find(|fields| fields.get(2) == Some(&"cgroup2"))
+            .map(|fields| fields[1].to_owned())
+            .expect("a cgroup2 mount; mount one at /sys/fs/cgroup/unified");
+        let path = std::path::Path::new(&root).join(&lab.id);
+        std::fs::create_dir(&path).expect("root may make cgroups");
+        Self { path }
+    }
+
+    pub(crate) fn path(&self) -> &std::path::Path {
+        &self.path
+    }
+
+    /// What a script prints that runs in this cgroup and in a pod's namespace; else its errors.
+    pub(crate) fn bash(&self, pod: &str, script: &str) -> Result<String, String> {
+        let command = format!(
+            "echo $$ > {}/cgroup.procs && exec nsenter --net=/run/netns/{pod} timeout 30 bash -c '{script}'",
+            self.path.display()
+        );
+        let output = Command::new("sh").args(["-c", &command]).output().expect("sh starts");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // A process that was just killed may still be in it.
+        for _ in 0..100 {
+            if std::fs::remove_dir(&self.path).is_ok() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+/// Sends back what it gets.
+pub(crate) struct Echo;
+
+impl Echo {
+    pub(crate) fn start(lab: &Lab, pod: &str, address: &str) -> Self {
+        let bind: SocketAddr = address.parse().expect("an address");
+        let listener = inside(&lab.pod(pod), move || TcpListener::bind(bind).expect("a free port"));
+        let listener = listener.join().expect("no panic");
+        thread::spawn(move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                let mut copy = stream.try_clone().expect("a descriptor is free");
+                thread::spawn(move || io::copy(&mut stream, &mut copy));
+            }
+        });
+        Self
+    }
+}
+
+/// Sends, and expects the same back.
+pub(crate) fn echo(stream: &mut TcpStream, text: &[u8]) {
+    stream.set_read_timeout(Some(PATIENCE)).expect("valid");
+    stream.write_all(text).expect("writes");
+    let mut answer = vec![0; text.len()];
+    stream.read_exact(&mut answer).expect("answers");
+    assert_eq!(answer, text);
+}
+
+/// Takes a connection away without telling the other end (`TCP_REPAIR`), as when its machine died.
+#[expect(unsafe_code, reason = "no crate here offers this socket option")]
+pub(crate) fn vanish(stream: TcpStream) {
+    use std::os::fd::AsRawFd;
+    let on: libc::c_int = 1;
+    // SAFETY: the option's value is an int, whose size the kernel is told.
+    let result = unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_REPAIR,
+            std::ptr::from_ref(&on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    assert_eq!(result, 0, "{}", io::Error::last_os_error());
 }
