@@ -1,5 +1,7 @@
 //! Pods that come, change and go.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use support::{Lab, PATIENCE, ip, run};
@@ -47,15 +49,13 @@ fn changes_are_seen_without_waiting_for_the_next_full_look() {
     let lab = Lab::new();
     let node = lab.node();
     let pod = lab.pod("a");
-    let lab = std::sync::Arc::new(lab);
-    let inner = lab.clone();
     support::inside(&node, move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let options = PodOptions { resync: PATIENCE * 100, ..PodOptions::new("cni0") };
             let mut watch = PodWatch::start(options).unwrap();
             until(&mut watch, "the present", |links| links.pods.len() == 3).await;
-            inner.add_pod("d", 14);
+            lab.add_pod("d", 14);
             until(&mut watch, "a new pod with its addresses", |links| {
                 links.pods.iter().any(|link| link.name == "vd" && link.addresses.len() == 2)
             })
@@ -65,9 +65,9 @@ fn changes_are_seen_without_waiting_for_the_next_full_look() {
                 links.pods.iter().any(|link| link.addresses.contains(&ip("10.77.0.77")))
             })
             .await;
-            run(&format!("ip -n {} link set cni0 address 02:00:00:00:00:99", inner.node()));
+            run(&format!("ip -n {} link set cni0 address 02:00:00:00:00:99", lab.node()));
             until(&mut watch, "the bridge's address", |links| links.bridge_mac == Some([2, 0, 0, 0, 0, 0x99])).await;
-            run(&format!("ip netns del {}", inner.pod("d")));
+            run(&format!("ip netns del {}", lab.pod("d")));
             until(&mut watch, "a pod's end", |links| links.pods.len() == 3 && links.unresolved.is_empty()).await;
         });
     })

@@ -1,5 +1,7 @@
 //! Stories of packets: real programs, real sockets, namespaces as pods.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
 mod support;
 
 use std::os::fd::AsFd;

@@ -118,7 +118,7 @@ impl Lab {
 
     pub(crate) fn load(&self, settings: &KernelSettings) -> Kernel {
         let settings = settings.clone();
-        self.on_node(move || Kernel::load(&settings).unwrap_or_else(|error| panic!("{error}")))
+        self.on_node(move || Kernel::load(&settings).expect("loads; the error names what to check"))
     }
 
     /// Work on the kernel, in the node's namespace.
@@ -315,7 +315,7 @@ pub(crate) fn echo(stream: &mut TcpStream, text: &[u8]) {
 
 /// Takes a connection away without telling the other end (`TCP_REPAIR`), as when its machine died.
 #[expect(unsafe_code, reason = "no crate here offers this socket option")]
-pub(crate) fn vanish(stream: TcpStream) {
+pub(crate) fn vanish(stream: &TcpStream) {
     use std::os::fd::AsRawFd;
     let on: libc::c_int = 1;
     // SAFETY: the option's value is an int, whose size the kernel is told.
