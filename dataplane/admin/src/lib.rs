@@ -1,1 +1,105 @@
 //! The HTTP API of a node: versions, explain, status, health, metrics.
+//!
+//! It shows what other parts know and changes nothing by itself: the one thing that can be asked for, a rollback, is
+//! done by `weir-revisions`. It runs on the control thread and is never on a request's path.
+
+mod answer;
+mod readiness;
+mod server;
+mod status;
+mod versions;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use weir_core::explain::{Described, Explanation};
+use weir_core::snapshot::Snapshot;
+use weir_core::stats::{StatsKey, StatsTable};
+use weir_revisions::{Publisher, Reader};
+use weir_telemetry::Telemetry;
+
+pub use readiness::{Readiness, Token};
+pub use server::{Address, BindError, Server};
+pub use status::{KernelCount, KernelView, PodView};
+
+use answer::{Body, Failure, Json};
+
+/// What the API shows, shared with who does the work.
+#[derive(Clone)]
+pub struct Node {
+    /// The node's name.
+    pub name: Arc<str>,
+    /// What puts configurations in force; held only for a rollback.
+    pub publisher: Arc<Mutex<Publisher>>,
+    /// The version log and the revision in force.
+    pub reader: Reader,
+    /// The snapshot that the data path uses.
+    pub snapshot: Arc<ArcSwap<Snapshot>>,
+    /// What is counted under which number.
+    pub stats: Arc<Mutex<StatsTable>>,
+    /// Counters of the data path.
+    pub telemetry: Arc<Telemetry>,
+    /// What the node still waits for.
+    pub readiness: Readiness,
+    /// What the kernel part knows.
+    pub kernel: Arc<dyn KernelView>,
+}
+
+impl Node {
+    fn publisher(&self) -> MutexGuard<'_, Publisher> {
+        self.publisher.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stats_keys(&self) -> Vec<StatsKey> {
+        self.stats.lock().unwrap_or_else(PoisonError::into_inner).keys().to_vec()
+    }
+}
+
+/// All paths of the API.
+pub fn router(node: Node) -> Router {
+    Router::new()
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/api/v1/version/current", get(versions::current))
+        .route("/api/v1/versions", get(versions::list))
+        .route("/api/v1/versions/{id}", get(versions::one))
+        .route("/api/v1/versions/{a}/diff/{b}", get(versions::diff))
+        .route("/api/v1/versions/{id}/rollback", post(versions::rollback))
+        .route("/api/v1/cycles", get(versions::cycles))
+        .route("/api/v1/status", get(status::status))
+        .route("/api/v1/explain", post(explain))
+        .fallback(|| async { Failure::new(StatusCode::NOT_FOUND, "no such path; the API is described in docs/api.md") })
+        .with_state(node)
+}
+
+/// 200 when the node is ready, else 503 with what it waits for.
+async fn ready(State(node): State<Node>) -> Response {
+    let waiting = node.readiness.waiting_for();
+    if waiting.is_empty() {
+        return "ready\n".into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {}\n", waiting.join(", "))).into_response()
+}
+
+/// Everything that is counted, in the OpenMetrics text format.
+async fn metrics(State(node): State<Node>) -> Result<Response, Failure> {
+    let keys = node.stats_keys();
+    let text = node.telemetry.encode(&keys);
+    let text = text.map_err(|error| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, error))?;
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], text).into_response())
+}
+
+/// Explains a described request under the revision in force.
+async fn explain(State(node): State<Node>, Body(described): Body<Described>) -> Result<Json<Explanation>, Failure> {
+    let snapshot = node.snapshot.load();
+    let explanation = described.explain(&snapshot);
+    explanation.map(Json).map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error))
+}

@@ -6,6 +6,7 @@ mod interception;
 mod interrupt;
 mod lab;
 mod logging;
+mod metrics;
 mod node;
 mod settings;
 

@@ -5,13 +5,14 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
+use weir_core::name::{DEFAULT_NAMESPACE, ServiceName};
 
 /// Where settings are looked for when `--settings` is not given.
 pub(crate) const DEFAULT_PATH: &str = "/etc/weir/node.yaml";
 
 /// One YAML file; every field has a default, unknown fields are errors.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Settings {
     /// Name of the node; tells nodes apart in the BPF file system and in metrics. Default: `node`.
@@ -36,7 +37,7 @@ pub(crate) struct Settings {
     pub(crate) listeners: Vec<Listener>,
     /// Limits of the data path.
     #[serde(default)]
-    pub(crate) proxy: weir_proxy::Settings,
+    pub(crate) proxy: ProxyLimits,
     /// How many revisions the version log keeps, 1 to 10,000. Default: 100.
     #[serde(default = "default_revisions")]
     pub(crate) revisions: usize,
@@ -45,8 +46,33 @@ pub(crate) struct Settings {
     pub(crate) log: Log,
 }
 
+/// Limits of the data path; `docs/settings.md` lists every field.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(crate) struct ProxyLimits {
+    /// Of clients' connections.
+    pub(crate) downstream: weir_proxy::Downstream,
+    /// Of connections to endpoints.
+    pub(crate) upstream: weir_proxy::Upstream,
+    /// Of mirrored copies.
+    pub(crate) mirror: weir_proxy::MirrorLimits,
+    /// How long requests under way may take when the node stops, in milliseconds. Default: 10,000.
+    pub(crate) drain_ms: DrainTime,
+}
+
+/// A drain time with its default.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(transparent)]
+pub(crate) struct DrainTime(pub(crate) u64);
+
+impl Default for DrainTime {
+    fn default() -> Self {
+        Self(10_000)
+    }
+}
+
 /// Where documents come from. One source for now: a folder.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Source {
     /// A folder of Kubernetes manifests, with its subfolders.
@@ -57,7 +83,7 @@ pub(crate) struct Source {
 }
 
 /// The address of the HTTP API.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Admin {
     /// `IP:PORT` or `unix:/path`.
@@ -71,7 +97,7 @@ impl Default for Admin {
 }
 
 /// An address that stands for one port of a service.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Listener {
     /// Where to listen.
@@ -82,8 +108,15 @@ pub(crate) struct Listener {
     pub(crate) port: u16,
 }
 
+impl Listener {
+    fn service(&self) -> weir_proxy::ServiceListener {
+        let (namespace, name) = self.service.split_once('/').unwrap_or((DEFAULT_NAMESPACE, &self.service));
+        weir_proxy::ServiceListener { address: self.address, service: ServiceName::new(namespace, name), port: self.port }
+    }
+}
+
 /// Interception by eBPF.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Interception {
     /// The bridge that the pods' links are ports of. Default: `cni0`, as K3s calls it.
@@ -107,7 +140,7 @@ pub(crate) struct Interception {
 }
 
 /// What happens to traffic that a rule concerns while no proxy runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum FailMode {
     /// New connections wait (their first packet is dropped and sent again by the client) until the proxy is back.
@@ -118,7 +151,7 @@ pub(crate) enum FailMode {
 }
 
 /// What an orderly stop leaves in the kernel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum OnStop {
     /// Nothing: pods are as if Weir had never run.
@@ -129,7 +162,7 @@ pub(crate) enum OnStop {
 }
 
 /// What is logged and how.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct Log {
     /// Levels by target, for example `info,weir::request=debug` to log every request. Default: `info`.
@@ -139,7 +172,7 @@ pub(crate) struct Log {
 }
 
 /// The form of a log line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum LogFormat {
     /// For people.
@@ -218,10 +251,20 @@ impl Settings {
         Ok(())
     }
 
-    /// The number of workers.
-    pub(crate) fn worker_count(&self) -> usize {
-        let processors = || std::thread::available_parallelism().map_or(1, usize::from);
-        self.workers.map_or_else(processors, usize::from)
+    /// The settings of the proxy, with transparent listeners where there is interception.
+    pub(crate) fn proxy(&self) -> weir_proxy::Settings {
+        let has_ipv6 = Path::new("/proc/net/if_inet6").exists();
+        let transparent = self.interception.is_some();
+        weir_proxy::Settings {
+            // 0 is one for each processor.
+            workers: self.workers.unwrap_or(0),
+            transparent: weir_proxy::Transparent { ipv4: transparent, ipv6: transparent && has_ipv6 },
+            services: self.listeners.iter().map(Listener::service).collect(),
+            mark: if transparent { weir_kernel::MARK_PROXY } else { 0 },
+            downstream: self.proxy.downstream.clone(),
+            upstream: self.proxy.upstream.clone(),
+            mirror: self.proxy.mirror.clone(),
+        }
     }
 }
 

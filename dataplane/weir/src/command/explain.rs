@@ -76,10 +76,10 @@ pub(crate) struct CompiledPaths {
 
 /// Parses and compiles files and folders as a node would.
 pub(crate) fn compile_paths(paths: &[PathBuf]) -> anyhow::Result<CompiledPaths> {
-    let mut files = Vec::new();
-    for path in paths {
-        files.extend(weir_sources::read_path(path)?);
-    }
+    let files = weir_sources::read(paths, &weir_sources::Limits::default()).map_err(|errors| {
+        let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!(told.join("\n"))
+    })?;
     anyhow::ensure!(!files.is_empty(), "no .yaml, .yml or .json file there");
     let parsed = weir_config::parse(&files);
     let compiled = weir_config::compile(&parsed.documents, Sequence(0), &mut StatsTable::default());

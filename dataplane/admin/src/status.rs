@@ -1,0 +1,117 @@
+//! `GET /api/v1/status`: what the node is doing, on one page.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use axum::extract::State;
+use serde::Serialize;
+use serde_json::{Value, json};
+use weir_core::stats::StatsKey;
+use weir_telemetry::{Cause, MirrorEvent, MirrorSummary, RouteSummary, WorkerEvent};
+
+use crate::Node;
+use crate::answer::Json;
+
+/// What the kernel part knows. Two implementations: eBPF, and none.
+pub trait KernelView: Send + Sync {
+    /// Packets by what was done with them.
+    fn counts(&self) -> Vec<KernelCount>;
+    /// The pods found on this node.
+    fn pods(&self) -> Vec<PodView>;
+}
+
+/// Packets with which one thing was done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct KernelCount {
+    /// Name of the reason, from a closed set.
+    pub reason: &'static str,
+    /// Number of packets.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// A pod found on this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PodView {
+    /// Its name where documents tell it, else that of its namespace.
+    pub name: String,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Index of its link on the node.
+    pub ifindex: u32,
+    /// Whether its traffic is intercepted.
+    pub enrolled: bool,
+}
+
+pub(crate) async fn status(State(node): State<Node>) -> Json<Value> {
+    let (keys, snapshot) = (node.stats_keys(), node.snapshot.load());
+    let rejected = node.reader.last_error().map(|rejection| crate::versions::rejection(&rejection));
+    let waiting = node.readiness.waiting_for();
+    Json(json!({
+        "node": &*node.name,
+        "version": env!("CARGO_PKG_VERSION"),
+        "ready": waiting.is_empty(),
+        "waiting_for": waiting,
+        "sequence": snapshot.sequence,
+        "version_id": snapshot.revision,
+        "rejected": rejected,
+        "routes": node.telemetry.routes(&keys).iter().map(route).collect::<Vec<_>>(),
+        "mirrors": node.telemetry.mirrors(&keys).iter().map(mirror).collect::<Vec<_>>(),
+        "connections": connections(&node),
+        "kernel": node.kernel.counts(),
+        "pods": node.kernel.pods(),
+    }))
+}
+
+fn names(key: &StatsKey) -> (Option<String>, String) {
+    match key {
+        StatsKey::Overflow => (None, "everything beyond the bound of the table".to_owned()),
+        StatsKey::Route { rule, destination } => (rule.as_ref().map(ToString::to_string), destination.to_string()),
+        StatsKey::Mirror { rule, destination } => (Some(rule.to_string()), destination.to_string()),
+    }
+}
+
+fn route(summary: &RouteSummary) -> Value {
+    let (rule, destination) = names(&summary.key);
+    let causes: BTreeMap<&str, u64> =
+        Cause::ALL.iter().map(|cause| (cause.name(), summary.causes[*cause as usize])).filter(|(_, n)| *n > 0).collect();
+    json!({
+        "rule": rule,
+        "destination": destination,
+        "requests": summary.requests,
+        "errors": summary.errors(),
+        "in_flight": summary.in_flight,
+        "status": classes(&summary.status),
+        "causes": causes,
+        "request_bytes": summary.request_bytes,
+        "response_bytes": summary.response_bytes,
+        "p50_us": summary.latencies.quantile(0.5),
+        "p99_us": summary.latencies.quantile(0.99),
+    })
+}
+
+fn mirror(summary: &MirrorSummary) -> Value {
+    let (rule, destination) = names(&summary.key);
+    let mut value = json!({
+        "rule": rule,
+        "destination": destination,
+        "in_flight": summary.in_flight,
+        "bytes": summary.bytes,
+        "status": classes(&summary.status),
+    });
+    for event in MirrorEvent::ALL {
+        value[event.name()] = json!(summary.count(event));
+    }
+    value
+}
+
+/// Responses by class of the status, those that occurred; `none` stands for requests without a response.
+fn classes(status: &[u64; 6]) -> BTreeMap<&'static str, u64> {
+    let names = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+    names.into_iter().zip(*status).filter(|(_, count)| *count > 0).collect()
+}
+
+fn connections(node: &Node) -> BTreeMap<&'static str, u64> {
+    WorkerEvent::ALL.iter().map(|event| (event.name(), node.telemetry.count(*event))).collect()
+}

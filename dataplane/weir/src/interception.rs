@@ -1,0 +1,175 @@
+//! What a snapshot and the pods on this node mean for the kernel: the wiring between revisions, pods and eBPF.
+
+mod desired;
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use weir_admin::{KernelCount, KernelView, PodView};
+use weir_core::snapshot::Snapshot;
+use weir_core::workload::{Enrolment, Workload};
+use weir_kernel::pods::PodLinks;
+use weir_kernel::{Desired, FailMode, Kernel, KernelError, ServiceAction, ServiceAddr};
+use weir_revisions::{Interception, KernelPlan};
+
+use desired::{Identities, services, union};
+
+type Services = BTreeMap<ServiceAddr, ServiceAction>;
+type Workloads = HashMap<IpAddr, Arc<Workload>>;
+
+/// The kernel part, with everything that decides what it does. Clones are handles to the same.
+#[derive(Clone)]
+pub(crate) struct Wiring(Arc<Mutex<State>>);
+
+struct State {
+    /// None once it was detached.
+    kernel: Option<Kernel>,
+    /// Whether plain services are balanced when a pod connects.
+    balances: bool,
+    /// Set while an orderly stop empties the proxy: new connections go past it.
+    passes_by: bool,
+    links: PodLinks,
+    identities: Identities,
+    services: Services,
+    workloads: Workloads,
+}
+
+impl Wiring {
+    /// Wires a kernel part; `balances` says whether it has the connect hooks.
+    pub(crate) fn new(kernel: Kernel, balances: bool) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            kernel: Some(kernel),
+            balances,
+            passes_by: false,
+            links: PodLinks::default(),
+            identities: Identities::default(),
+            services: Services::new(),
+            workloads: Workloads::new(),
+        })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does something with the kernel part, if it is still there.
+    pub(crate) fn with_kernel<T>(&self, action: impl FnOnce(&mut Kernel) -> T) -> Option<T> {
+        self.state().kernel.as_mut().map(action)
+    }
+
+    /// Takes in which pods there are now.
+    pub(crate) fn set_links(&self, links: PodLinks) -> Result<(), KernelError> {
+        let mut state = self.state();
+        state.links = links;
+        state.apply_published()
+    }
+
+    /// Applies what is in force again: repairs what somebody else changed.
+    pub(crate) fn reapply(&self) -> Result<(), KernelError> {
+        self.state().apply_published()
+    }
+
+    /// From now on new connections go past the proxy, so that it can empty.
+    pub(crate) fn pass_by(&self) -> Result<(), KernelError> {
+        let mut state = self.state();
+        state.passes_by = true;
+        state.apply_published()
+    }
+
+    /// Removes everything from the kernel.
+    pub(crate) fn detach(&self) -> Result<(), KernelError> {
+        let kernel = self.state().kernel.take();
+        kernel.map_or(Ok(()), Kernel::detach)
+    }
+}
+
+impl State {
+    fn apply_published(&mut self) -> Result<(), KernelError> {
+        let (services, workloads) = (self.services.clone(), std::mem::take(&mut self.workloads));
+        let applied = self.apply(services, &workloads);
+        self.workloads = workloads;
+        applied.map(drop)
+    }
+
+    fn apply(&mut self, services: Services, workloads: &Workloads) -> Result<KernelPlan, KernelError> {
+        let Some(kernel) = &mut self.kernel else { return Ok(KernelPlan::default()) };
+        let mut pods = desired::pods(&self.links, workloads, &mut self.identities);
+        if self.passes_by {
+            pods.values_mut().for_each(|pod| pod.fail_mode = Some(FailMode::Open));
+        }
+        let applied = kernel.apply(&Desired { services, pods, ..Desired::default() })?;
+        if applied.drifted > 0 {
+            tracing::warn!(drifted = applied.drifted, "somebody else had changed the kernel's side; it is repaired");
+        }
+        Ok(KernelPlan { added: applied.added, changed: applied.changed, removed: applied.removed })
+    }
+}
+
+fn workloads(snapshot: &Snapshot) -> Workloads {
+    snapshot.workloads().map(|(ip, workload)| (*ip, Arc::clone(workload))).collect()
+}
+
+impl Interception for Wiring {
+    fn stage(&mut self, candidate: &Snapshot) -> Result<KernelPlan, String> {
+        let mut state = self.state();
+        let wanted = services(candidate, state.balances);
+        let removed = state.services.keys().filter(|service| !wanted.contains_key(service)).count();
+        let both = union(&state.services, wanted);
+        // Pods stay as they are: their enrolment changes with the swap.
+        let workloads = std::mem::take(&mut state.workloads);
+        let applied = state.apply(both, &workloads);
+        state.workloads = workloads;
+        applied.map(|plan| KernelPlan { removed, ..plan }).map_err(|error| error.to_string())
+    }
+
+    fn settle(&mut self, published: &Snapshot) -> Result<(), String> {
+        let mut state = self.state();
+        state.services = services(published, state.balances);
+        state.workloads = workloads(published);
+        state.apply_published().map_err(|error| error.to_string())
+    }
+}
+
+impl KernelView for Wiring {
+    fn counts(&self) -> Vec<KernelCount> {
+        let counts = self.with_kernel(|kernel| kernel.counters());
+        let counts = counts.and_then(|counts| {
+            counts.inspect_err(|error| tracing::warn!(%error, "the kernel's counters cannot be read")).ok()
+        });
+        let row = |(reason, count): (weir_kernel::Reason, weir_kernel::Count)| KernelCount {
+            reason: reason.name(),
+            packets: count.packets,
+            bytes: count.bytes,
+        };
+        counts.unwrap_or_default().into_iter().map(row).collect()
+    }
+
+    fn pods(&self) -> Vec<PodView> {
+        let state = self.state();
+        let view = |link: &weir_kernel::pods::PodLink| {
+            let workload = link.addresses.iter().find_map(|ip| state.workloads.get(ip));
+            let netns = link.netns.file_name().map(|name| name.to_string_lossy().into_owned());
+            PodView {
+                name: workload.map_or_else(|| netns.unwrap_or_default(), |w| format!("{}/{}", w.namespace, w.name)),
+                addresses: link.addresses.iter().copied().collect(),
+                ifindex: link.ifindex.0,
+                enrolled: workload.is_none_or(|workload| workload.enrolment == Enrolment::Enrolled),
+            }
+        };
+        state.links.pods.iter().map(view).collect()
+    }
+}
+
+/// A node without interception.
+pub(crate) struct NoKernel;
+
+impl KernelView for NoKernel {
+    fn counts(&self) -> Vec<KernelCount> {
+        Vec::new()
+    }
+
+    fn pods(&self) -> Vec<PodView> {
+        Vec::new()
+    }
+}

@@ -1,0 +1,167 @@
+//! Documents and links as the kernel sees them: pure functions.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+
+use weir_core::snapshot::{Frontend, Protocol, Snapshot};
+use weir_core::workload::Enrolment;
+use weir_kernel::pods::{PodLink, PodLinks};
+use weir_kernel::{self as kernel, Identity, IfIndex, PodEntry, ServiceAction, ServiceAddr};
+
+use super::{Services, Workloads};
+
+/// Numbers for identities, the same for the life of the process.
+#[derive(Debug, Default)]
+pub(super) struct Identities(HashMap<String, u32>);
+
+impl Identities {
+    fn number(&mut self, name: String) -> Option<Identity> {
+        let next = self.0.len() as u32 + 1;
+        Identity::new(*self.0.entry(name).or_insert(next))
+    }
+}
+
+/// What the kernel does with each service. Without connect hooks (`balances`) it knows only those that rules concern.
+pub(super) fn services(snapshot: &Snapshot, balances: bool) -> Services {
+    let mut services = Services::new();
+    for frontend in snapshot.frontends() {
+        for address in &frontend.addresses {
+            let Some(action) = action(frontend, address, balances) else { continue };
+            let protocol = match frontend.protocol {
+                Protocol::Udp => kernel::Protocol::Udp,
+                Protocol::Http | Protocol::Detect | Protocol::Opaque => kernel::Protocol::Tcp,
+            };
+            services.entry(ServiceAddr { ip: address.ip(), port: address.port(), protocol }).or_insert(action);
+        }
+    }
+    services
+}
+
+fn action(frontend: &Frontend, address: &SocketAddr, balances: bool) -> Option<ServiceAction> {
+    if frontend.is_intercepted() {
+        return Some(ServiceAction::Proxy);
+    }
+    let same_family = |endpoint: &&SocketAddr| endpoint.is_ipv4() == address.is_ipv4();
+    let endpoints = Snapshot::endpoints_of(frontend).iter().map(|endpoint| endpoint.address);
+    balances.then(|| {
+        let endpoints: Vec<SocketAddr> = endpoints.collect();
+        ServiceAction::Balance(endpoints.iter().filter(same_family).map(|endpoint| (*endpoint, 1)).collect())
+    })
+}
+
+/// What serves both the snapshot in force and the candidate: whatever one of them wants proxied is, for the proxy
+/// knows what to do with a service without rules; everything else as the candidate wants it.
+pub(super) fn union(in_force: &Services, candidate: Services) -> Services {
+    let mut both = candidate;
+    for (service, action) in in_force {
+        match both.get_mut(service) {
+            Some(wanted) if *action == ServiceAction::Proxy => *wanted = ServiceAction::Proxy,
+            Some(_) => {}
+            None => drop(both.insert(*service, action.clone())),
+        }
+    }
+    both
+}
+
+/// The enrolled pods: every link whose pod is not said to be outside.
+pub(super) fn pods(links: &PodLinks, workloads: &Workloads, identities: &mut Identities) -> BTreeMap<IfIndex, PodEntry> {
+    let mut pods = BTreeMap::new();
+    for link in links.pods.iter().filter(|link| !link.addresses.is_empty()) {
+        let workload = link.addresses.iter().find_map(|ip| workloads.get(ip));
+        if workload.is_some_and(|workload| workload.enrolment == Enrolment::Outside) {
+            continue;
+        }
+        let name = workload.map_or_else(|| unknown(link), |workload| workload.identity().to_string());
+        let Some(identity) = identities.number(name) else { continue };
+        let entry = PodEntry {
+            addresses: link.addresses.clone(),
+            identity,
+            netns_cookie: Some(link.netns_cookie),
+            fail_mode: None,
+        };
+        pods.insert(link.ifindex, entry);
+    }
+    pods
+}
+
+/// A pod that no document describes is enrolled under an identity of its own, that of its link.
+fn unknown(link: &PodLink) -> String {
+    format!("link/{}", link.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::net::IpAddr;
+    use std::sync::Arc;
+
+    use weir_core::workload::Workload;
+
+    use super::*;
+
+    fn address(text: &str) -> ServiceAddr {
+        let address: SocketAddr = text.parse().unwrap();
+        ServiceAddr { ip: address.ip(), port: address.port(), protocol: kernel::Protocol::Tcp }
+    }
+
+    #[test]
+    fn while_staged_both_snapshots_are_served() {
+        let balance = |to: &str| ServiceAction::Balance(vec![(to.parse().unwrap(), 1)]);
+        let in_force = Services::from([
+            (address("10.96.0.1:80"), ServiceAction::Proxy),
+            (address("10.96.0.2:80"), balance("10.0.0.1:80")),
+            (address("10.96.0.3:80"), balance("10.0.0.1:80")),
+            (address("10.96.0.4:80"), ServiceAction::Proxy),
+        ]);
+        let candidate = Services::from([
+            (address("10.96.0.1:80"), balance("10.0.0.1:80")),
+            (address("10.96.0.2:80"), ServiceAction::Proxy),
+            (address("10.96.0.3:80"), balance("10.0.0.9:80")),
+            (address("10.96.0.5:80"), ServiceAction::Proxy),
+        ]);
+        let expected = Services::from([
+            (address("10.96.0.1:80"), ServiceAction::Proxy),
+            (address("10.96.0.2:80"), ServiceAction::Proxy),
+            (address("10.96.0.3:80"), balance("10.0.0.9:80")),
+            (address("10.96.0.4:80"), ServiceAction::Proxy),
+            (address("10.96.0.5:80"), ServiceAction::Proxy),
+        ]);
+        assert_eq!(union(&in_force, candidate), expected);
+    }
+
+    #[test]
+    fn pods_are_enrolled_unless_said_otherwise() {
+        let link = |ifindex: u32, ip: &str| PodLink {
+            ifindex: IfIndex(ifindex),
+            name: format!("veth{ifindex}"),
+            netns: format!("/run/netns/{ifindex}").into(),
+            netns_cookie: u64::from(ifindex),
+            addresses: BTreeSet::from([ip.parse().unwrap()]),
+        };
+        let workload = |ip: &str, enrolment| {
+            let ip: IpAddr = ip.parse().unwrap();
+            let workload = Workload {
+                namespace: "default".into(),
+                name: "a".into(),
+                service_account: "web".into(),
+                version: None,
+                addresses: vec![ip],
+                enrolment,
+            };
+            (ip, Arc::new(workload))
+        };
+        let links = PodLinks {
+            pods: vec![link(1, "10.0.0.1"), link(2, "10.0.0.2"), link(3, "10.0.0.3"), link(4, "10.0.0.4")],
+            ..PodLinks::default()
+        };
+        let workloads = Workloads::from([
+            workload("10.0.0.1", Enrolment::Enrolled),
+            workload("10.0.0.2", Enrolment::Outside),
+            workload("10.0.0.4", Enrolment::Enrolled),
+        ]);
+        let pods = pods(&links, &workloads, &mut Identities::default());
+        let found: Vec<(u32, u32)> = pods.iter().map(|(index, pod)| (index.0, pod.identity.number())).collect();
+        // The first and the last share a service account; the third is known by its link alone.
+        assert_eq!(found, [(1, 1), (3, 2), (4, 1)]);
+    }
+}

@@ -1,0 +1,269 @@
+//! The wiring of a node, in start order: kernel part, proxy, version log, admin API, then the sources.
+//!
+//! The control thread runs everything here on one single-threaded runtime; the proxy's workers have threads of their
+//! own and never wait for it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use weir_admin::{Address, KernelView, Readiness, Server};
+use weir_core::snapshot::Snapshot;
+use weir_core::stats::StatsTable;
+use weir_kernel::pods::{PodOptions, PodWatch};
+use weir_kernel::{Kernel, KernelSettings, LogLevel, Slot};
+use weir_proxy::{Drain, Proxy, RunError};
+use weir_revisions::{Interception, Log, NoInterception, Publisher, Retention, Source};
+use weir_sources::Folder;
+use weir_telemetry::Telemetry;
+
+use crate::interception::{NoKernel, Wiring};
+use crate::metrics::{KernelMetrics, RevisionMetrics};
+use crate::settings::{FailMode, OnStop, Settings};
+
+/// How often what could not be done is tried again, and the kernel's side compared with what it must be.
+const RETRY_EVERY: Duration = Duration::from_secs(2);
+/// How long after the drain's own deadline the proxy may take to end before the process ends without it.
+const DRAIN_GRACE: Duration = Duration::from_secs(2);
+
+/// The name of the one source.
+const SOURCE: &str = "folder";
+
+/// Everything that runs.
+struct Node {
+    settings: Settings,
+    wiring: Option<Wiring>,
+    publisher: Arc<Mutex<Publisher>>,
+    proxy: JoinHandle<Result<(), RunError>>,
+    drain: Drain,
+    ready: Readiness,
+}
+
+/// Runs a node until it is told to stop.
+///
+/// # Errors
+/// When something that the node cannot do without cannot be had; what was begun is undone.
+pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(run_within(settings))
+}
+
+async fn run_within(settings: &Settings) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let ready = Readiness::default();
+    let (telemetry, stats) = (Arc::new(Telemetry::default()), Arc::new(Mutex::new(StatsTable::default())));
+    let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty()));
+
+    let log = open_log(settings)?;
+    let address: Address = settings.admin.address.parse().map_err(anyhow::Error::msg)?;
+    let server = Server::bind(&address).await?;
+    let proxy = Proxy::bind(settings.proxy(), Arc::clone(&snapshot), &telemetry).context("the proxy")?;
+    let wiring = load_kernel(settings)?;
+    let kernel: Arc<dyn KernelView> = match &wiring {
+        Some(wiring) => Arc::new(wiring.clone()),
+        None => Arc::new(NoKernel),
+    };
+    telemetry.register_collector(Box::new(KernelMetrics(Arc::clone(&kernel))));
+
+    let interception: Box<dyn Interception + Send> = match &wiring {
+        Some(wiring) => Box::new(wiring.clone()),
+        None => Box::new(NoInterception),
+    };
+    let mut publisher = Publisher::new(log, Arc::clone(&snapshot), Arc::clone(&stats), interception);
+    publisher.restore(&[SOURCE]);
+    let reader = publisher.reader();
+    telemetry.register_collector(Box::new(RevisionMetrics(reader.clone())));
+
+    // The last good revision is in force, so the proxy may have traffic.
+    let drain = proxy.drain();
+    let revision_token = reader.current().is_none().then(|| ready.wait_for("the first revision from the source"));
+    if let Some(wiring) = &wiring {
+        open_slots(wiring, &proxy)?;
+    }
+    let proxy = std::thread::Builder::new().name("weir-proxy".to_owned()).spawn(|| proxy.run())?;
+    let publisher = Arc::new(Mutex::new(publisher));
+    let api = weir_admin::Node {
+        name: settings.node.as_str().into(),
+        publisher: Arc::clone(&publisher),
+        reader,
+        snapshot,
+        stats,
+        telemetry,
+        readiness: ready.clone(),
+        kernel,
+    };
+    let (stop_api, api_stopped) = oneshot::channel::<()>();
+    let api = tokio::spawn(server.serve(weir_admin::router(api), async { drop(api_stopped.await) }));
+    let mut node = Node { settings: settings.clone(), wiring, publisher, proxy, drain, ready };
+    tracing::info!(node = settings.node, admin = settings.admin.address, "running");
+    let outcome = tokio::select! {
+        outcome = node.follow(revision_token) => outcome,
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+    };
+    let stopped = node.stop().await;
+    drop(stop_api);
+    // Connections to the API that stay open must not keep the process.
+    let _ = tokio::time::timeout(DRAIN_GRACE, api).await;
+    outcome.and(stopped)
+}
+
+fn open_log(settings: &Settings) -> anyhow::Result<Log> {
+    std::fs::create_dir_all(&settings.state)
+        .with_context(|| format!("cannot make the state folder {}", settings.state.display()))?;
+    let retention = Retention { revisions: settings.revisions, ..Retention::default() };
+    Log::open(&settings.state, retention).context("the version log")
+}
+
+/// Loads the kernel part, if the settings want it.
+fn load_kernel(settings: &Settings) -> anyhow::Result<Option<Wiring>> {
+    let Some(interception) = &settings.interception else { return Ok(None) };
+    let debugs = tracing::enabled!(target: "weir::ebpf", tracing::Level::DEBUG);
+    let kernel = Kernel::load(&KernelSettings {
+        bpffs: interception.bpffs.clone(),
+        uplinks: interception.uplinks.clone(),
+        cgroup: interception.cgroup.clone(),
+        fail_mode: match interception.fail {
+            FailMode::Closed => weir_kernel::FailMode::Closed,
+            FailMode::Open => weir_kernel::FailMode::Open,
+        },
+        log_level: if debugs { LogLevel::Debug } else { LogLevel::Warn },
+        ..KernelSettings::new(&settings.node, &interception.bridge)
+    });
+    let kernel = kernel.context("the eBPF programs")?;
+    Ok(Some(Wiring::new(kernel, interception.cgroup.is_some())))
+}
+
+/// Gives the proxy's listeners to the programs: from here on intercepted connections come.
+fn open_slots(wiring: &Wiring, proxy: &Proxy) -> anyhow::Result<()> {
+    let sockets = proxy.transparent();
+    for (slot, socket) in [(Slot::Out4, sockets.v4), (Slot::Out6, sockets.v6)] {
+        if let Some(socket) = socket {
+            wiring.with_kernel(|kernel| kernel.set_listener(slot, socket)).transpose()?;
+        }
+    }
+    Ok(())
+}
+
+impl Node {
+    /// Follows the source and the pods, for as long as the proxy runs.
+    async fn follow(&mut self, mut revision_token: Option<weir_admin::Token>) -> anyhow::Result<()> {
+        let pods_token = self.wiring.as_ref().map(|_| self.ready.wait_for("the first look at the pods"));
+        let mut folder = Folder::watch(&self.settings.source.folder, self.source_settings())?;
+        let source = Source { name: SOURCE.to_owned(), location: self.settings.source.folder.clone() };
+        let pods = follow_pods(self.wiring.clone(), self.settings.clone(), pods_token);
+        let events = follow_events(self.wiring.clone());
+        let (mut pods, mut events) = (std::pin::pin!(pods), std::pin::pin!(events));
+        let mut retry = tokio::time::interval(RETRY_EVERY);
+        retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                change = folder.next() => {
+                    let change = change.context("the watch of the source's folder has ended")?;
+                    self.publisher().apply(&source, &change);
+                    if self.publisher().reader().current().is_some() {
+                        revision_token = None;
+                    }
+                }
+                outcome = &mut pods => outcome?,
+                outcome = &mut events => outcome?,
+                _ = retry.tick() => {
+                    if self.publisher().has_unfinished() {
+                        self.publisher().retry();
+                    }
+                    self.repair();
+                    anyhow::ensure!(!self.proxy.is_finished(), "the proxy has ended");
+                }
+            }
+            let _ = &revision_token;
+        }
+    }
+
+    fn publisher(&self) -> std::sync::MutexGuard<'_, Publisher> {
+        self.publisher.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn source_settings(&self) -> weir_sources::Settings {
+        let check = Duration::from_millis(self.settings.source.check_every_ms);
+        weir_sources::Settings { check, ..weir_sources::Settings::default() }
+    }
+
+    /// Level-triggered: whatever somebody else changed in the kernel is put right.
+    fn repair(&self) {
+        if let Some(Err(error)) = self.wiring.as_ref().map(Wiring::reapply) {
+            tracing::warn!(%error, "the kernel's side cannot be compared; trying again");
+        }
+    }
+
+    /// Stops in order: new connections go past the proxy, those it has end, then the programs go.
+    async fn stop(self) -> anyhow::Result<()> {
+        let within = Duration::from_millis(self.settings.proxy.drain_ms.0);
+        let on_stop = self.settings.interception.as_ref().map(|interception| interception.on_stop);
+        tracing::info!(?within, ?on_stop, "stopping");
+        if let (Some(wiring), Some(OnStop::Detach)) = (&self.wiring, on_stop) {
+            wiring.pass_by()?;
+        }
+        if let Some(wiring) = &self.wiring {
+            for slot in [Slot::Out4, Slot::Out6] {
+                wiring.with_kernel(|kernel| kernel.clear_listener(slot)).transpose()?;
+            }
+        }
+        self.drain.stop_accepting();
+        self.drain.finish(within);
+        let ended = tokio::task::spawn_blocking(move || self.proxy.join());
+        match tokio::time::timeout(within + DRAIN_GRACE, ended).await {
+            Ok(Ok(Ok(Ok(())))) => {}
+            Ok(Ok(Ok(Err(error)))) => tracing::error!(%error, "the proxy"),
+            Ok(_) => tracing::error!("the proxy has ended in a panic"),
+            Err(_) => tracing::error!("the proxy did not end in time"),
+        }
+        if let (Some(wiring), Some(OnStop::Detach)) = (&self.wiring, on_stop) {
+            wiring.detach()?;
+        }
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+/// Tells the kernel part which pods there are, whenever that changes.
+async fn follow_pods(wiring: Option<Wiring>, settings: Settings, token: Option<weir_admin::Token>) -> anyhow::Result<()> {
+    let (Some(wiring), Some(interception)) = (wiring, settings.interception) else {
+        return std::future::pending().await;
+    };
+    let mut watch = PodWatch::start(PodOptions::new(interception.bridge))?;
+    let mut token = token;
+    loop {
+        let links = watch.next().await?;
+        tracing::info!(pods = links.pods.len(), unresolved = ?links.unresolved, "pods on the bridge");
+        match wiring.set_links(links) {
+            Ok(()) => token = None,
+            Err(error) => tracing::error!(%error, "the pods' links cannot be programmed; trying again"),
+        }
+        let _ = &token;
+    }
+}
+
+/// Logs what the programs report.
+async fn follow_events(wiring: Option<Wiring>) -> anyhow::Result<()> {
+    let events = wiring.as_ref().and_then(|wiring| wiring.with_kernel(Kernel::take_events));
+    let Some(mut events) = events.transpose()?.flatten() else {
+        return std::future::pending().await;
+    };
+    loop {
+        let record = events.next().await?;
+        tracing::warn!(
+            target: "weir::kernel",
+            reason = record.reason.name(),
+            source = %record.source,
+            destination = %record.destination,
+            ifindex = record.ifindex,
+            suppressed = record.suppressed,
+            "dropped"
+        );
+    }
+}
