@@ -121,7 +121,8 @@ mod tests {
 
     #[test]
     fn an_address_of_another_host_is_an_error_that_says_where() {
-        let error = group("192.0.2.1:80".parse().unwrap(), &Origin::Transparent, 0, 1).unwrap_err();
+        let name = ClusterName { service: weir_core::name::ServiceName::new("a", "b"), port: 80 };
+        let error = group("192.0.2.1:80".parse().unwrap(), &Origin::Service(name), 0, 1).unwrap_err();
         assert!(error.to_string().starts_with("cannot listen on 192.0.2.1:80"), "{error}");
     }
 }

@@ -1,0 +1,364 @@
+//! Endpoints and clients that misbehave: each gets the right answer, is counted, and the proxy lives on.
+
+mod support;
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use support::upstream::{Upstream, refusing, response};
+use support::world::{RuleOf, World};
+use support::{Client, Node, get, until};
+use weir_core::route::Timeouts;
+use weir_core::snapshot::Protocol;
+use weir_telemetry::{Cause, WorkerEvent};
+
+/// The status and cause of the answer to a plain request.
+fn answer(world: World) -> (u16, Option<String>) {
+    let node = Node::start(world);
+    let reply = node.ask(&get("/", &[]));
+    assert_eq!(node.telemetry.count_cause(Cause::DownstreamGone), 0);
+    (reply.status(), reply.cause().map(str::to_owned))
+}
+
+#[test]
+fn endpoints_that_fail_before_they_answer() {
+    let writes = |bytes: &'static [u8]| {
+        Upstream::after_request(move |mut stream: TcpStream| {
+            stream.write_all(bytes).unwrap();
+        })
+    };
+    let huge: &'static str =
+        Box::leak(format!("HTTP/1.1 200 OK\r\nx: {}\r\n\r\n", "y".repeat(100_000)).into_boxed_str());
+    let cases = [
+        ("closes", writes(b""), 502, "upstream_closed"),
+        ("closes in the head", writes(b"HTTP/1.1 200 OK\r\nx: "), 502, "upstream_closed"),
+        ("garbage", writes(b"SSH-2.0-server\r\n\r\n"), 502, "upstream_garbage"),
+        ("huge head", writes(huge.as_bytes()), 502, "upstream_garbage"),
+        (
+            "two lengths",
+            writes(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab"),
+            502,
+            "upstream_garbage",
+        ),
+    ];
+    for (what, upstream, status, cause) in cases {
+        assert_eq!(answer(World::new(&[upstream.address])), (status, Some(cause.to_owned())), "{what}");
+        assert_eq!(upstream.requests().len(), 1, "{what}: sent once");
+    }
+    assert_eq!(answer(World::new(&[refusing()])), (503, Some("connect_failed".to_owned())));
+    assert_eq!(answer(World::new(&[])), (503, Some("no_endpoint".to_owned())));
+}
+
+#[test]
+fn rules_that_lead_nowhere() {
+    let to =
+        |to: &[(&'static str, u32)]| World::new(&[refusing()]).rule(RuleOf { to: to.to_vec(), ..RuleOf::default() });
+    assert_eq!(answer(to(&[("missing", 1)])), (500, Some("unresolved".to_owned())));
+    assert_eq!(answer(to(&[("a", 0)])), (500, Some("no_destination".to_owned())));
+}
+
+#[test]
+fn an_endpoint_that_is_the_proxy_itself_is_refused() {
+    let mut node = Node::start(World::new(&[refusing()]));
+    let own = node.address;
+    node.publish(|world| drop(world.services.insert("a", vec![own])));
+    let reply = node.ask(&get("/", &[]));
+    assert_eq!((reply.status(), reply.cause()), (500, Some("loop")));
+}
+
+#[test]
+fn timeouts_of_the_rule() {
+    let timeouts = [
+        (Timeouts { request: Some(Duration::from_millis(50)), per_try: None }, "request_timeout"),
+        (Timeouts { request: None, per_try: Some(Duration::from_millis(50)) }, "per_try_timeout"),
+    ];
+    for (timeouts, cause) in timeouts {
+        let upstream = Upstream::hanging();
+        let rule = RuleOf { to: vec![("a", 1)], timeouts, ..RuleOf::default() };
+        let node = Node::start(World::new(&[upstream.address]).rule(rule));
+        let mut client = node.client();
+        for _ in 0..2 {
+            let reply = client.ask(&get("/", &[]));
+            assert_eq!((reply.status(), reply.cause()), (504, Some(cause)));
+        }
+        node.await_event(WorkerEvent::UpstreamClosed, 2);
+    }
+}
+
+#[test]
+fn a_response_that_breaks_off_never_looks_whole() {
+    let starts: [&'static [u8]; 3] = [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\npart",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\npart\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\npart\r\nXX\r\n",
+    ];
+    for start in starts {
+        for request in [get("/", &[]), "GET / HTTP/1.0\r\n\r\n".to_owned()] {
+            let upstream = Upstream::after_request(move |mut stream| stream.write_all(start).unwrap());
+            let node = Node::start(World::new(&[upstream.address]));
+            let mut client = node.client();
+            client.send(&request);
+            let what = format!("{} to {request}", start.escape_ascii());
+            match client.rest() {
+                // A reset says enough.
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{what}"),
+                Ok(bytes) => {
+                    let text = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
+                    let is_cut = text.contains("content-length: 100")
+                        || (text.contains("transfer-encoding: chunked") && !text.ends_with("0\r\n\r\n"));
+                    assert!(is_cut, "{what}: {text}");
+                }
+            }
+            node.await_cause(Cause::UpstreamAborted, 1);
+        }
+    }
+}
+
+#[test]
+fn a_timeout_in_the_middle_of_a_response_cuts_it_off() {
+    let upstream = Upstream::after_request(|mut stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\npart").unwrap();
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    });
+    let timeouts = Timeouts { request: Some(Duration::from_millis(100)), per_try: None };
+    let rule = RuleOf { to: vec![("a", 1)], timeouts, ..RuleOf::default() };
+    let node = Node::start(World::new(&[upstream.address]).rule(rule));
+    let mut client = node.client();
+    client.send(get("/", &[]));
+    assert!(client.try_receive().is_err());
+    node.await_cause(Cause::RequestTimeout, 1);
+}
+
+#[test]
+fn an_endpoint_that_closes_kept_connections_costs_no_request() {
+    // Every second request on a connection meets a close, as when a server's keep-alive runs out meanwhile.
+    let upstream = Upstream::raw(|mut stream| {
+        let mut unread = Vec::new();
+        let read = |stream: &mut TcpStream, unread: &mut Vec<u8>| {
+            support::message::read(stream, unread, support::message::Kind::Request)
+        };
+        if read(&mut stream, &mut unread).is_ok() && stream.write_all(&response(200, b"ok")).is_ok() {
+            let _ = read(&mut stream, &mut unread);
+        }
+    });
+    let node = Node::start(World::new(&[upstream.address]));
+    let mut client = node.client();
+    for _ in 0..5 {
+        assert_eq!(client.ask(&get("/", &[])).status(), 200);
+    }
+    assert!(node.telemetry.count(WorkerEvent::UpstreamRetried) >= 1);
+    // A request that may have been acted on is not sent twice.
+    let post = client.ask("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\nx");
+    assert_eq!((post.status(), post.cause()), (502, Some("upstream_closed")));
+}
+
+#[test]
+fn an_endpoint_that_closes_at_rest_is_noticed_before_the_next_request() {
+    let upstream = Upstream::after_request(|mut stream| stream.write_all(&response(200, b"ok")).unwrap());
+    let node = Node::start(World::new(&[upstream.address]));
+    let mut client = node.client();
+    for number in 1..=5 {
+        assert_eq!(client.ask("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\nx").status(), 200);
+        until("the next connection not to be there yet", || upstream.connections() == number);
+        node.await_event(WorkerEvent::UpstreamClosed, number as u64);
+    }
+}
+
+#[test]
+fn too_much_at_once_is_refused_not_queued_for_ever() {
+    let upstream = Upstream::hanging();
+    let node = Node::start_with(World::new(&[upstream.address]), |settings| {
+        settings.upstream.max_connections = 2;
+        settings.upstream.max_pending = 1;
+        settings.upstream.connect_timeout = Duration::from_millis(300);
+    });
+    let mut clients: Vec<Client> = (0..4).map(|_| node.client()).collect();
+    clients.iter_mut().for_each(|client| client.send(get("/", &[])));
+    node.await_cause(Cause::Overflow, 2);
+    assert_eq!(upstream.connections(), 2);
+    drop(clients);
+    node.await_cause(Cause::DownstreamGone, 2);
+    node.await_event(WorkerEvent::UpstreamClosed, 2);
+}
+
+#[test]
+fn a_client_that_goes_away_takes_its_request_with_it() {
+    let upstream = Upstream::hanging();
+    let node = Node::start(World::new(&[upstream.address]));
+    let mut client = node.client();
+    client.send(get("/", &[]));
+    node.await_event(WorkerEvent::UpstreamConnected, 1);
+    drop(client);
+    node.await_event(WorkerEvent::UpstreamClosed, 1);
+    node.await_cause(Cause::DownstreamGone, 1);
+}
+
+#[test]
+fn requests_that_are_not_fit_to_be_passed_on() {
+    let upstream = Upstream::saying("reached");
+    let node = Node::start_with(World::new(&[upstream.address]), |settings| {
+        settings.downstream.head_bytes = 8_192;
+        settings.downstream.body_bytes = Some(10);
+    });
+    let long = "y".repeat(20_000);
+    let cases: [(String, u16); 14] = [
+        ("NOT HTTP\r\n\r\n".to_owned(), 400),
+        ("\x16\x03\x01\x02\x03hello".to_owned(), 400),
+        ("GET / HTTP/1.1\r\nbad header\r\n\r\n".to_owned(), 400),
+        ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
+        (get("/", &["host: b"]), 400),
+        (get("/", &["x: a", " folded"]), 400),
+        (get("/", &["transfer-encoding: chunked", "content-length: 3"]), 400),
+        (get("/", &["content-length: 3", "content-length: 4"]), 400),
+        (get("/", &["transfer-encoding: gzip"]), 400),
+        (get("/", &["content-length: +3"]), 400),
+        ("CONNECT a:443 HTTP/1.1\r\nhost: a:443\r\n\r\n".to_owned(), 405),
+        (get("/", &["content-length: 11"]), 413),
+        (get("/", &[&format!("x: {long}")]), 431),
+        (get(&format!("/{long}"), &[]), 431),
+    ];
+    for (number, (request, status)) in cases.iter().enumerate() {
+        let mut client = node.client();
+        client.send(request);
+        assert_eq!(client.receive().status(), *status, "{number}: {}", &request[..request.len().min(100)]);
+        assert_eq!(client.rest().unwrap_or_default(), b"", "{number}: closed afterwards");
+    }
+    assert_eq!(upstream.requests().len(), 0);
+    assert_eq!(node.ask(&get("/", &[])).text(), "reached");
+}
+
+#[test]
+fn a_body_that_grows_too_large_is_cut_off() {
+    let upstream = Upstream::hanging();
+    let node = Node::start_with(World::new(&[upstream.address]), |settings| settings.downstream.body_bytes = Some(10));
+    let mut client = node.client();
+    let reply = client.ask("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nb\r\n01234567890\r\n");
+    assert_eq!((reply.status(), reply.cause()), (413, Some("body_too_large")));
+    node.await_event(WorkerEvent::UpstreamClosed, 1);
+}
+
+#[test]
+fn clients_that_are_slow_or_silent_are_let_go() {
+    let upstream = Upstream::saying("ok");
+    let node = Node::start_with(World::new(&[upstream.address]), |settings| {
+        settings.downstream.head_timeout = Duration::from_millis(150);
+        settings.downstream.keep_alive = Duration::from_millis(150);
+    });
+    let mut slow = node.client();
+    slow.send("GET / HTTP/1.1\r\nhost");
+    let reply = slow.receive();
+    assert_eq!((reply.status(), reply.cause()), (408, Some("header_timeout")));
+    let mut silent = node.client();
+    assert_eq!(silent.rest().unwrap_or_default(), b"");
+    let mut kept = node.client();
+    assert_eq!(kept.ask(&get("/", &[])).text(), "ok");
+    assert_eq!(kept.rest().unwrap(), b"");
+    node.await_cause(Cause::HeaderTimeout, 2);
+    node.await_event(WorkerEvent::IdleClosed, 1);
+}
+
+#[test]
+fn nothing_moving_ends_a_request() {
+    let upstream = Upstream::hanging();
+    let node = Node::start_with(World::new(&[upstream.address]), |settings| {
+        settings.downstream.stream_idle = Duration::from_millis(100);
+    });
+    let mut client = node.client();
+    let reply = client.ask(&get("/", &[]));
+    assert_eq!((reply.status(), reply.cause()), (504, Some("idle_timeout")));
+}
+
+#[test]
+fn what_is_not_http_is_passed_on_unchanged_where_the_protocol_is_not_known() {
+    let echo = Upstream::raw(|mut stream| {
+        let mut other = stream.try_clone().unwrap();
+        std::io::copy(&mut stream, &mut other).unwrap();
+        other.shutdown(std::net::Shutdown::Write).unwrap();
+    });
+    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nframes";
+    for (protocol, bytes) in
+        [(Protocol::Detect, "SSH-2.0-x\r\n"), (Protocol::Detect, preface), (Protocol::Http, preface)]
+    {
+        let node = Node::start(World::new(&[echo.address]).protocol(protocol));
+        let mut client = node.client();
+        client.send(bytes);
+        client.send("more");
+        client.stream.shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(client.rest().unwrap(), format!("{bytes}more").as_bytes());
+        node.await_event(WorkerEvent::Opaque, 1);
+    }
+}
+
+#[test]
+fn a_server_that_speaks_first_is_heard() {
+    let greeter = Upstream::raw(|mut stream| stream.write_all(b"220 ready").unwrap());
+    let node = Node::start_with(World::new(&[greeter.address]).protocol(Protocol::Detect), |settings| {
+        settings.downstream.detect_timeout = Duration::from_millis(50);
+    });
+    let mut client = node.client();
+    let mut greeting = [0; 9];
+    std::io::Read::read_exact(&mut client.stream, &mut greeting).unwrap();
+    assert_eq!(&greeting, b"220 ready");
+}
+
+#[test]
+fn a_service_that_is_no_longer_configured_is_said_to_be() {
+    let upstream = Upstream::saying("ok");
+    let node = Node::start_with(World::new(&[upstream.address]), |settings| {
+        settings.services[0].port = 81;
+    });
+    let mut client = node.client();
+    assert!(client.rest().is_err(), "reset");
+    node.await_event(WorkerEvent::RefusedUnknown, 1);
+}
+
+#[test]
+fn draining_lets_requests_end_and_then_ends() {
+    let answered = AtomicUsize::new(0);
+    let (go, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let upstream = Upstream::answering(move |_| {
+        if answered.fetch_add(1, Ordering::SeqCst) > 0 {
+            wait.lock().unwrap().recv().unwrap();
+        }
+        response(200, b"ok")
+    });
+    let mut node = Node::start(World::new(&[upstream.address]));
+    let (mut idle, mut busy) = (node.client(), node.client());
+    assert_eq!(idle.ask(&get("/", &[])).status(), 200);
+    busy.send(get("/", &[]));
+    until("the second request to arrive", || upstream.connections() == 1 && upstream.requests().len() == 1);
+    node.await_event(WorkerEvent::UpstreamReused, 1);
+    node.drain.finish(support::PATIENCE);
+    assert_eq!(idle.rest().unwrap(), b"");
+    until("the listener to close", || TcpStream::connect(node.address).is_err());
+    go.send(()).unwrap();
+    let reply = busy.receive();
+    assert_eq!((reply.status(), reply.header("connection")), (200, Some("close")));
+    node.join().unwrap();
+}
+
+#[test]
+fn draining_does_not_wait_for_ever() {
+    let upstream = Upstream::hanging();
+    let mut node = Node::start(World::new(&[upstream.address]));
+    let mut client = node.client();
+    client.send(get("/", &[]));
+    node.await_event(WorkerEvent::UpstreamConnected, 1);
+    node.drain.finish(Duration::from_millis(50));
+    node.join().unwrap();
+    assert_eq!(node.telemetry.count(WorkerEvent::DrainClosed), 1);
+}
+
+#[test]
+fn after_accepting_stops_connections_live_on() {
+    let upstream = Upstream::saying("ok");
+    let node = Node::start(World::new(&[upstream.address]));
+    let mut client = node.client();
+    assert_eq!(client.ask(&get("/", &[])).status(), 200);
+    node.drain.stop_accepting();
+    until("the listener to close", || TcpStream::connect(node.address).is_err());
+    assert_eq!(client.ask(&get("/", &[])).status(), 200);
+}

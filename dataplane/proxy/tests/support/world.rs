@@ -1,0 +1,125 @@
+//! Configurations: services with endpoints, and rules for the service `a`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use weir_core::cluster::{Cluster, Endpoint};
+use weir_core::mirror::{Methods, Mirror, Share};
+use weir_core::name::{ClusterName, ObjectName, ServiceName};
+use weir_core::revision::{RevisionId, Sequence};
+use weir_core::route::{Condition, Entry, Field, Matcher, RouteTable, Rule, TextMatch, Timeouts};
+use weir_core::snapshot::{Frontend, Protocol, Snapshot};
+use weir_core::split::{Destination, Split, Target, Unresolved};
+use weir_core::stats::{StatsKey, StatsTable};
+
+/// A rule for the service `a`.
+#[derive(Clone, Default)]
+pub struct RuleOf {
+    /// A header that must have this value; none: every request matches.
+    pub header: Option<(&'static str, &'static str)>,
+    /// Services with their weights.
+    pub to: Vec<(&'static str, u32)>,
+    /// Services that get copies.
+    pub mirrors: Vec<&'static str>,
+    pub timeouts: Timeouts,
+}
+
+/// A configuration in the making.
+pub struct World {
+    pub services: BTreeMap<&'static str, Vec<SocketAddr>>,
+    pub rules: Vec<RuleOf>,
+    pub protocol: Protocol,
+    sequence: u64,
+    stats: StatsTable,
+}
+
+impl World {
+    /// A service `a` with these endpoints and no rule.
+    pub fn new(endpoints: &[SocketAddr]) -> Self {
+        Self {
+            services: BTreeMap::from([("a", endpoints.to_vec())]),
+            rules: Vec::new(),
+            protocol: Protocol::Http,
+            sequence: 0,
+            stats: StatsTable::default(),
+        }
+    }
+
+    #[must_use]
+    pub fn service(mut self, name: &'static str, endpoints: &[SocketAddr]) -> Self {
+        self.services.insert(name, endpoints.to_vec());
+        self
+    }
+
+    #[must_use]
+    pub fn rule(mut self, rule: RuleOf) -> Self {
+        self.rules.push(rule);
+        self
+    }
+
+    #[must_use]
+    pub fn protocol(mut self, protocol: Protocol) -> Self {
+        self.protocol = protocol;
+        self
+    }
+
+    pub fn keys(&self) -> &[StatsKey] {
+        self.stats.keys()
+    }
+
+    /// The configuration as it is now.
+    pub fn snapshot(&mut self) -> Snapshot {
+        self.sequence += 1;
+        let entries = self.rules.clone().iter().enumerate().map(|(number, rule)| self.entry(number, rule)).collect();
+        let frontend = Frontend {
+            name: cluster("a"),
+            addresses: Vec::new(),
+            protocol: self.protocol,
+            routes: RouteTable::new(entries),
+            service: self.destination(None, "a", 1),
+        };
+        Snapshot::new(Sequence(self.sequence), RevisionId::of([]), vec![Arc::new(frontend)], &[])
+    }
+
+    fn entry(&mut self, number: usize, spec: &RuleOf) -> Entry {
+        let name = ObjectName::new("RouteRule", "default", &format!("rule-{number}"));
+        let destinations = spec.to.iter().map(|(to, weight)| self.destination(Some(&name), to, *weight)).collect();
+        let mirrors = spec.mirrors.iter().map(|to| self.mirror(&name, to)).collect();
+        let condition = |(name, value): (&'static str, &'static str)| Condition {
+            field: Field::Header(http::HeaderName::from_static(name)),
+            text: TextMatch::Exact(value.into()),
+        };
+        let matcher =
+            Matcher { path: None, methods: Vec::new(), conditions: spec.header.into_iter().map(condition).collect() };
+        let split = Split { sticky: None, destinations };
+        Entry::new(Arc::new(Rule { name, priority: 0, split, mirrors, timeouts: spec.timeouts }), 0, matcher)
+    }
+
+    fn destination(&mut self, rule: Option<&ObjectName>, to: &str, weight: u32) -> Destination {
+        let key = StatsKey::Route { rule: rule.cloned(), destination: cluster(to) };
+        Destination { name: cluster(to), target: self.target(to), weight, stats: self.stats.id(key) }
+    }
+
+    fn mirror(&mut self, rule: &ObjectName, to: &str) -> Mirror {
+        let key = StatsKey::Mirror { rule: rule.clone(), destination: cluster(to) };
+        Mirror {
+            destination: cluster(to),
+            target: self.target(to),
+            share: Share::ALL,
+            methods: Methods::Any,
+            stats: self.stats.id(key),
+        }
+    }
+
+    fn target(&self, name: &str) -> Target {
+        let Some(addresses) = self.services.get(name) else { return Target::Unresolved(Unresolved::NoSuchService) };
+        let endpoint = |address: &SocketAddr| Endpoint { address: *address, workload: None, version: None, node: None };
+        let endpoints = addresses.iter().map(endpoint).collect();
+        Target::Cluster(Arc::new(Cluster { name: cluster(name), endpoints }))
+    }
+}
+
+fn cluster(name: &str) -> ClusterName {
+    ClusterName { service: ServiceName::new("default", name), port: 80 }
+}
