@@ -107,6 +107,3 @@ fn addresses(names: &Names<'_>, diagnostics: &mut Vec<Diagnostic>) -> HashMap<Cl
     }
     addresses
 }
-
-#[cfg(test)]
-mod tests;

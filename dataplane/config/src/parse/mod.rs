@@ -164,6 +164,3 @@ fn kept_wrongly(name: &ObjectName, origin: &Origin, message: String) -> Diagnost
         ..Diagnostic::error(message)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -39,6 +39,8 @@ fn matcher<'a>(spec: &'a MatchSpec, checker: &mut Checker<'a>) -> Matcher {
         .map(|methods| checker.field("method", |checker| valid_methods(&methods.items, methods.is_list, checker)));
     let mut conditions = Vec::new();
     conditions.extend(checker.field("headers", |checker| texts(&spec.headers, header, checker)));
+    // Written in either case they are in another order, and equal content must compile to the same.
+    conditions.sort_by_cached_key(|condition| condition.field.to_string());
     conditions.extend(checker.field("cookies", |checker| texts(&spec.cookies, cookie, checker)));
     conditions.extend(checker.field("query", |checker| texts(&spec.query, parameter, checker)));
     Matcher { path, methods: methods.unwrap_or_default(), conditions }

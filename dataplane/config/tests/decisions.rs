@@ -1,0 +1,238 @@
+//! What compiled configurations do with requests.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use weir_config::{SourceFile, compile, parse};
+use weir_core::name::OriginalDst;
+use weir_core::revision::Sequence;
+use weir_core::route::{Request, Source};
+use weir_core::snapshot::{Protocol, Snapshot};
+use weir_core::split::Target;
+use weir_core::stats::StatsTable;
+use weir_core::workload::Enrolment;
+
+const WORLD: &str = include_str!("world.yaml");
+
+fn snapshot(rules: &str) -> Snapshot {
+    let text = format!("{WORLD}\n---\n{rules}");
+    let parsed = parse(&[SourceFile { path: PathBuf::from("world.yaml"), text }]);
+    assert!(!parsed.has_errors(), "{:?}", parsed.diagnostics);
+    let compiled = compile(&parsed.documents, Sequence(1), &mut StatsTable::default());
+    compiled.snapshot.unwrap_or_else(|| panic!("{:?}", compiled.diagnostics))
+}
+
+/// What becomes of `METHOD TARGET` with `name: value` lines sent to an address: `rule -> destination` with the
+/// endpoints, and `+ mirror` for each copy.
+fn decide(snapshot: &Snapshot, address: &str, request: &str) -> String {
+    let mut lines = request.lines().map(str::trim);
+    let (method, target) = lines.next().unwrap().split_once(' ').unwrap();
+    let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
+    let mut headers = HeaderMap::new();
+    for (name, value) in lines.filter_map(|line| line.split_once(':')) {
+        headers.append(name.parse::<HeaderName>().unwrap(), HeaderValue::from_str(value.trim()).unwrap());
+    }
+    let method: Method = method.parse().unwrap();
+    let source: IpAddr = "10.42.0.9".parse().unwrap();
+    let source = Source { address: source, workload: snapshot.workload(source).map(AsRef::as_ref) };
+    let request = Request { method: &method, path, query, headers: &headers, source };
+    let frontend = snapshot.frontend_at(OriginalDst(address.parse().unwrap())).unwrap();
+    let decision = frontend.decide(&request, 0);
+    let rule = decision.rule.map_or("-", |rule| &rule.name.name);
+    let Some((destination, _)) = decision.destination else { return format!("{rule} -> nothing") };
+    let mut text = format!("{rule} -> {}", shown(&destination.name.to_string(), &destination.target));
+    for mirror in decision.mirrors().iter().filter(|mirror| mirror.wants(&method, 0)) {
+        text.push_str(&format!(" + {}", shown(&mirror.destination.to_string(), &mirror.target)));
+    }
+    text
+}
+
+fn shown(name: &str, target: &Target) -> String {
+    match target {
+        Target::Unresolved(reason) => format!("{name} ({reason})"),
+        Target::Cluster(cluster) => {
+            let endpoint = |endpoint: &weir_core::cluster::Endpoint| {
+                let known = [&endpoint.workload, &endpoint.version, &endpoint.node];
+                let known = known.map(|known| known.as_deref().unwrap_or("-")).join("/");
+                format!("{} {known}", endpoint.address)
+            };
+            format!("{name} [{}]", cluster.endpoints.iter().map(endpoint).collect::<Vec<_>>().join(", "))
+        }
+    }
+}
+
+const V1: &str = "default/service:8080 [10.42.0.5:80 a/v1/n1, 10.42.0.6:80 b/-/n2]";
+const CANARY: &str = "default/service-canary:8080 [10.42.0.7:8080 c/v2/n3]";
+
+#[test]
+fn the_rule_of_the_issue_works_as_it_is() {
+    for version in ["gateway.example.com/v1", "weir.dev/v1"] {
+        let rule = include_str!("cases/user-example.yaml").replace("gateway.example.com/v1", version);
+        let snapshot = snapshot(&rule);
+        for address in ["10.96.0.1:8080", "[fd96::1]:8080"] {
+            let tagged = decide(&snapshot, address, "GET /\nx-user-tag: canary-user");
+            assert_eq!(tagged, format!("user-header-canary -> {CANARY}"), "{version}");
+            assert_eq!(decide(&snapshot, address, "GET /\nx-user-tag: other"), format!("- -> {V1}"), "{version}");
+        }
+        // It names no service: every service of its namespace, and none of another.
+        let other = decide(&snapshot, "10.96.0.3:80", "GET /\nx-user-tag: canary-user");
+        assert_eq!(other, "- -> other/elsewhere:80 []");
+    }
+}
+
+/// Requests to the service's virtual address under a `spec`.
+fn check(spec: &str, cases: &[(&str, &str)]) {
+    let rule = format!("apiVersion: weir.dev/v1\nkind: RouteRule\nmetadata: {{name: r}}\nspec: {spec}\n");
+    let snapshot = snapshot(&rule);
+    for (request, expected) in cases {
+        let expected = expected.replace("$V1", V1).replace("$CANARY", CANARY);
+        assert_eq!(decide(&snapshot, "10.96.0.1:8080", request), expected, "{request} under {spec}");
+    }
+}
+
+#[test]
+fn every_condition_reaches_core() {
+    let to = "route: {destination: {host: service-canary, port: 8080}}";
+    let (hit, miss) = ("r -> $CANARY", "- -> $V1");
+    let check = |condition: &str, hits: &[&str], misses: &[&str]| {
+        let cases: Vec<_> = hits.iter().map(|request| (*request, hit)).collect();
+        let misses = misses.iter().map(|request| (*request, miss));
+        check(&format!("{{match: {condition}, {to}}}"), &cases.into_iter().chain(misses).collect::<Vec<_>>());
+    };
+    check("{headers: {X-A: b}}", &["GET /\nx-a: b"], &["GET /", "GET /\nx-a: B", "GET /\nx-a: bb"]);
+    check("{headers: {x-a: {exact: ''}}}", &["GET /\nx-a: "], &["GET /", "GET /\nx-a: b"]);
+    check("{headers: {x-a: {prefix: b}}}", &["GET /\nx-a: bc"], &["GET /\nx-a: cb"]);
+    check("{headers: {x-a: {suffix: b}}}", &["GET /\nx-a: cb"], &["GET /\nx-a: bc"]);
+    check("{headers: {x-a: {regex: 'b|c'}}}", &["GET /\nx-a: c"], &["GET /\nx-a: bc", "GET /\nx-a: cb"]);
+    check("{headers: {x-a: {present: true}}}", &["GET /\nx-a: b"], &["GET /"]);
+    check("{headers: {x-a: {absent: true}}}", &["GET /"], &["GET /\nx-a: b"]);
+    check("{cookies: {u: {prefix: b}}}", &["GET /\ncookie: x=1; u=b2"], &["GET /\ncookie: x=b"]);
+    check("{query: {v: '2'}}", &["GET /?a=1&v=2"], &["GET /?v=3", "GET /"]);
+    check("{path: {exact: /a}}", &["GET /a?x"], &["GET /a/", "GET /"]);
+    check("{path: {prefix: /a/}}", &["GET /a", "GET /a/b"], &["GET /ab"]);
+    check("{path: {suffix: .jpg}}", &["GET /x.jpg"], &["GET /x.png"]);
+    check("{path: {regex: '/[0-9]+'}}", &["GET /12"], &["GET /12/x"]);
+    check("{method: PUT}", &["PUT /"], &["GET /"]);
+    check("{method: [PUT, PURGE]}", &["PUT /", "PURGE /"], &["GET /"]);
+    check("{method: GET, headers: {x-a: b}}", &["GET /\nx-a: b"], &["PUT /\nx-a: b", "GET /"]);
+    check("[{method: PUT}, {headers: {x-a: b}}]", &["PUT /", "GET /\nx-a: b"], &["GET /"]);
+    check("{}", &["GET /"], &[]);
+}
+
+#[test]
+fn destinations_are_found_by_name_and_port() {
+    let cases = [
+        ("{host: service-canary}", "r -> $CANARY"),
+        ("{host: service-canary.default}", "r -> $CANARY"),
+        ("{host: service-canary.default.svc.cluster.local, port: 8080}", "r -> $CANARY"),
+        ("{host: elsewhere.other}", "r -> other/elsewhere:80 []"),
+        // The client addressed 8080, and the service has it among others.
+        ("{host: service}", "r -> $V1"),
+        ("{host: two-ports}", "r -> default/two-ports:8080 (the service has no such port)"),
+        ("{host: two-ports, port: 80}", "r -> default/two-ports:80 []"),
+        ("{host: service-canary, port: 81}", "r -> default/service-canary:81 (the service has no such port)"),
+        ("{host: gone}", "r -> default/gone:8080 (no such service)"),
+        ("{host: gone, port: 7}", "r -> default/gone:7 (no such service)"),
+        ("{host: service-canary, weight: 0}", "r -> nothing"),
+    ];
+    for (destination, expected) in cases {
+        check(&format!("{{route: {{destination: {destination}}}}}"), &[("GET /", expected)]);
+    }
+    let split = "{route: {destinations: [{host: gone, weight: 0}, {host: service-canary, weight: 7}]}}";
+    check(split, &[("GET /", "r -> $CANARY")]);
+}
+
+#[test]
+fn mirrors_copy_safe_methods_unless_told_otherwise() {
+    let (kept, copied) = ("r -> $V1", "r -> $V1 + $CANARY");
+    let check = |mirror: &str, get: &str, post: &str| {
+        check(&format!("{{mirror: {mirror}}}"), &[("GET /", get), ("POST /", post)]);
+    };
+    check("{destination: {host: service-canary}}", copied, kept);
+    check("{destination: {host: service-canary}, methods: ['*']}", copied, copied);
+    check("{destination: {host: service-canary}, methods: [POST]}", kept, copied);
+    check("{destination: {host: service-canary}, percentage: 0}", kept, kept);
+    check("{destination: {host: service-canary}, percentage: 0.0001}", copied, kept);
+    let two = "[{destination: {host: service-canary}}, {destination: {host: gone, port: 1}, methods: [POST]}]";
+    check(two, copied, "r -> $V1 + default/gone:1 (no such service)");
+}
+
+#[test]
+fn priority_services_and_timeouts_reach_core() {
+    let rules = "
+apiVersion: weir.dev/v1
+kind: RouteRule
+metadata: {name: a}
+spec: {timeouts: {request: 1m30s, perTry: 0s}, match: {path: {exact: /x}}}
+---
+apiVersion: weir.dev/v1
+kind: RouteRule
+metadata: {name: b}
+spec:
+  priority: 1
+  services: [{name: service, port: 8080}]
+  route: {destination: {host: service-canary}, sticky: {cookie: user}}
+";
+    let snapshot = snapshot(rules);
+    assert_eq!(decide(&snapshot, "10.96.0.1:8080", "GET /x"), format!("b -> {CANARY}"));
+    let frontend = snapshot.frontend_at(OriginalDst("10.96.0.1:8080".parse().unwrap())).unwrap();
+    let entries = frontend.routes.entries();
+    assert_eq!(entries.len(), 2);
+    assert_eq!(entries[1].rule.timeouts.request.map(|timeout| timeout.as_secs()), Some(90));
+    assert_eq!(entries[1].rule.timeouts.per_try, None, "0s is no bound");
+    assert_eq!(
+        entries[0].rule.split.sticky,
+        Some(weir_core::split::StickyKey::Cookie("user".into())),
+        "what makes a split sticky"
+    );
+    let other = snapshot.frontend_at(OriginalDst("10.96.0.1:9090".parse().unwrap())).unwrap();
+    let names: Vec<_> = other.routes.entries().iter().map(|entry| entry.rule.name.name.to_string()).collect();
+    assert_eq!(names, ["a"], "b names another port");
+}
+
+#[test]
+fn ports_are_intercepted_only_where_a_rule_concerns_http() {
+    let snapshot = snapshot(include_str!("cases/user-example.yaml"));
+    let found: Vec<_> = snapshot
+        .frontends()
+        .map(|frontend| (frontend.name.to_string(), frontend.protocol, frontend.is_intercepted()))
+        .collect();
+    let expected = [
+        ("default/headless:80", Protocol::Detect, true),
+        ("default/service:53", Protocol::Udp, false),
+        ("default/service:3306", Protocol::Opaque, false),
+        ("default/service:8080", Protocol::Http, true),
+        ("default/service:9090", Protocol::Detect, true),
+        ("default/service-canary:8080", Protocol::Detect, true),
+        ("default/two-ports:80", Protocol::Detect, true),
+        ("default/two-ports:81", Protocol::Detect, true),
+        ("other/elsewhere:80", Protocol::Detect, false),
+    ];
+    assert_eq!(found, expected.map(|(name, protocol, is)| (name.to_owned(), protocol, is)));
+    assert!(snapshot.frontend_at(OriginalDst("10.96.0.1:53".parse().unwrap())).is_none(), "UDP is not TCP");
+}
+
+#[test]
+fn pods_are_workloads() {
+    let snapshot = snapshot("");
+    let mut found: Vec<_> = snapshot
+        .workloads()
+        .map(|(address, workload)| {
+            let enrolled = workload.enrolment == Enrolment::Enrolled;
+            format!("{address} {} {} {enrolled}", workload.name, workload.identity())
+        })
+        .collect();
+    found.sort();
+    let expected = [
+        "10.42.0.5 a ns/default/sa/recognition true",
+        "10.42.0.6 b ns/default/sa/default false",
+        "10.42.0.7 c ns/default/sa/default true",
+        "10.42.0.9 client ns/other/sa/default false",
+        "fd42::5 a ns/default/sa/recognition true",
+        "fd42::9 inside ns/other/sa/default true",
+    ];
+    assert_eq!(found, expected);
+}

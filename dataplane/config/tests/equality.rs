@@ -1,0 +1,209 @@
+//! What counts as equal content, and that what is kept can be read again.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use weir_config::{DocumentSet, Origin, ParseCache, SourceFile, compile, from_canonical, parse};
+use weir_core::name::ObjectName;
+use weir_core::revision::Sequence;
+use weir_core::stats::StatsTable;
+
+fn file(path: &str, text: &str) -> SourceFile {
+    SourceFile { path: PathBuf::from(path), text: text.to_owned() }
+}
+
+fn set(text: &str) -> DocumentSet {
+    let parsed = parse(&[file("a.yaml", text)]);
+    assert!(!parsed.has_errors(), "{:?}", parsed.diagnostics);
+    parsed.documents
+}
+
+fn rule(spec: &str) -> DocumentSet {
+    set(&format!("apiVersion: weir.dev/v1\nkind: RouteRule\nmetadata: {{name: r}}\nspec: {spec}\n"))
+}
+
+#[test]
+fn the_same_in_other_words_is_equal() {
+    let pairs = [
+        ("{match: {headers: {x-a: b}}}", "{match: {headers: {X-A: {exact: b}}}}"),
+        ("{match: {method: GET}}", "{match: [{method: [GET]}]}"),
+        ("{match: {}, timeouts: {request: 1s}}", "{timeouts: {request: '1s'}, priority: 0, services: ~}"),
+        ("{services: [a, {name: b}]}", "{services: [{name: a, port: ~}, b]}"),
+        ("{route: {destination: {host: a}}}", "{route: {destination: {weight: 1, host: \"a\"}, sticky: ~}}"),
+        (
+            "{route: {destination: {host: a}, sticky: {header: X-User}}}",
+            "{route: {sticky: {header: x-user}, destination: {host: a}}}",
+        ),
+        ("{mirror: {destination: {host: a}}}", "{mirror: [{percentage: 100, destination: {host: a}}]}"),
+    ];
+    for (one, other) in pairs {
+        assert_eq!(rule(one).id(), rule(other).id(), "{one} and {other}");
+    }
+}
+
+#[test]
+fn something_else_is_not_equal() {
+    let specs = [
+        "{}",
+        "{match: {headers: {x-a: b}}}",
+        "{match: {headers: {x-a: B}}}",
+        "{match: {headers: {x-a: {prefix: b}}}}",
+        "{match: {cookies: {x-a: b}}}",
+        "{match: [{method: GET}, {method: PUT}]}",
+        "{match: [{method: PUT}, {method: GET}]}",
+        "{match: {method: [GET, PUT]}}",
+        "{priority: 1}",
+        "{route: {destination: {host: a}}}",
+        "{route: {destination: {host: a, port: 1}}}",
+        "{route: {destination: {host: a, weight: 2}}}",
+        "{mirror: {destination: {host: a}}}",
+        "{mirror: {destination: {host: a}, percentage: 0}}",
+        "{timeouts: {request: 0s}}",
+    ];
+    let ids: std::collections::BTreeSet<_> = specs.iter().map(|spec| rule(spec).id()).collect();
+    assert_eq!(ids.len(), specs.len());
+}
+
+#[test]
+fn of_the_kinds_of_a_cluster_only_what_is_used_counts() {
+    let pairs = [
+        (
+            "{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {clusterIP: 10.0.0.1, ports: [{port: 80}]}}",
+            "{apiVersion: v1, kind: Service, metadata: {name: a, namespace: default, uid: x, annotations: {b: c}},
+              spec: {type: ClusterIP, clusterIP: 10.0.0.1, clusterIPs: [10.0.0.1], ports: [{port: 80, protocol: TCP}],
+                     selector: {x: y}}, status: {loadBalancer: {}}}",
+        ),
+        (
+            "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, metadata: {name: a}, addressType: IPv4,
+              endpoints: [{addresses: [10.0.0.1]}, {addresses: [10.0.0.2]}]}",
+            "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, ports: [],
+              metadata: {name: a, annotations: {endpoints.kubernetes.io/last-change-trigger-time: now}},
+              endpoints: [{addresses: [10.0.0.2], conditions: {ready: true, serving: true}, zone: z},
+                          {addresses: [10.0.0.1]}]}",
+        ),
+        (
+            "{apiVersion: v1, kind: Pod, metadata: {name: a}, status: {podIP: 10.0.0.1}}",
+            "{apiVersion: v1, kind: Pod, metadata: {name: a, resourceVersion: '5'}, spec: {containers: [{}]},
+              status: {podIPs: [{ip: 10.0.0.1}], podIP: 10.0.0.1, phase: Running, conditions: [{}]}}",
+        ),
+        (
+            "{apiVersion: v1, kind: Namespace, metadata: {name: a}}",
+            "{apiVersion: v1, kind: Namespace, metadata: {name: a, namespace: b}, status: {phase: Active}}",
+        ),
+    ];
+    for (one, other) in pairs {
+        assert_eq!(set(one).id(), set(other).id(), "{one} and {other}");
+    }
+}
+
+#[test]
+fn layout_of_files_does_not_count() {
+    let world = include_str!("world.yaml");
+    let whole = set(world).id();
+    let pieces: Vec<_> = world.split("\n---\n").enumerate().map(|(n, text)| file(&format!("{n}.yaml"), text)).collect();
+    assert_eq!(parse(&pieces).documents.id(), whole);
+    let reversed: Vec<_> = pieces.into_iter().rev().collect();
+    assert_eq!(parse(&reversed).documents.id(), whole);
+}
+
+#[test]
+fn what_is_kept_is_read_again() {
+    for text in [include_str!("world.yaml"), include_str!("cases/everything-right.yaml")] {
+        let before = set(text);
+        let kept: Vec<_> = before
+            .iter()
+            .map(|document| (document.name.clone(), Arc::clone(&document.canonical), document.origin.clone()))
+            .collect();
+        let kept = kept.iter().map(|(name, canonical, origin)| (name.clone(), &**canonical, origin.clone()));
+        let after = from_canonical(kept).unwrap();
+        assert_eq!(after.id(), before.id());
+        let said = |set: &DocumentSet| {
+            let compiled = compile(set, Sequence(1), &mut StatsTable::default());
+            let snapshot = compiled.snapshot.unwrap();
+            let frontends: Vec<String> = snapshot.frontends().map(|frontend| format!("{frontend:?}")).collect();
+            (frontends, compiled.diagnostics.len())
+        };
+        assert!(said(&after) == said(&before), "it does not decide the same");
+        for (one, other) in before.iter().zip(after.iter()) {
+            assert_eq!(one.origin, other.origin);
+        }
+    }
+}
+
+#[test]
+fn what_is_kept_wrongly_is_refused() {
+    let rule = ObjectName::new("RouteRule", "default", "r");
+    let right = r#"{"apiVersion":"weir.dev/v1","kind":"RouteRule","metadata":{"name":"r","namespace":"default"}}"#;
+    let cases = [
+        ("{", "log:3: RouteRule default/r: not valid JSON: EOF while parsing an object at line 1 column 1"),
+        (
+            r#"{"apiVersion":"weir.dev/v1","kind":"RouteRule","metadata":{"name":"r"},"spec":{"newer":1}}"#,
+            "log:3:1: RouteRule default/r: spec.newer: unknown field `newer`; the fields here are services, priority, \
+             match, route, mirror, timeouts",
+        ),
+        (
+            r#"{"apiVersion":"weir.dev/v1","kind":"RouteRule","metadata":{"name":"s"}}"#,
+            "log:3: RouteRule default/r: is kept under this name, but it is RouteRule default/s",
+        ),
+    ];
+    let origin = Origin { file: Some(PathBuf::from("log")), line: Some(3) };
+    for (json, expected) in cases {
+        let said = from_canonical([(rule.clone(), json, origin.clone())]).unwrap_err();
+        let said: Vec<String> = said.iter().filter(|said| said.is_error()).map(ToString::to_string).collect();
+        assert_eq!(said, [expected]);
+    }
+    assert_eq!(from_canonical([(rule, right, Origin::default())]).unwrap().len(), 1);
+}
+
+#[test]
+fn a_cache_parses_what_has_changed() {
+    let text = |name: &str, time: &str| {
+        format!(
+            "apiVersion: weir.dev/v1\nkind: RouteRule\nmetadata: {{name: {name}}}\nspec: {{timeouts: {{request: {time}}}}}"
+        )
+    };
+    let find = |set: &DocumentSet, name: &str| {
+        Arc::clone(set.document(&ObjectName::new("RouteRule", "default", name)).unwrap())
+    };
+    let mut cache = ParseCache::default();
+    let first = cache.parse(&[file("a.yaml", &text("a", "1s")), file("b.yaml", &text("b", "1s"))]).documents;
+    let second = cache.parse(&[file("b.yaml", &text("b", "1s")), file("a.yaml", &text("a", "2s"))]).documents;
+    assert!(Arc::ptr_eq(&find(&first, "b"), &find(&second, "b")), "what is the same is not parsed again");
+    assert_ne!(find(&first, "a").canonical, find(&second, "a").canonical);
+    // A file that is gone is gone, also when it comes back under another name.
+    let third = cache.parse(&[file("c.yaml", &text("b", "1s"))]).documents;
+    assert_eq!(third.len(), 1);
+    assert_eq!(find(&third, "b").origin.file, Some(PathBuf::from("c.yaml")));
+}
+
+#[test]
+fn references_lead_to_documents() {
+    let set = set(include_str!("cases/everything-right.yaml"));
+    let references = |kind: &str, name: &str| {
+        let references = set.references(&ObjectName::new(kind, "cameras", name));
+        references.into_iter().map(|(field, to)| format!("{field}: {to}")).collect::<Vec<_>>()
+    };
+    let expected = [
+        "spec.services[0]: Service cameras/recognition",
+        "spec.services[1]: Service cameras/recognition",
+        "spec.route.destinations[0].host: Service cameras/canary",
+        "spec.route.destinations[1].host: Service cameras/recognition",
+        "spec.mirror[0].destination.host: Service cameras/canary",
+        "spec.mirror[1].destination.host: Service cameras/canary",
+    ];
+    assert_eq!(references("RouteRule", "all"), expected);
+    let expected = [
+        "spec.services: Service cameras/canary",
+        "spec.services: Service cameras/recognition",
+        "spec.mirror.destination.host: Service cameras/canary",
+    ];
+    assert_eq!(references("RouteRule", "mirror-only"), expected);
+    let expected = [
+        "metadata.labels[\"kubernetes.io/service-name\"]: Service cameras/recognition",
+        "endpoints[0].targetRef: Pod cameras/a",
+    ];
+    assert_eq!(references("EndpointSlice", "recognition-1"), expected);
+    assert_eq!(references("Pod", "a"), ["metadata.namespace: Namespace cameras"]);
+    assert_eq!(references("Service", "canary"), Vec::<String>::new());
+    assert_eq!(references("Pod", "gone"), Vec::<String>::new());
+}
