@@ -107,7 +107,7 @@ fn build(toolchain: &Toolchain, target: &str, target_dir: &Path) -> Result<(), B
     let flags = [
         "-Clinker=bpf-linker".to_owned(),
         "-Clink-arg=--btf".to_owned(),
-        "-Cdebuginfo=2".to_owned(),
+        "-Cdebuginfo=line-tables-only".to_owned(),
         format!("--cfg=bpf_target_arch=\"{arch}\""),
     ];
     cargo

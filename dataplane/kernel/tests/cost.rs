@@ -71,7 +71,7 @@ fn direct_traffic_pays_next_to_nothing() {
     let without = Desired::default();
     let mut kernel = lab.load(&lab.settings());
     let mut ratios = Vec::new();
-    for _ in 0..7 {
+    for _ in 0..15 {
         kernel = apply(&lab, kernel, &without);
         let direct = round_trips(&lab);
         kernel = apply(&lab, kernel, &with);

@@ -122,13 +122,16 @@ fn parse4<B: Bytes + ?Sized>(frame: &B, network: usize, parsed: &mut Parsed) -> 
 
 #[inline(always)]
 fn parse6<B: Bytes + ?Sized>(frame: &B, network: usize, parsed: &mut Parsed) -> Option<Kind> {
-    let [version, ..]: [u8; 1] = frame.load(network)?;
-    if version >> 4 != 6 {
+    let ip: [u8; 40] = frame.load(network)?;
+    if ip[0] >> 4 != 6 {
         return None;
     }
-    parsed.tuple.src = Addr::v6(frame.load(network + 8)?);
-    parsed.tuple.dst = Addr::v6(frame.load(network + 24)?);
-    let [mut next]: [u8; 1] = frame.load(network + 6)?;
+    let mut address = [0; 16];
+    address.copy_from_slice(&ip[8..24]);
+    parsed.tuple.src = Addr::v6(address);
+    address.copy_from_slice(&ip[24..40]);
+    parsed.tuple.dst = Addr::v6(address);
+    let mut next = ip[6];
     let mut offset = network + 40;
     for _ in 0..MAX_EXTENSIONS {
         match next {

@@ -53,9 +53,7 @@ impl Sender<'_> {
             Kind::Reset => self.judge_later(parsed, false),
             Kind::Syn | Kind::Datagram | Kind::Other => self.judge_first(parsed),
             Kind::Fragment => self.pass(Reason::PassedFragment),
-            Kind::Neighbour | Kind::Arp | Kind::Foreign | Kind::Unparsed => {
-                self.pass(Reason::PassedNeighbour)
-            }
+            Kind::Neighbour | Kind::Arp | Kind::Foreign | Kind::Unparsed => self.pass(Reason::PassedNeighbour),
         }
     }
 

@@ -14,9 +14,13 @@ use crate::{
 #[classifier]
 pub fn weir_to_pod(ctx: TcContext) -> i32 {
     let Some(config) = maps::config() else { return NEXT };
+    if config.flags & Config::POLICIES == 0 {
+        // Nothing to guard: not even worth counting.
+        return NEXT;
+    }
     let frame = Frame(&ctx);
-    // What cannot be read was judged where it came from, and cannot begin a TCP flow here.
     let parsed = frame.parse(14);
+    // What cannot be read was judged where it came from, and cannot begin a TCP flow here.
     if !matches!(parsed.kind, Kind::Syn | Kind::Datagram | Kind::Other) {
         return NEXT;
     }
@@ -27,9 +31,6 @@ pub fn weir_to_pod(ctx: TcContext) -> i32 {
     // namespaces takes the socket off a packet, so a cookie means a socket of the node itself.
     if unsafe { bpf_get_socket_cookie(ctx.skb.skb.cast()) } != 0 {
         return pass(&frame, Reason::PassedLocalSocket);
-    }
-    if config.flags & Config::POLICIES == 0 {
-        return pass(&frame, Reason::PassedGuard);
     }
     let Some(pod) = maps::pod(frame.ifindex()) else {
         return pass(&frame, Reason::PassedUnknownPod);
