@@ -36,10 +36,10 @@ pub(crate) async fn run(worker: Rc<Worker>, listener: Listener, mut drain: watch
         }
     }
     while let Poll::Ready(accepted) = std::future::poll_fn(|context| Poll::Ready(socket.poll_accept(context))).await {
-        if let Err(error) = take(&worker, accepted, &origin) {
-            if is_exhaustion(&error) {
-                break;
-            }
+        if let Err(error) = take(&worker, accepted, &origin)
+            && is_exhaustion(&error)
+        {
+            break;
         }
     }
 }

@@ -58,7 +58,7 @@ async fn forward(
     let Plan { endpoint, timeouts, mirrors } = plan;
     let body = if incoming.is_end_stream() {
         if upgrading == Upgrading::No {
-            mirrors.into_iter().for_each(|planned| drop(mirror::launch(worker, planned, &head, None)));
+            mirrors.iter().for_each(|planned| drop(mirror::launch(worker, planned, &head, None)));
         }
         RequestBody::Empty
     } else {
@@ -66,7 +66,7 @@ async fn forward(
             head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
         let size = incoming.size_hint();
-        let copies = mirrors.into_iter().filter_map(|one| mirror::launch(worker, one, &head, Some(size.clone())));
+        let copies = mirrors.into_iter().filter_map(|one| mirror::launch(worker, &one, &head, Some(size)));
         let copies = copies.collect();
         let meter = Rc::new(Meter::default());
         record.meter = Some(Rc::clone(&meter));

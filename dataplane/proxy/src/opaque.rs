@@ -28,11 +28,11 @@ pub(crate) async fn pass(downstream: &Rc<Downstream>, stream: TcpStream, seen: B
         return reset(&stream);
     };
     let (down, up) = (End { stream, seen }, End { stream: upstream, seen: Bytes::new() });
-    end(downstream, downstream.watched.guard(relay::relay(down, up, &downstream.watched)).await);
+    end(downstream, &downstream.watched.guard(relay::relay(down, up, &downstream.watched)).await);
 }
 
 /// Counts how a relay ended.
-pub(crate) fn end(downstream: &Downstream, end: Result<io::Result<()>, Verdict>) {
+pub(crate) fn end(downstream: &Downstream, end: &Result<io::Result<()>, Verdict>) {
     match end {
         Ok(_) => {}
         Err(Verdict::Drained) => downstream.worker.shard.on(WorkerEvent::DrainClosed),

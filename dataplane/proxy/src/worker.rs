@@ -51,10 +51,12 @@ pub(crate) struct Worker {
 /// share, whose counter would travel between processors with every request.
 struct Cached {
     source: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
+    #[expect(clippy::redundant_allocation, reason = "two counters: this worker's and everybody's")]
     seen: Rc<Arc<Snapshot>>,
 }
 
 /// A snapshot in use.
+#[expect(clippy::redundant_allocation, reason = "two counters: this worker's and everybody's")]
 pub(crate) struct Pinned(Rc<Arc<Snapshot>>);
 
 impl std::ops::Deref for Pinned {

@@ -33,7 +33,7 @@ pub(crate) struct Planned {
 /// no copy.
 pub(crate) fn launch(
     worker: &Rc<Worker>,
-    planned: Planned,
+    planned: &Planned,
     head: &request::Parts,
     size: Option<SizeHint>,
 ) -> Option<Tee> {

@@ -163,7 +163,7 @@ impl CopyBody {
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {
-        self.size.clone()
+        self.size
     }
 
     /// What tells afterwards how the body ended.
