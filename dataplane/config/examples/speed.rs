@@ -10,6 +10,29 @@ use weir_config::{ParseCache, SourceFile, compile};
 use weir_core::revision::Sequence;
 use weir_core::stats::StatsTable;
 
+/// A rule like the first that people write.
+fn short_rule(number: usize) -> SourceFile {
+    let text = format!(
+        "apiVersion: weir.dev/v1
+kind: RouteRule
+metadata:
+  name: rule-{number}
+spec:
+  services: [service-{service}]
+  match:
+    headers:
+      x-user-tag:
+        exact: user-{number}
+  route:
+    destination:
+      host: service-{service}
+      port: 8080
+",
+        service = number % 100
+    );
+    SourceFile { path: PathBuf::from(format!("rules/{number}.yaml")), text }
+}
+
 /// A rule that uses most of what a rule can have, for one service of a hundred.
 fn rule(number: usize) -> SourceFile {
     let service = number % 100;
@@ -74,11 +97,13 @@ fn shortest(what: &str, mut run: impl FnMut()) -> Duration {
 
 fn main() {
     let count = std::env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(1_000);
-    let mut files: Vec<SourceFile> = (0..count).map(rule).chain((0..100).map(service)).collect();
-    println!(
-        "{count} rule files, 100 services with slices, {} KiB",
-        files.iter().map(|f| f.text.len()).sum::<usize>() / 1024
-    );
+    measure("short", (0..count).map(short_rule).chain((0..100).map(service)).collect());
+    measure("long", (0..count).map(rule).chain((0..100).map(service)).collect());
+}
+
+fn measure(size: &str, mut files: Vec<SourceFile>) {
+    let (count, bytes) = (files.len() - 100, files.iter().map(|file| file.text.len()).sum::<usize>());
+    println!("{count} files with a {size} rule, 100 with a service and its slice, {} KiB", bytes / 1024);
     let all = shortest("parse everything", || {
         black_box(weir_config::parse(&files));
     });

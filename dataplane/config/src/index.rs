@@ -71,7 +71,30 @@ struct Frame<'t> {
 
 enum Inside<'t> {
     List { next: usize },
-    Object { key: Option<Cow<'t, str>>, seen: HashSet<Cow<'t, str>> },
+    Object { key: Option<Cow<'t, str>>, seen: Keys<'t> },
+}
+
+/// The keys of an object so far. Nearly all objects have few, for which looking at each is fastest.
+#[derive(Default)]
+struct Keys<'t> {
+    first: Vec<Cow<'t, str>>,
+    others: HashSet<Cow<'t, str>>,
+}
+
+impl<'t> Keys<'t> {
+    const FEW: usize = 16;
+
+    /// Whether the key is new.
+    fn insert(&mut self, key: Cow<'t, str>) -> bool {
+        if self.first.contains(&key) {
+            return false;
+        }
+        if self.first.len() < Self::FEW {
+            self.first.push(key);
+            return true;
+        }
+        self.others.insert(key)
+    }
 }
 
 #[derive(Default)]
@@ -93,6 +116,9 @@ impl<'t> Walk<'t> {
                 self.fields.clear();
                 self.anchors.clear();
             }
+            Event::DocumentEnd if self.indexed.documents.len() >= limits::DOCUMENTS => {
+                return Err(self.problem(at, format!("at most {} documents are read", limits::DOCUMENTS)));
+            }
             Event::DocumentEnd => {
                 let start = self.start.unwrap_or_default();
                 self.indexed.documents.push(Locations::new(start, std::mem::take(&mut self.fields)));
@@ -101,7 +127,7 @@ impl<'t> Walk<'t> {
             Event::Alias(anchor) => self.alias(anchor, at)?,
             Event::SequenceStart(anchor, _) => self.open(anchor, Inside::List { next: 0 }, at)?,
             Event::MappingStart(anchor, _) => {
-                self.open(anchor, Inside::Object { key: None, seen: HashSet::new() }, at)?;
+                self.open(anchor, Inside::Object { key: None, seen: Keys::default() }, at)?;
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(),
             Event::Nothing | Event::StreamStart | Event::StreamEnd => {}

@@ -48,5 +48,14 @@ pub const CONDITION_BYTES: usize = 4_096;
 /// Bytes of a compiled regular expression, and of its cache.
 pub const REGEX_BYTES: usize = 1 << 20;
 
+/// Ports of a service.
+pub const SERVICE_PORTS: usize = 1_000;
+
+/// Ports of an endpoint slice (as its API documents it).
+pub const SLICE_PORTS: usize = 100;
+
+/// Endpoints of an endpoint slice (as its API documents it).
+pub const SLICE_ENDPOINTS: usize = 1_000;
+
 /// Route entries of a snapshot: every match of every rule at every port that it concerns.
 pub const ROUTE_ENTRIES: usize = 250_000;

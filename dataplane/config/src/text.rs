@@ -29,9 +29,11 @@ pub(crate) fn read(path: &Path, text: &str) -> (Vec<(Value, Locations)>, Vec<Pro
 
 fn yaml(text: &str, mut indexed: Indexed, problems: &mut Vec<Problem>) -> Vec<(Value, Locations)> {
     let documents = serde_yaml::Deserializer::from_str(text);
-    let mut values = Vec::with_capacity(indexed.documents.len());
+    // The index comes first in the pair: where it ends, the other reader must not even look at the text.
+    let places = std::mem::take(&mut indexed.documents);
+    let mut values = Vec::with_capacity(places.len());
     let may_merge = text.contains("<<");
-    for (document, locations) in documents.zip(std::mem::take(&mut indexed.documents)) {
+    for (locations, document) in places.into_iter().zip(documents) {
         match Lenient.deserialize(document) {
             Ok(mut value) => {
                 if may_merge {

@@ -236,3 +236,18 @@ fn pods_are_workloads() {
     ];
     assert_eq!(found, expected);
 }
+
+#[test]
+fn the_examples_of_the_reference_are_right() {
+    let page = include_str!("../../../docs/route-rule.md");
+    let examples: Vec<&str> = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(examples.len() >= 3, "{} examples", examples.len());
+    for example in examples {
+        // What begins with a space is a part of a spec.
+        let head = "apiVersion: weir.dev/v1\nkind: RouteRule\nmetadata: {name: example}\nspec:\n";
+        let text = if example.starts_with(' ') { format!("{head}{example}") } else { example.to_owned() };
+        let parsed = parse(&[SourceFile { path: PathBuf::from("route-rule.md"), text }]);
+        assert_eq!(parsed.diagnostics, [], "{example}");
+        assert_eq!(parsed.documents.len(), 1, "{example}");
+    }
+}

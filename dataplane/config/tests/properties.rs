@@ -24,6 +24,17 @@ fn survive(files: &[SourceFile]) {
     }
 }
 
+/// Readers of YAML take quadratic time for this; it must not reach them. The bound is a thousand times what it takes.
+#[test]
+fn what_is_refused_is_refused_at_once() {
+    for unit in ["[", "{", "- ", "? ", "!", "*a ", "&a "] {
+        let start = std::time::Instant::now();
+        let parsed = parse(&[file("a.yaml", unit.repeat((2 << 20) / unit.len()))]);
+        assert!(parsed.has_errors() && parsed.documents.is_empty(), "{unit}");
+        assert!(start.elapsed() < std::time::Duration::from_secs(30), "{unit} took {:?}", start.elapsed());
+    }
+}
+
 /// Pieces that texts near to documents are made of.
 fn piece() -> impl Strategy<Value = String> {
     let words = prop::sample::select(vec![

@@ -9,6 +9,7 @@ use super::metadata::Metadata;
 use super::service::port_number;
 use super::{Content, Kind};
 use crate::check::Checker;
+use crate::limits;
 use crate::shape::nullable;
 
 /// The label that says which service a slice belongs to.
@@ -117,6 +118,7 @@ impl Kind for EndpointSliceDocument {
         let mut ready = Vec::new();
         let mut pods = Vec::new();
         checker.field("endpoints", |checker| {
+            at_most(limits::SLICE_ENDPOINTS, self.endpoints.len(), checker);
             for (position, endpoint) in self.endpoints.iter().enumerate() {
                 let pod = endpoint.pod(namespace);
                 pods.extend(pod.clone().map(|pod| (position, pod)));
@@ -140,6 +142,12 @@ impl Kind for EndpointSliceDocument {
         }
         // Their order means nothing, and changes in a cluster when nothing else does.
         self.endpoints.sort_by(|a, b| a.addresses.cmp(&b.addresses));
+    }
+}
+
+fn at_most(limit: usize, count: usize, checker: &mut Checker<'_>) {
+    if count > limit {
+        checker.error(format!("a slice has at most {limit}, here are {count}"));
     }
 }
 
@@ -170,6 +178,7 @@ impl EndpointSliceDocument {
 
     fn ports<'a>(&'a self, checker: &mut Checker<'a>) -> Vec<SlicePort> {
         let mut ports = Vec::new();
+        at_most(limits::SLICE_PORTS, self.ports.len(), checker);
         for (position, port) in self.ports.iter().enumerate() {
             let number = port.port.map(port_number);
             if number == Some(None) {

@@ -9,6 +9,7 @@ use super::metadata::Metadata;
 use super::protocol::{Carries, carries};
 use super::{Content, Kind};
 use crate::check::Checker;
+use crate::limits;
 use crate::shape::nullable;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -157,6 +158,10 @@ impl Spec {
     fn ports<'a>(&'a self, checker: &mut Checker<'a>) -> Option<Vec<ServicePort>> {
         let mut valid: Vec<ServicePort> = Vec::new();
         let mut is_valid = true;
+        if self.ports.len() > limits::SERVICE_PORTS {
+            checker.error(format!("at most {} ports, here are {}", limits::SERVICE_PORTS, self.ports.len()));
+            return None;
+        }
         for (position, port) in self.ports.iter().enumerate() {
             checker.element(position, |checker| match port.check(position, checker) {
                 Err(Wrong) => is_valid = false,

@@ -85,6 +85,10 @@ fn parse_file(file: &SourceFile) -> OfFile {
         ..Diagnostic::error(problem.message)
     }));
     for (value, locations) in values {
+        if of_file.diagnostics.len() >= limits::DIAGNOSTICS {
+            // Nobody reads more, and it is not read on either: what is there is wrong as a whole already.
+            break;
+        }
         object::read(value, Some(&file.path), &locations, &mut of_file);
     }
     of_file

@@ -210,11 +210,12 @@ pub(super) fn valid_methods<'a>(written: &'a [MethodText], is_list: bool, checke
 fn method(text: &str) -> Result<Method, String> {
     const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
     let method = Method::from_bytes(text.as_bytes()).map_err(|_| format!("\"{text}\" is not a method"))?;
+    if KNOWN.contains(&text) {
+        return Ok(method);
+    }
     // Methods are case-sensitive (RFC 9110, section 9.1): `get` would never match.
     match wording::nearest(text, KNOWN) {
-        Some(meant) if !KNOWN.contains(&text) && text.eq_ignore_ascii_case(meant) => {
-            Err(format!("methods are written in capitals: {meant}"))
-        }
+        Some(meant) if text.eq_ignore_ascii_case(meant) => Err(format!("methods are written in capitals: {meant}")),
         _ => Ok(method),
     }
 }
