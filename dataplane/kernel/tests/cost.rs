@@ -82,7 +82,7 @@ fn direct_traffic_pays_next_to_nothing() {
     assert!(ratio > 0.75, "{ratios:?}");
 
     // Nanoseconds per run, apart: measuring costs too.
-    let mut proxied = with.clone();
+    let mut proxied = with;
     let address = ServiceAddr { ip: ip("10.43.0.10"), port: 80, protocol: Protocol::Tcp };
     proxied.services.insert(address, ServiceAction::Proxy);
     kernel = apply(&lab, kernel, &proxied);
