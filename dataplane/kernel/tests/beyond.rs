@@ -1,6 +1,6 @@
 //! Traffic beyond the node, and neighbours in the kernel: uplinks, address translation, other
 //! versions of ourselves.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

@@ -1,6 +1,6 @@
 //! What outlives what: processes, proxies, connections, links.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 
