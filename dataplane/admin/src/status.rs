@@ -74,8 +74,11 @@ fn names(key: &StatsKey) -> (Option<String>, String) {
 
 fn route(summary: &RouteSummary) -> Value {
     let (rule, destination) = names(&summary.key);
-    let causes: BTreeMap<&str, u64> =
-        Cause::ALL.iter().map(|cause| (cause.name(), summary.causes[*cause as usize])).filter(|(_, n)| *n > 0).collect();
+    let causes: BTreeMap<&str, u64> = Cause::ALL
+        .iter()
+        .map(|cause| (cause.name(), summary.causes[*cause as usize]))
+        .filter(|(_, n)| *n > 0)
+        .collect();
     json!({
         "rule": rule,
         "destination": destination,

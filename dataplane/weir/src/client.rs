@@ -32,19 +32,31 @@ impl Node {
     ///
     /// # Errors
     /// When nobody answers at the address, or when the node answers with an error; its words are in the message.
-    pub(crate) fn json(&self, method: Method, path: &str, body: Option<&serde_json::Value>) -> anyhow::Result<serde_json::Value> {
+    pub(crate) fn json(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> anyhow::Result<serde_json::Value> {
         let (status, answer) = self.call(method, path, body)?;
-        let value: serde_json::Value = serde_json::from_slice(&answer)
-            .with_context(|| format!("the answer to {path} is not JSON: is something else listening at {}?", self.admin))?;
+        let value: serde_json::Value = serde_json::from_slice(&answer).with_context(|| {
+            format!("the answer to {path} is not JSON: is something else listening at {}?", self.admin)
+        })?;
         if !status.is_success() {
-            let why = value.get("error").and_then(serde_json::Value::as_str).map_or_else(|| value.to_string(), str::to_owned);
+            let why =
+                value.get("error").and_then(serde_json::Value::as_str).map_or_else(|| value.to_string(), str::to_owned);
             bail!("the node answers {status}: {why}");
         }
         Ok(value)
     }
 
     /// Asks the node and returns status and body as they are.
-    pub(crate) fn call(&self, method: Method, path: &str, body: Option<&serde_json::Value>) -> anyhow::Result<(StatusCode, Bytes)> {
+    pub(crate) fn call(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&serde_json::Value>,
+    ) -> anyhow::Result<(StatusCode, Bytes)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let body = body.map(serde_json::to_vec).transpose()?.unwrap_or_default();
         let request = Request::builder()
@@ -60,7 +72,8 @@ impl Node {
     }
 
     async fn exchange(&self, request: Request<Full<Bytes>>) -> anyhow::Result<(StatusCode, Bytes)> {
-        let nobody = || format!("no node answers at {}: is `weir node` running, and is --admin its admin address?", self.admin);
+        let nobody =
+            || format!("no node answers at {}: is `weir node` running, and is --admin its admin address?", self.admin);
         match self.admin.strip_prefix("unix:") {
             Some(path) => exchange(UnixStream::connect(path).await.with_context(nobody)?, request).await,
             None => exchange(TcpStream::connect(&self.admin).await.with_context(nobody)?, request).await,

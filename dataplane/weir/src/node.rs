@@ -231,7 +231,11 @@ impl Node {
 }
 
 /// Tells the kernel part which pods there are, whenever that changes.
-async fn follow_pods(wiring: Option<Wiring>, settings: Settings, token: Option<weir_admin::Token>) -> anyhow::Result<()> {
+async fn follow_pods(
+    wiring: Option<Wiring>,
+    settings: Settings,
+    token: Option<weir_admin::Token>,
+) -> anyhow::Result<()> {
     let (Some(wiring), Some(interception)) = (wiring, settings.interception) else {
         return std::future::pending().await;
     };

@@ -111,7 +111,11 @@ pub(crate) struct Listener {
 impl Listener {
     fn service(&self) -> weir_proxy::ServiceListener {
         let (namespace, name) = self.service.split_once('/').unwrap_or((DEFAULT_NAMESPACE, &self.service));
-        weir_proxy::ServiceListener { address: self.address, service: ServiceName::new(namespace, name), port: self.port }
+        weir_proxy::ServiceListener {
+            address: self.address,
+            service: ServiceName::new(namespace, name),
+            port: self.port,
+        }
     }
 }
 
@@ -215,16 +219,16 @@ fn default_bpffs() -> PathBuf {
 impl Settings {
     /// Reads and checks a settings file.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read the settings {}; name another file with --settings", path.display()))?;
+        let text = std::fs::read_to_string(path).with_context(|| {
+            format!("cannot read the settings {}; name another file with --settings", path.display())
+        })?;
         let settings = Self::parse(&text).with_context(|| format!("in the settings {}", path.display()))?;
         Ok(settings)
     }
 
     fn parse(text: &str) -> anyhow::Result<Self> {
-        let yaml = serde_yaml::Deserializer::from_str(text);
-        let settings: Self = serde_path_to_error::deserialize(yaml)
-            .map_err(|error| anyhow::anyhow!("{}: {}", error.path(), error.inner()))?;
+        // The error names the field, the line and the column.
+        let settings: Self = serde_yaml::from_str(text)?;
         settings.check()?;
         Ok(settings)
     }
@@ -283,11 +287,13 @@ mod tests {
         check("source: {folder: /r}\ninterception: {fail: open, onStop: keep}\nworkers: 2", Ok(()));
         check(
             "source: {folder: /r}\ninterception: {fail: ajar}",
-            Err("interception.fail: interception.fail: unknown variant `ajar`, expected `closed` or `open` at line 2 column 23"),
+            Err("interception.fail: unknown variant `ajar`, expected `closed` or `open` at line 2 column 22"),
         );
         check(
             "node: a/b\nworkers: 0\nsource: {folder: /r}",
-            Err("node: 1 to 63 letters, digits, - or _; workers: 1 to 256; neither interception nor listeners: nothing would ever reach this node"),
+            Err(
+                "node: 1 to 63 letters, digits, - or _; workers: 1 to 256; neither interception nor listeners: nothing would ever reach this node",
+            ),
         );
     }
 }

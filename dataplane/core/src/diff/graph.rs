@@ -10,6 +10,9 @@ use crate::name::ObjectName;
 /// Nodes kept in one graph. The first configuration of a node is all additions; beyond this nobody reads a graph.
 const MAX_NODES: usize = 2_000;
 
+/// References kept in one graph.
+const MAX_EDGES: usize = 10_000;
+
 /// A kind whose documents are parts of what they refer to: what concerns the part concerns the whole, and so
 /// everything that refers to the whole.
 const PART: &str = "EndpointSlice";
@@ -24,6 +27,9 @@ pub struct DiffGraph {
     /// How many nodes more there would be than are kept.
     #[serde(default, skip_serializing_if = "super::is_zero")]
     pub more: usize,
+    /// How many references more there would be among the nodes than are kept.
+    #[serde(default, skip_serializing_if = "super::is_zero")]
+    pub more_edges: usize,
 }
 
 /// An object of the graph.
@@ -86,9 +92,11 @@ impl DiffGraph {
         let more = nodes.len().saturating_sub(MAX_NODES);
         let kept = keep_most_telling(nodes);
         let edges = edges.iter().filter(|edge| kept.contains_key(&edge.from) && kept.contains_key(&edge.to));
-        let edges = edges.cloned().collect();
+        let mut edges: Vec<Edge> = edges.cloned().collect();
+        let more_edges = edges.len().saturating_sub(MAX_EDGES);
+        edges.truncate(MAX_EDGES);
         let node = |(object, change): (&ObjectName, NodeChange)| Node { object: object.clone(), change };
-        Self { nodes: kept.into_iter().map(node).collect(), edges, more }
+        Self { nodes: kept.into_iter().map(node).collect(), edges, more, more_edges }
     }
 
     /// How an object is concerned, if it is.

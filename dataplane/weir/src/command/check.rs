@@ -58,7 +58,11 @@ fn text(report: &Report<'_>) -> String {
     }
     let Report { documents, errors, warnings, .. } = report;
     let _ = match errors {
-        0 => writeln!(text, "{documents} documents, no errors, {warnings} warnings, version {}", &report.version_id[..12]),
+        0 => writeln!(
+            text,
+            "{documents} documents, no errors, {warnings} warnings, version {}",
+            &report.version_id[..12]
+        ),
         _ => writeln!(text, "{documents} documents, {errors} errors, {warnings} warnings: a node would refuse this"),
     };
     text

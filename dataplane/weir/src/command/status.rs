@@ -37,7 +37,11 @@ fn rows<'a>(status: &'a Value, field: &str) -> &'a [Value] {
 
 fn text(status: &Value) -> String {
     let mut text = String::new();
-    let ready = if status["ready"] == Value::Bool(true) { "ready".to_owned() } else { format!("waiting for {}", status["waiting_for"]) };
+    let ready = if status["ready"] == Value::Bool(true) {
+        "ready".to_owned()
+    } else {
+        format!("waiting for {}", status["waiting_for"])
+    };
     let id = word(&status["version_id"]);
     let _ = writeln!(text, "node {} (weir {}): {ready}", word(&status["node"]), word(&status["version"]));
     let _ = writeln!(text, "revision {} (version {}) in force", status["sequence"], id.get(..12).unwrap_or(id));
@@ -68,7 +72,11 @@ fn text(status: &Value) -> String {
 }
 
 fn routes(text: &mut String, status: &Value) {
-    let _ = writeln!(text, "\n{:<36}{:<36}{:>10}{:>8}{:>10}{:>10}", "rule", "destination", "requests", "errors", "p50 us", "p99 us");
+    let _ = writeln!(
+        text,
+        "\n{:<36}{:<36}{:>10}{:>8}{:>10}{:>10}",
+        "rule", "destination", "requests", "errors", "p50 us", "p99 us"
+    );
     for route in rows(status, "routes") {
         let rule = route["rule"].as_str().map_or("(no rule)", |rule| rule.trim_start_matches("RouteRule "));
         let _ = writeln!(
@@ -92,9 +100,16 @@ fn mirrors(text: &mut String, status: &Value) {
     for mirror in mirrors {
         let not_drops = ["sent", "in_flight", "bytes"];
         let fields = mirror.as_object().into_iter().flatten();
-        let drops = fields.filter(|(name, count)| !not_drops.contains(&name.as_str()) && count.as_u64().is_some_and(|n| n > 0));
+        let drops =
+            fields.filter(|(name, count)| !not_drops.contains(&name.as_str()) && count.as_u64().is_some_and(|n| n > 0));
         let drops: Vec<String> = drops.map(|(name, count)| format!("{name} {count}")).collect();
         let rule = word(&mirror["rule"]).trim_start_matches("RouteRule ");
-        let _ = writeln!(text, "{rule:<36}{:<36}{:>10}  {}", word(&mirror["destination"]), mirror["sent"], drops.join(", "));
+        let _ = writeln!(
+            text,
+            "{rule:<36}{:<36}{:>10}  {}",
+            word(&mirror["destination"]),
+            mirror["sent"],
+            drops.join(", ")
+        );
     }
 }

@@ -64,7 +64,11 @@ pub(super) fn union(in_force: &Services, candidate: Services) -> Services {
 }
 
 /// The enrolled pods: every link whose pod is not said to be outside.
-pub(super) fn pods(links: &PodLinks, workloads: &Workloads, identities: &mut Identities) -> BTreeMap<IfIndex, PodEntry> {
+pub(super) fn pods(
+    links: &PodLinks,
+    workloads: &Workloads,
+    identities: &mut Identities,
+) -> BTreeMap<IfIndex, PodEntry> {
     let mut pods = BTreeMap::new();
     for link in links.pods.iter().filter(|link| !link.addresses.is_empty()) {
         let workload = link.addresses.iter().find_map(|ip| workloads.get(ip));

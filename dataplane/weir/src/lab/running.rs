@@ -144,6 +144,12 @@ fn spawn_node(lab: &Lab, settings: &Path, folder: &Path) -> anyhow::Result<Child
     let log = std::fs::File::create(folder.join("node.log"))?;
     let mut command = lab.command("node", std::env::current_exe()?)?;
     // Ctrl-C on the terminal is for the lab, which then stops the node in order.
-    command.args(["node", "--settings"]).arg(settings).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).process_group(0);
+    command
+        .args(["node", "--settings"])
+        .arg(settings)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .process_group(0);
     lab.spawn(command).context("cannot start the node")
 }

@@ -50,7 +50,8 @@ pub(crate) fn tell(running: &Running, interrupted: &Interrupt) -> anyhow::Result
 fn built(running: &Running) -> String {
     let mut text = format!("lab {}: a node with pods, in network namespaces of this machine\n\n", running.lab.id);
     let node = running.lab.node();
-    let _ = writeln!(text, "  {:<24}{:<16}{:<14}bridge cni0, eBPF programs, weir node", "node", node.ip4, text6(node.ip6));
+    let _ =
+        writeln!(text, "  {:<24}{:<16}{:<14}bridge cni0, eBPF programs, weir node", "node", node.ip4, text6(node.ip6));
     for pod in running.lab.pods() {
         let role = match (pod.name(), pod.spec.in_mesh) {
             ("client", _) => "sends requests".to_owned(),

@@ -21,7 +21,8 @@ const RULES: [(&str, &str); 3] = [
 
 /// The pods.
 pub(crate) fn spec(id: Option<String>) -> Spec {
-    let recognition = |pod: &str, version: &str| PodSpec::new(pod).label("app", "vehicle-recognition").label("version", version);
+    let recognition =
+        |pod: &str, version: &str| PodSpec::new(pod).label("app", "vehicle-recognition").label("version", version);
     let pods = vec![
         PodSpec::new("client"),
         recognition("vehicle-recognition-v1", "v1").service_account("vehicle-recognition"),
@@ -64,7 +65,8 @@ pub(crate) fn write_documents(lab: &Lab, folder: &Path, rules: Option<&Path>) ->
     };
     for entry in std::fs::read_dir(rules).with_context(|| format!("cannot read the rules in {}", rules.display()))? {
         let path = entry?.path();
-        let is_document = path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known));
+        let is_document =
+            path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known));
         if let (true, Some(name)) = (is_document, path.file_name()) {
             std::fs::copy(&path, folder.join(name))?;
         }

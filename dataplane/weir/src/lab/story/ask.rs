@@ -36,7 +36,11 @@ pub(super) fn curl(running: &Running, pod: &str, arguments: &[&str]) -> anyhow::
 /// The command that a user would type for it.
 pub(super) fn shown(pod: &str, arguments: &[&str]) -> String {
     let quoted = arguments.iter().map(|word| {
-        if word.contains([' ', ':', '{', '&']) && !word.starts_with("http") { format!("'{word}'") } else { (*word).to_owned() }
+        if word.contains([' ', ':', '{', '&']) && !word.starts_with("http") {
+            format!("'{word}'")
+        } else {
+            (*word).to_owned()
+        }
     });
     format!("weir lab exec {pod} -- curl -s {}", quoted.collect::<Vec<_>>().join(" "))
 }
@@ -69,7 +73,10 @@ pub(super) fn current(running: &Running) -> anyhow::Result<Value> {
 }
 
 /// Waits until `found` gives something, and says how long that took.
-pub(super) fn wait_for<T>(what: &str, mut found: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<(T, Duration)> {
+pub(super) fn wait_for<T>(
+    what: &str,
+    mut found: impl FnMut() -> anyhow::Result<Option<T>>,
+) -> anyhow::Result<(T, Duration)> {
     let start = Instant::now();
     loop {
         if let Some(value) = found()? {

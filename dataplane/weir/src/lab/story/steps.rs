@@ -4,7 +4,7 @@ use anyhow::{Context as _, ensure};
 use serde_json::{Value, json};
 
 use super::Told;
-use super::ask::{current, curl, expect, next_revision, shown, wait_for, why};
+use super::ask::{curl, current, expect, next_revision, shown, wait_for, why};
 use crate::lab::running::Running;
 use crate::lab::terrain::{PLAIN, RECOGNITION};
 
@@ -97,10 +97,15 @@ fn plain_stays_in_the_kernel(running: &Running) -> anyhow::Result<Told> {
     let url = format!("http://{}/", PLAIN[0]);
     let answer = curl(running, "client", &[&url])?;
     let saw = expect(&answer, "plain")?;
-    let (peer, client) = (answer.body["peer"].as_str().unwrap_or_default(), running.lab.pod("client")?.ip4().to_string());
+    let (peer, client) =
+        (answer.body["peer"].as_str().unwrap_or_default(), running.lab.pod("client")?.ip4().to_string());
     ensure!(peer.starts_with(&format!("{client}:")), "the server sees {peer}, not the client's own address {client}");
     let why = why(running, &url, "GET", &[])?;
-    Ok(Told { command: shown("client", &[&url]), saw: format!("{saw}, which sees the client's own address {peer}"), why })
+    Ok(Told {
+        command: shown("client", &[&url]),
+        saw: format!("{saw}, which sees the client's own address {peer}"),
+        why,
+    })
 }
 
 fn outside_is_left_alone(running: &Running) -> anyhow::Result<Told> {
@@ -119,7 +124,11 @@ fn change(running: &Running) -> anyhow::Result<Told> {
     let (now, took) = next_revision(running, &before)?;
     expect(&curl(running, "client", &[&url("/"), "-H", "x-user-tag: tester"])?, V2)?;
     expect(&curl(running, "client", &[&url("/"), "-H", TAG])?, V1)?;
-    let saw = format!("revision {} in force after {} ms; testers get the new version, canary users no longer", now["sequence"], took.as_millis());
+    let saw = format!(
+        "revision {} in force after {} ms; testers get the new version, canary users no longer",
+        now["sequence"],
+        took.as_millis()
+    );
     let command = format!("sed -i s/canary-user/tester/ {}", file.display());
     Ok(Told { command, saw, why: changes(&now) })
 }
@@ -130,7 +139,9 @@ fn changes(version: &Value) -> String {
     let fields = changed.iter().flat_map(|object| {
         let name = object["object"]["name"].as_str().unwrap_or_default().to_owned();
         let fields = object["fields"].as_array().cloned().unwrap_or_default();
-        fields.into_iter().map(move |field| format!("{name} {}: {} -> {}", field["path"].as_str().unwrap_or_default(), field["from"], field["to"]))
+        fields.into_iter().map(move |field| {
+            format!("{name} {}: {} -> {}", field["path"].as_str().unwrap_or_default(), field["from"], field["to"])
+        })
     });
     fields.collect::<Vec<_>>().join(", ")
 }
@@ -153,10 +164,13 @@ fn broken(running: &Running) -> anyhow::Result<Told> {
         let status = running.node.json(http::Method::GET, "/api/v1/status", None)?;
         Ok(status["rejected"].is_null().then_some(()))
     })?;
-    let told: Vec<String> = diagnostics.iter().map(|diagnostic| {
-        let text = |field: &str| diagnostic[field].as_str().unwrap_or_default().to_owned();
-        format!("line {} {}: {}", diagnostic["line"], text("field"), text("message"))
-    }).collect();
+    let told: Vec<String> = diagnostics
+        .iter()
+        .map(|diagnostic| {
+            let text = |field: &str| diagnostic[field].as_str().unwrap_or_default().to_owned();
+            format!("line {} {}: {}", diagnostic["line"], text("field"), text("message"))
+        })
+        .collect();
     let saw = format!("revision {} stays in force and serves", before["sequence"]);
     Ok(Told { command: format!("weir check {}", running.rules().display()), saw, why: told.join("\n          ") })
 }
@@ -168,7 +182,10 @@ fn rollback(running: &Running) -> anyhow::Result<Told> {
     let now = running.node.json(http::Method::POST, &format!("/api/v1/versions/{sequence}/rollback"), None)?;
     ensure!(now["version_id"] == id && now["sequence"] != oldest["sequence"], "the answer is {now}");
     expect(&curl(running, "client", &[&url("/"), "-H", TAG])?, V2)?;
-    let saw = format!("revision {} has the content of revision {sequence}; canary users get the new version again", now["sequence"]);
+    let saw = format!(
+        "revision {} has the content of revision {sequence}; canary users get the new version again",
+        now["sequence"]
+    );
     Ok(Told { command: format!("weir lab exec node -- weir rollback {sequence}"), saw, why: changes(&now) })
 }
 
@@ -181,9 +198,15 @@ fn counted(running: &Running) -> anyhow::Result<Told> {
     let kernel = status["kernel"].as_array().cloned().unwrap_or_default();
     let steered = kernel.iter().find(|row| row["reason"] == json!("steered")).map_or(0, |row| count(&row["packets"]));
     ensure!(requests >= 48 && copies >= 1 && steered >= 1, "requests {requests}, copies {copies}, steered {steered}");
-    let reasons: Vec<String> = kernel.iter().filter(|row| count(&row["packets"]) > 0).map(|row| {
-        format!("{} {}", row["reason"].as_str().unwrap_or_default(), row["packets"])
-    }).collect();
+    let reasons: Vec<String> = kernel
+        .iter()
+        .filter(|row| count(&row["packets"]) > 0)
+        .map(|row| format!("{} {}", row["reason"].as_str().unwrap_or_default(), row["packets"]))
+        .collect();
     let saw = format!("{requests} requests by {} routes, {copies} copies", routes.len());
-    Ok(Told { command: "weir lab exec node -- weir status".to_owned(), saw, why: format!("packets in the kernel: {}", reasons.join(", ")) })
+    Ok(Told {
+        command: "weir lab exec node -- weir status".to_owned(),
+        saw,
+        why: format!("packets in the kernel: {}", reasons.join(", ")),
+    })
 }

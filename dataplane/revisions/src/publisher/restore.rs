@@ -1,0 +1,76 @@
+//! Brings the last good revision back when the node starts.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use weir_config::{Diagnostic, compile};
+
+use super::Publisher;
+use crate::cycle::{Cycle, Outcome, Running, StepName, Trigger};
+use crate::log::LogError;
+use crate::reader::parsed;
+
+/// Who is at fault when the last good revision cannot be put in force.
+pub(super) const LOG: &str = "version log";
+
+impl Publisher {
+    /// Puts the log's newest revision in force, before any source has been read. It makes no new revision: it is the
+    /// one that was in force. No earlier one is taken if that cannot be done, because what was replaced was replaced
+    /// for a reason; [`Reader::last_error`](crate::Reader::last_error) says why then, until a source's content is
+    /// accepted.
+    ///
+    /// `sources` are the names of the sources that there will be.
+    pub fn restore(&mut self, sources: &[&str]) -> Arc<Cycle> {
+        let mut cycle = self.begin(Trigger::Restore, Instant::now(), SystemTime::now());
+        let outcome = match self.restore_within(&mut cycle, sources) {
+            Ok(outcome) => outcome,
+            Err(error) => self.fail(&cycle, LOG, StepName::Compared, error.to_string()),
+        };
+        self.finish(cycle, outcome)
+    }
+
+    fn restore_within(&mut self, cycle: &mut Running, sources: &[&str]) -> Result<Outcome, LogError> {
+        for source in sources {
+            if let Some(seen) = self.shared.log.seen(source)? {
+                self.seen.insert((*source).to_owned(), seen);
+            }
+        }
+        let Some(record) = self.shared.log.latest()? else {
+            return Ok(Outcome::Unchanged { reason: "the version log is empty".to_owned() });
+        };
+        // Sequences go on from here even if this revision cannot be put in force.
+        self.last_sequence = record.sequence;
+        let kept = self.shared.log.documents(record.sequence)?;
+        let read = cycle.step(StepName::Compared, || {
+            let read = parsed(&kept);
+            (read, format!("{} documents of revision {}", kept.len(), record.version()))
+        });
+        let documents = match read {
+            Ok(documents) => documents,
+            Err(diagnostics) => return Ok(self.not_restored(cycle, diagnostics)),
+        };
+        let compiled = cycle.step(StepName::Compiled, || {
+            let compiled = self.with_stats(|stats| compile(&documents, record.sequence, stats));
+            let detail = format!("{} errors and warnings", compiled.diagnostics.len());
+            (compiled, detail)
+        });
+        let Some(candidate) = compiled.snapshot else {
+            return Ok(self.not_restored(cycle, compiled.diagnostics));
+        };
+        if let Err(reason) = self.stage(cycle, &candidate) {
+            return Ok(self.fail(cycle, LOG, StepName::Planned, reason));
+        }
+        let record = Arc::new(record);
+        self.swap(cycle, candidate, Arc::clone(&record));
+        self.documents = documents;
+        self.settle(cycle);
+        self.announce(cycle, Arc::clone(&record));
+        Ok(Outcome::Restored { version: record.version() })
+    }
+
+    fn not_restored(&self, cycle: &Running, diagnostics: Vec<Diagnostic>) -> Outcome {
+        let outcome = Outcome::rejected(&diagnostics);
+        self.reject(cycle, LOG, diagnostics);
+        outcome
+    }
+}

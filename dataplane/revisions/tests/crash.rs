@@ -1,0 +1,89 @@
+//! Kills a process that records without end, again and again, and looks at what it left.
+//!
+//! Without the test harness, because the process that is killed is this program again.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as expected")]
+#![expect(clippy::print_stdout, reason = "what is printed is how the two processes talk, and the test's result")]
+
+mod support;
+
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use support::*;
+use weir_core::revision::Sequence;
+use weir_revisions::*;
+
+const ROUNDS: u64 = 20;
+const CHILD: &str = "record-without-end";
+
+fn main() {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().as_deref() == Some(CHILD) {
+        return record_without_end(Path::new(&arguments.next().unwrap()));
+    }
+    let state = tempfile::tempdir().unwrap();
+    let mut known = 0;
+    for round in 0..ROUNDS {
+        let acknowledged = kill_one(state.path(), round);
+        known = check(state.path(), known.max(acknowledged));
+    }
+    assert!(known > ROUNDS, "the child recorded nothing to speak of");
+    println!("test {ROUNDS} kills, {known} revisions ... ok");
+}
+
+/// Applies other content each time, and says what is recorded.
+fn record_without_end(state: &Path) {
+    let mut node = Node::start(state);
+    let mut out = std::io::stdout();
+    loop {
+        let host = format!("host-{}", node.in_force() % 5);
+        let cycle = node.apply(&padded(&host, 16));
+        assert!(outcome(&cycle).starts_with("applied"), "{cycle:?}");
+        assert!(node.publisher.reader().current().unwrap().is_recorded);
+        writeln!(out, "{}", node.in_force()).unwrap();
+    }
+}
+
+/// Lets the child work for a moment that is another each round, and kills it; the last that it said.
+fn kill_one(state: &Path, round: u64) -> u64 {
+    let mut child =
+        Command::new(std::env::current_exe().unwrap()).arg(CHILD).arg(state).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut last = 0;
+    for _ in 0..=(round % 3) {
+        last = lines.next().expect("the child records").unwrap().parse().unwrap();
+    }
+    // Into the middle of the next write: writes take between one and some tens of milliseconds.
+    let until = Instant::now() + Duration::from_micros(round * 337 % 4000);
+    while Instant::now() < until {
+        std::hint::spin_loop();
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // What it said before it died counts too.
+    lines.map_while(Result::ok).filter_map(|line| line.parse().ok()).last().unwrap_or(last)
+}
+
+/// The log opens, has everything that was acknowledged, and all of it is whole; its newest sequence.
+fn check(state: &Path, acknowledged: u64) -> u64 {
+    let log = Log::open(state, Retention::default()).unwrap();
+    assert!(!state.join("revisions.redb.damaged").exists());
+    let records = log.list(usize::MAX, None).unwrap();
+    let newest = records[0].sequence.0;
+    assert!(newest == acknowledged || newest == acknowledged + 1, "{newest} after {acknowledged}");
+    for pair in records.windows(2) {
+        assert_eq!(pair[0].parent, Some(pair[1].version()));
+    }
+    for record in &records {
+        log.documents(record.sequence).unwrap();
+        log.graph(record.sequence).unwrap();
+    }
+    let seen = log.seen("folder").unwrap().unwrap();
+    assert_eq!(seen.version_id, records[0].version_id, "the source and the revision are written together");
+    drop(log);
+    let node = Node::start(state);
+    assert_eq!(node.snapshot.load().sequence, Sequence(newest));
+    newest
+}
