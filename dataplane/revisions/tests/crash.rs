@@ -1,7 +1,7 @@
 //! Kills a process that records without end, again and again, and looks at what it left.
 //!
 //! Without the test harness, because the process that is killed is this program again.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as expected")]
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as expected")]
 #![expect(clippy::print_stdout, reason = "what is printed is how the two processes talk, and the test's result")]
 
 mod support;

@@ -1,5 +1,5 @@
 //! The order of a change, rollbacks, and what a restart brings back.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as expected")]
+#![expect(clippy::unwrap_used, reason = "a test ends where something is not as expected")]
 
 mod support;
 

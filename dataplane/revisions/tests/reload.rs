@@ -1,5 +1,4 @@
 //! How long a reload of 1,000 files with a rule each takes. Required is less than 100 ms in total, in a release build.
-#![expect(clippy::unwrap_used, reason = "a test ends where something is not as expected")]
 
 mod support;
 

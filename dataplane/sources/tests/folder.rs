@@ -1,4 +1,5 @@
 //! The folder source against real folders: every way in which files are changed, and every way in which that fails.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test ends where something is not as expected")]
 
 use std::fs;
 use std::os::unix::fs::symlink;
