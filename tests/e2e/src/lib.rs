@@ -1,1 +1,30 @@
-//! Tests.
+//! The stage of the end-to-end stories: a laboratory node with pods, a folder of documents, and the real `weir node`
+//! process in the node's namespace. The stories are in `tests/stories`.
+//!
+//! A story waits for what must come about, with a deadline, and never for time to pass. It never skips: what is missing
+//! on the machine makes it fail with the command that provides it. What it makes is gone when it ends, also when it
+//! fails; it then prints the node's log and how to look inside.
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a step of a test that fails ends the test")]
+#![expect(clippy::missing_panics_doc, reason = "every step of a story panics when it fails")]
+
+mod admin;
+mod binaries;
+mod capture;
+mod curl;
+mod kernel;
+mod load;
+mod node;
+mod settings;
+mod story;
+mod terrain;
+mod wait;
+
+pub use admin::Admin;
+pub use binaries::{server_program, weir};
+pub use capture::{Capture, capture};
+pub use curl::Answer;
+pub use kernel::{Footprint, network_state};
+pub use load::{Load, LoadReport};
+pub use story::{Story, brief};
+pub use terrain::{CANARY, PLAIN, RECOGNITION, SHADOW, Terrain, rule, service};
+pub use wait::{PATIENCE, until, until_within};

@@ -1,0 +1,312 @@
+//! What goes wrong around the node: each thing gets the right answer, is counted, and the node lives on.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use weir_e2e::{Load, RECOGNITION, Story, Terrain, brief, until};
+use weir_lab::client::{ClientError, Payload, Request, Response};
+use weir_lab::server::Mode;
+
+const LIMIT: Duration = Duration::from_secs(20);
+/// Makes the proxy stand between client and `v1`, with a short bound.
+const RULE: &str = "{services: [vehicle-recognition], timeouts: {request: 2s}}";
+
+fn begin() -> Story {
+    let settings = json!({ "proxy": {
+        "downstream": { "headTimeout": "500ms", "headBytes": 8192, "bodyBytes": 100_000, "keepAlive": "3s" },
+        "upstream": { "connectTimeout": "700ms" },
+    } });
+    Story::begin(&Terrain::standard().rule("all", RULE).settings(settings))
+}
+
+fn url(path: &str) -> String {
+    format!("http://{}{path}", RECOGNITION[0])
+}
+
+#[track_caller]
+fn lives_on(story: &mut Story) {
+    assert!(story.is_running());
+    assert_eq!(story.get("client", &url("/"), &[]), "200 v1", "the node lives on");
+}
+
+/// What a client that sends these bytes gets.
+#[track_caller]
+fn raw(story: &Story, bytes: &[u8]) -> Result<Response, ClientError> {
+    let mut connection = story.connect("client", RECOGNITION[0]);
+    // The node may answer and close before everything was sent.
+    let _ = connection.send_raw(bytes, LIMIT);
+    connection.receive_raw(LIMIT)
+}
+
+#[test]
+fn bad_requests_get_the_right_answer() {
+    let mut story = begin();
+    let long = format!("GET / HTTP/1.1\r\nhost: a\r\nx-long: {}\r\n\r\n", "x".repeat(20_000));
+    let many = format!("GET / HTTP/1.1\r\nhost: a\r\n{}\r\n", "x: y\r\n".repeat(500));
+    let large = format!("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 200000\r\n\r\n{}", "x".repeat(200_000));
+    let cases: [(&str, &[u8], u16, &str); 10] = [
+        ("garbage", b"\x16\x03\x01\x02\x00 this is no HTTP\r\n\r\n", 400, "garbage"),
+        (
+            "two lengths",
+            b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+            400,
+            "garbage",
+        ),
+        ("two hosts", b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400, "bad_request"),
+        ("no host", b"GET / HTTP/1.1\r\n\r\n", 400, "bad_request"),
+        (
+            "length and chunks",
+            b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+            "bad_request",
+        ),
+        ("long head", long.as_bytes(), 431, "head_too_large"),
+        ("many headers", many.as_bytes(), 431, "head_too_large"),
+        ("large body", large.as_bytes(), 413, "body_too_large"),
+        ("half a head", b"GET / HTTP/1.1\r\nhost: a\r\nx-slow:", 408, "header_timeout"),
+        ("connect", b"CONNECT a:443 HTTP/1.1\r\nhost: a:443\r\n\r\n", 405, "connect_method"),
+    ];
+    let mut wrong = Vec::new();
+    for (what, bytes, status, cause) in cases {
+        match raw(&story, bytes) {
+            Ok(got) if got.status == status && got.header("x-weir-cause") == Some(cause) => {}
+            Ok(got) => {
+                wrong.push(format!("{what}: {} {:?}, not {status} {cause}", got.status, got.header("x-weir-cause")))
+            }
+            Err(error) => wrong.push(format!("{what}: {error}, not {status} {cause}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    for cause in ["garbage", "head_too_large", "header_timeout"] {
+        let label = format!("cause=\"{cause}\"");
+        let count = story.admin.metric("weir_proxy_unrouted_total", &[&label]);
+        assert!(count >= 1.0, "{cause} is not counted: {}", story.admin.metrics());
+    }
+    lives_on(&mut story);
+}
+
+#[test]
+fn a_chunked_body_beyond_the_limit_is_refused() {
+    let mut story = begin();
+    let request = Request::new("POST", &url("/upload")).unwrap().body(Payload::Chunked(1 << 20)).limit(LIMIT);
+    // The bound is noticed on the way: 413, or the request is cut off. Never a success with a part of the body.
+    match weir_lab::client::send(&story.lab, "client", &request) {
+        Ok(response) => assert_eq!(brief(&response), "413 body_too_large"),
+        Err(error) => assert!(matches!(error, ClientError::Exchange(_) | ClientError::Truncated { .. }), "{error}"),
+    }
+    let complete = story.seen("v1").iter().any(|seen| seen["path"] == "/upload" && seen["complete"] == json!(true));
+    assert!(!complete, "the upstream must not take a part for the whole");
+    lives_on(&mut story);
+}
+
+#[test]
+fn an_upstream_that_is_down_slow_or_silent() {
+    let mut story = begin();
+    let slow = story.curl("client", &[&url("/hang")]);
+    assert_eq!(slow.brief(), "504 request_timeout", "{slow:?}");
+    assert!(slow.seconds < 4.0, "{slow:?}");
+    story.silence("v1");
+    assert_eq!(story.get("client", &url("/"), &[]), "503 connect_failed");
+    story.serve("v1", Mode::Hang, "hanging");
+    assert_eq!(story.get("client", &url("/"), &[]), "504 request_timeout");
+    // Its link is down: nothing answers the connection.
+    story.told("v1", &["ip", "link", "set", "eth0", "down"]);
+    let unreachable = story.get("client", &url("/"), &[]);
+    assert!(
+        ["503 connect_timeout", "504 connect_timeout", "503 connect_failed"].contains(&&*unreachable),
+        "{unreachable}"
+    );
+    let six = story.told("v1", &["ip", "-6", "addr", "show", "dev", "eth0"]);
+    story.told("v1", &["ip", "link", "set", "eth0", "up"]);
+    story.told("v1", &["ip", "route", "replace", "default", "via", &story.lab.node().ip4.to_string()]);
+    assert!(six.len() < 4096);
+    story.serve("v1", Mode::Http, "v1");
+    until("the upstream is back", || match story.get("client", &url("/"), &[]).as_str() {
+        "200 v1" => Ok(()),
+        other => Err(other.to_owned()),
+    });
+    story.write("cluster-empty.yaml", "");
+    story.services().iter_mut().filter(|service| service.name == "vehicle-recognition").for_each(|s| s.pods.clear());
+    let before = story.admin.sequence();
+    story.write_cluster();
+    story.await_version_after(before);
+    assert_eq!(story.get("client", &url("/"), &[]), "503 no_endpoint");
+}
+
+#[test]
+fn a_broken_response_is_never_a_short_success() {
+    let mut story = begin();
+    for path in ["/close-mid?announce=100000&send=5000", "/close-mid?announce=100000&send=50000&chunked=1"] {
+        let answer = story.curl("client", &[&url(path)]);
+        // 18: partial transfer, 56: reset; anything but a success.
+        assert!([18, 56].contains(&answer.exit), "{path}: exit {} with {} bytes", answer.exit, answer.body.len());
+    }
+    let reset = story.curl("client", &[&url("/reset")]);
+    assert_eq!(reset.brief(), "502 upstream_closed", "{reset:?}");
+    until("the aborts are counted", || {
+        match story.admin.metric("weir_proxy_local_replies_total", &["cause=\"upstream_aborted\""]) {
+            count if count >= 2.0 => Ok(()),
+            count => Err(format!("{count}")),
+        }
+    });
+    lives_on(&mut story);
+}
+
+/// A server in a pod that answers every connection with these bytes, and closes.
+#[track_caller]
+fn answer_with(story: &Story, pod: &str, bytes: &'static [u8]) {
+    let listener = story.lab.enter(pod, || TcpListener::bind("[::]:8080")).unwrap().unwrap();
+    thread::spawn(move || {
+        // Ends with the test's process; each connection is short.
+        while let Ok((mut stream, _)) = listener.accept() {
+            let mut head = [0; 4096];
+            let _ = stream.read(&mut head);
+            let _ = stream.write_all(bytes);
+            let _ = stream.shutdown(Shutdown::Write);
+        }
+    });
+}
+
+#[test]
+fn garbage_from_an_upstream_is_502() {
+    let cases: [(&[u8], &str); 4] = [
+        (b"SSH-2.0-OpenSSH_9.9\r\n", "502 upstream_garbage"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd", "502 upstream_garbage"),
+        (b"HTTP/1.1 200 OK\r\nbroken header\r\n\r\n", "502 upstream_garbage"),
+        (b"", "502 upstream_closed"),
+    ];
+    for (bytes, expected) in cases {
+        let story = Story::begin(&Terrain::standard().silent("v1").rule("all", RULE));
+        answer_with(&story, "v1", bytes);
+        let answer = story.curl("client", &[&url("/")]);
+        assert_eq!(answer.brief(), expected, "{}: {answer:?}", String::from_utf8_lossy(bytes));
+    }
+}
+
+#[test]
+fn clients_that_go_away_half_open_or_are_idle() {
+    let mut story = begin();
+    let aborted = story.counted("v1")["aborted"].as_u64().unwrap();
+    let mut gone = story.connect("client", RECOGNITION[0]);
+    gone.send_raw(b"GET /hang HTTP/1.1\r\nhost: a\r\n\r\n", LIMIT).unwrap();
+    until("the request is under way", || match story.admin.status()["routes"][0]["in_flight"].as_u64() {
+        Some(1..) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    drop(gone);
+    until("the upstream is told", || match story.counted("v1")["aborted"].as_u64() {
+        Some(now) if now > aborted => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    // A client that has finished sending still gets its answer.
+    let mut half = story.connect("client", RECOGNITION[0]);
+    half.send_raw(b"GET /delay/300ms HTTP/1.1\r\nhost: a\r\n\r\n", LIMIT).unwrap();
+    half.stream().shutdown(Shutdown::Write).unwrap();
+    assert_eq!(brief(&half.receive_raw(LIMIT).unwrap()), "200 v1");
+    // An idle connection is closed, in order, after its time.
+    let mut idle = story.connect("client", RECOGNITION[0]);
+    let request = Request::new("GET", &url("/")).unwrap();
+    assert_eq!(brief(&idle.exchange(&request, LIMIT).unwrap()), "200 v1");
+    let begun = Instant::now();
+    assert!(matches!(idle.receive_raw(LIMIT), Err(ClientError::Truncated { head: false, got: 0 })), "closed in order");
+    assert!(begun.elapsed() > Duration::from_secs(1), "closed after {:?}, not the configured 3 s", begun.elapsed());
+    lives_on(&mut story);
+}
+
+#[test]
+fn out_of_file_descriptors_and_back() {
+    let mut story = begin();
+    lives_on(&mut story);
+    let pid = story.pid().to_string();
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    let limit = |soft: usize| {
+        let mut command = Command::new(weir_lab::require("prlimit").unwrap());
+        command.args(["--pid", &pid, &format!("--nofile={soft}:")]);
+        assert!(weir_lab::run(command, b"", LIMIT).unwrap().status.success());
+    };
+    limit(open + 6);
+    let clients: Vec<TcpStream> = (0..40)
+        .filter_map(|_| story.lab.connect("client", format!("{}:80", RECOGNITION[0]).parse().unwrap(), LIMIT).ok())
+        .collect();
+    until("the shortage is counted", || {
+        let exhausted = story.admin.connections("accept_exhausted");
+        if exhausted > 0 { Ok(()) } else { Err(format!("{} clients, no shortage", clients.len())) }
+    });
+    assert!(story.is_running());
+    drop(clients);
+    limit(65_536);
+    until("the node serves again", || match story.get("client", &url("/"), &["connection: close"]).as_str() {
+        "200 v1" => Ok(()),
+        other => Err(other.to_owned()),
+    });
+    lives_on(&mut story);
+}
+
+#[test]
+fn kill_9_under_load_then_a_restart() {
+    let mut story =
+        Story::begin(&Terrain::standard().rule("all", "{services: [vehicle-recognition], timeouts: {request: 5s}}"));
+    let request = Request::new("GET", &url("/fast")).unwrap();
+    let load = Load::start(&story.lab, "client", 4, &request, |response| match brief(response) {
+        right if right == "200 v1" => Ok(()),
+        other => Err(other),
+    });
+    load.await_good(300);
+    let version = story.admin.current();
+    let killed = Instant::now();
+    story.kill9();
+    story.start();
+    let back = killed.elapsed();
+    load.await_good(300);
+    let report = load.stop();
+    assert_eq!(story.admin.current()["version_id"], version["version_id"], "the last good version");
+    // Connections of the dead process break, once for each client; new ones wait for the new process.
+    assert!(report.failed <= 4, "{report:#?}");
+    let silent = report.failures.iter().filter(|why| why.contains("no complete response")).count();
+    assert_eq!(silent, 0, "a broken connection is told, not left hanging: {report:#?}");
+    assert_eq!(story.counted("v1")["mirrored"], 0);
+    println!(
+        "kill -9 under load: ready again after {back:?}, {} requests good, {} failed: {:?}",
+        report.good, report.failed, report.failures
+    );
+}
+
+#[test]
+fn a_restart_in_order_under_load_loses_nothing_but_idle_time() {
+    let mut story =
+        Story::begin(&Terrain::standard().rule("all", "{services: [vehicle-recognition], timeouts: {request: 5s}}"));
+    story.overlay(json!({ "interception": { "onStop": "keep" } }));
+    story.restart();
+    let request = Request::new("GET", &url("/fast")).unwrap().header("connection", "close");
+    let load = Load::start(&story.lab, "client", 4, &request, |response| match brief(response) {
+        right if right == "200 v1" => Ok(()),
+        other => Err(other),
+    });
+    load.await_good(200);
+    story.restart();
+    load.await_good(200);
+    let report = load.stop();
+    println!("restart in order under load: {report:?}");
+    let refused = report.failures.iter().filter(|why| why.contains("refused")).count();
+    assert_eq!(refused, 0, "kept programs make new connections wait: {report:#?}");
+}
+
+#[test]
+fn a_port_that_is_not_http_is_passed_on_or_refused() {
+    let mut story = begin();
+    let mut silent = story.lab.connect("client", format!("{}:80", RECOGNITION[0]).parse().unwrap(), LIMIT).unwrap();
+    silent.set_read_timeout(Some(LIMIT)).unwrap();
+    // Says nothing at all on a port that is known to be HTTP: ended by the bound on the head.
+    let mut answer = Vec::new();
+    match silent.read_to_end(&mut answer) {
+        Ok(_) => {}
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset, "{error}"),
+    }
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    assert!(text.is_empty() || text.starts_with("HTTP/1.1 408"), "{text}");
+    lives_on(&mut story);
+}

@@ -1,0 +1,117 @@
+//! Connections that an interceptor easily gets wrong.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use nix::sys::socket::{setsockopt, sockopt::TcpRepair};
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use weir_e2e::{RECOGNITION, Story, Terrain, until};
+use weir_lab::client::{Request, connect};
+
+use super::{ALL, terrain};
+
+const LIMIT: Duration = Duration::from_secs(20);
+const PORT: u16 = 45_678;
+
+/// A connection from a certain port of a pod.
+fn from_port(story: &Story, pod: &str, port: u16, to: SocketAddr) -> io::Result<TcpStream> {
+    let open = || {
+        let socket = Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))?;
+        socket.set_reuse_address(true)?;
+        let any: SocketAddr = if to.is_ipv4() { ([0, 0, 0, 0], port).into() } else { ([0u16; 8], port).into() };
+        socket.bind(&SockAddr::from(any))?;
+        socket.connect_timeout(&SockAddr::from(to), LIMIT)?;
+        Ok(TcpStream::from(socket))
+    };
+    story.lab.enter(pod, open).unwrap()
+}
+
+/// One request after which the proxy closes first, and so keeps the connection in TIME_WAIT.
+fn closed_by_the_proxy(mut stream: TcpStream) -> io::Result<String> {
+    stream.set_read_timeout(Some(LIMIT))?;
+    stream.write_all(b"GET /fast HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer.lines().next().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn the_same_source_port_again_and_again() {
+    let story = Story::begin(&terrain());
+    for vip in RECOGNITION {
+        let to = SocketAddr::new(vip.parse().unwrap(), 80);
+        for round in 0..3 {
+            let answer = from_port(&story, "client", PORT, to).and_then(closed_by_the_proxy);
+            assert_eq!(answer.unwrap_or_else(|e| format!("{e}")), "HTTP/1.1 200 OK", "{vip}, round {round}");
+        }
+    }
+    assert!(story.admin.connections("accepted") >= 6, "every round reached the proxy");
+}
+
+#[test]
+fn a_client_that_vanished_comes_back_on_the_same_port() {
+    let story = Story::begin(&terrain());
+    let to = SocketAddr::new(RECOGNITION[0].parse().unwrap(), 80);
+    let mut first = from_port(&story, "client", PORT, to).unwrap();
+    first.write_all(b"GET /fast HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+    let mut head = [0; 1024];
+    assert!(first.read(&mut head).unwrap() > 0);
+    // Closed in repair mode a socket sends nothing, as after a power cut: the proxy's end stays established.
+    setsockopt(&first, TcpRepair, &1).unwrap();
+    drop(first);
+    let answer = from_port(&story, "client", PORT, to).and_then(closed_by_the_proxy);
+    assert_eq!(answer.unwrap_or_else(|e| format!("{e}")), "HTTP/1.1 200 OK");
+}
+
+#[test]
+fn connections_from_before_survive_the_start_of_the_node() {
+    let mut story = Story::prepare(&terrain());
+    let v1 = SocketAddr::new(story.lab.pod("v1").unwrap().ip4().into(), 8080);
+    let mut old = connect(&story.lab, "client", v1, LIMIT).unwrap();
+    let request = Request::new("GET", &format!("http://{v1}/")).unwrap();
+    assert_eq!(old.exchange(&request, LIMIT).unwrap().status, 200);
+    story.start();
+    let response = old.exchange(&request, LIMIT).unwrap();
+    assert_eq!((response.status, response.served_by()), (200, Some("v1")));
+    story.stop();
+    assert_eq!(old.exchange(&request, LIMIT).unwrap().status, 200);
+}
+
+#[test]
+fn the_address_of_the_bridge_may_change() {
+    let story = Story::begin(&terrain());
+    let url = format!("http://{}/", RECOGNITION[0]);
+    assert_eq!(story.get("client", &url, &[]), "200 v1");
+    story.told("node", &["ip", "link", "set", "cni0", "address", "0a:58:0a:4d:00:77"]);
+    // The pods learn the new address by asking; the programs must follow it.
+    story.told("client", &["ip", "neigh", "flush", "all"]);
+    until("requests go on after the change", || match story.get("client", &url, &[]).as_str() {
+        "200 v1" => Ok(()),
+        other => Err(other.to_owned()),
+    });
+}
+
+#[test]
+fn a_pod_that_comes_later_is_enrolled_before_it_can_be_missed() {
+    let mut story = Story::begin(&Terrain::standard().rule("all", ALL));
+    story.lab.add_pod(&weir_lab::PodSpec::new("late")).unwrap();
+    let before = story.admin.sequence();
+    story.write_cluster();
+    story.await_version_after(before);
+    // Nothing serves the virtual address but Weir, so an answer means that the pod is intercepted.
+    assert_eq!(story.get("late", &format!("http://{}/", RECOGNITION[0]), &[]), "200 v1", "its first connection works");
+    assert_eq!(story.get("late", &format!("http://[{}]/", RECOGNITION[1]), &[]), "200 v1");
+    let links = story.footprint().pins.len();
+    let gone = story.lab.pod("late").unwrap().host_ifindex;
+    story.lab.remove_pod("late").unwrap();
+    let before = story.admin.sequence();
+    story.write_cluster();
+    story.await_version_after(before);
+    until("what belonged to the pod is collected", || {
+        let pods = story.admin.status()["pods"].to_string();
+        let pins = story.footprint_names();
+        let listed = pods.contains(&format!("\"ifindex\":{gone},")) || pods.contains("late");
+        if pins.len() < links && !listed { Ok(()) } else { Err(format!("{pins:?} {pods}")) }
+    });
+}

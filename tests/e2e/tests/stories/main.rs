@@ -1,0 +1,10 @@
+//! The stories. One file for each part of what a node promises.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a step of a test that fails ends the test")]
+
+mod failure;
+mod interception;
+mod mirror;
+mod reload;
+mod routing;
+mod splits;
+mod versions;
