@@ -1,8 +1,7 @@
 //! Kills a process that records without end, again and again, and looks at what it left.
 //!
-//! Without the test harness, because the process that is killed is this program again.
+//! The process that is killed is this program again, asked by an environment variable to be the child.
 #![expect(clippy::unwrap_used, reason = "a test ends where something is not as expected")]
-#![expect(clippy::print_stdout, reason = "what is printed is how the two processes talk, and the test's result")]
 
 mod support;
 
@@ -16,12 +15,14 @@ use weir_core::revision::Sequence;
 use weir_revisions::*;
 
 const ROUNDS: u64 = 20;
-const CHILD: &str = "record-without-end";
+const CHILD: &str = "WEIR_TEST_RECORD_WITHOUT_END";
+/// What begins a line of the child; the test harness prints lines of its own.
+const MARK: &str = "recorded ";
 
-fn main() {
-    let mut arguments = std::env::args().skip(1);
-    if arguments.next().as_deref() == Some(CHILD) {
-        return record_without_end(Path::new(&arguments.next().unwrap()));
+#[test]
+fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
+    if let Some(state) = std::env::var_os(CHILD) {
+        return record_without_end(Path::new(&state));
     }
     let state = tempfile::tempdir().unwrap();
     let mut known = 0;
@@ -30,7 +31,6 @@ fn main() {
         known = check(state.path(), known.max(acknowledged));
     }
     assert!(known > ROUNDS, "the child recorded nothing to speak of");
-    println!("test {ROUNDS} kills, {known} revisions ... ok");
 }
 
 /// Applies other content each time, and says what is recorded.
@@ -42,18 +42,23 @@ fn record_without_end(state: &Path) {
         let cycle = node.apply(&padded(&host, 16));
         assert!(outcome(&cycle).starts_with("applied"), "{cycle:?}");
         assert!(node.publisher.reader().current().unwrap().is_recorded);
-        writeln!(out, "{}", node.in_force()).unwrap();
+        writeln!(out, "{MARK}{}", node.in_force()).unwrap();
     }
 }
 
 /// Lets the child work for a moment that is another each round, and kills it; the last that it said.
 fn kill_one(state: &Path, round: u64) -> u64 {
-    let mut child =
-        Command::new(std::env::current_exe().unwrap()).arg(CHILD).arg(state).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "nothing_acknowledged_is_lost_when_the_process_is_killed", "--nocapture"])
+        .env(CHILD, state)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut recorded = lines.filter_map(|line| line.rsplit_once(MARK)?.1.parse::<u64>().ok());
     let mut last = 0;
     for _ in 0..=(round % 3) {
-        last = lines.next().expect("the child records").unwrap().parse().unwrap();
+        last = recorded.next().expect("the child records");
     }
     // Into the middle of the next write: writes take between one and some tens of milliseconds.
     let until = Instant::now() + Duration::from_micros(round * 337 % 4000);
@@ -63,7 +68,7 @@ fn kill_one(state: &Path, round: u64) -> u64 {
     child.kill().unwrap();
     child.wait().unwrap();
     // What it said before it died counts too.
-    lines.map_while(Result::ok).filter_map(|line| line.parse().ok()).last().unwrap_or(last)
+    recorded.last().unwrap_or(last)
 }
 
 /// The log opens, has everything that was acknowledged, and all of it is whole; its newest sequence.
