@@ -32,10 +32,6 @@ pub(crate) fn check(head: &request::Parts) -> Result<(), Cause> {
     if is_missing || second.is_some() {
         return Err(Cause::BadRequest);
     }
-    // The parser takes chunked over a length; a request with both is an attempt to smuggle (RFC 9112, section 6.1).
-    if head.headers.contains_key(TRANSFER_ENCODING) && head.headers.contains_key(CONTENT_LENGTH) {
-        return Err(Cause::BadRequest);
-    }
     Ok(())
 }
 

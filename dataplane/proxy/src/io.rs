@@ -8,14 +8,14 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use crate::socket_io::SocketIo;
 use crate::watch::Watched;
 
 /// A connection with a watch on it.
 pub(crate) struct Io {
-    inner: TokioIo<TcpStream>,
+    inner: SocketIo,
     /// Bytes that were read to see what protocol this is.
     seen: Bytes,
     watched: Rc<Watched>,
@@ -23,7 +23,7 @@ pub(crate) struct Io {
 
 impl Io {
     pub(crate) fn new(stream: TcpStream, seen: Bytes, watched: Rc<Watched>) -> Self {
-        Self { inner: TokioIo::new(stream), seen, watched }
+        Self { inner: SocketIo::new(stream), seen, watched }
     }
 
     /// The socket, and what was read from it and not used.

@@ -24,6 +24,7 @@ mod record;
 mod relay;
 mod reply;
 mod settings;
+mod socket_io;
 mod upstream;
 mod watch;
 mod worker;

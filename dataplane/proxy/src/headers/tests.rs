@@ -16,12 +16,12 @@ fn shown(headers: &HeaderMap) -> Vec<String> {
 
 #[test]
 fn heads_that_are_refused() {
-    let cases: [(&[(&str, &str)], Result<(), Cause>); 5] = [
+    type Lines = &'static [(&'static str, &'static str)];
+    let cases: [(Lines, Result<(), Cause>); 4] = [
         (&[("host", "a")], Ok(())),
         (&[("host", "")], Ok(())),
         (&[], Err(Cause::BadRequest)),
         (&[("host", "a"), ("host", "b")], Err(Cause::BadRequest)),
-        (&[("host", "a"), ("transfer-encoding", "chunked"), ("content-length", "3")], Err(Cause::BadRequest)),
     ];
     for (headers, expected) in cases {
         assert_eq!(check(&parts("/", headers)), expected, "{headers:?}");

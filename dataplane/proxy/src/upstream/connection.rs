@@ -9,12 +9,12 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use weir_telemetry::{Cause, Shard, WorkerEvent};
 
 use super::gate::Gate;
 use crate::body::RequestBody;
+use crate::socket_io::SocketIo;
 
 /// How often a connection is polled again because it woke itself, before others get their turn.
 const PASSES: u32 = 4;
@@ -22,7 +22,7 @@ const PASSES: u32 = 4;
 /// A connection that speaks HTTP/1.1.
 pub(crate) struct Connection {
     sender: SendRequest<RequestBody>,
-    driver: http1::Connection<TokioIo<TcpStream>, RequestBody>,
+    driver: http1::Connection<SocketIo, RequestBody>,
     ended: bool,
     gate: Arc<Gate>,
     waker: Waker,
@@ -59,7 +59,7 @@ impl Connection {
     pub(super) async fn new(stream: TcpStream, open: Open, head_bytes: usize) -> Result<Self, hyper::Error> {
         let mut builder = http1::Builder::new();
         builder.max_buf_size(head_bytes.max(MIN_BUFFER)).max_header_size(head_bytes);
-        let (sender, driver) = builder.handshake(TokioIo::new(stream)).await?;
+        let (sender, driver) = builder.handshake(SocketIo::new(stream)).await?;
         let (gate, waker) = Gate::new();
         Ok(Self { sender, driver, ended: false, gate, waker, open })
     }

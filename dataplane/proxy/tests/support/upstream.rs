@@ -37,7 +37,7 @@ impl Upstream {
                 if is_over.load(Ordering::SeqCst) {
                     return;
                 }
-                let Ok(stream) = stream else { return };
+                let Ok(stream) = stream else { continue };
                 connections.fetch_add(1, Ordering::SeqCst);
                 stream.set_read_timeout(Some(PATIENCE)).unwrap();
                 stream.set_write_timeout(Some(PATIENCE)).unwrap();

@@ -1,0 +1,89 @@
+//! A socket as hyper reads and writes it, with as few and as cheap system calls as there can be.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// Pieces that are together no longer than this are put together and sent with `send`, which costs the kernel less
+/// than `writev`: a head with a small body is one of those.
+const COALESCED_BYTES: usize = 2_048;
+
+/// A socket.
+pub(crate) struct SocketIo(TokioIo<TcpStream>);
+
+impl SocketIo {
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        Self(TokioIo::new(stream))
+    }
+
+    pub(crate) fn into_inner(self) -> TcpStream {
+        self.0.into_inner()
+    }
+}
+
+impl Read for SocketIo {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl Write for SocketIo {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let [only] = bufs {
+            return self.poll_write(cx, only);
+        }
+        let mut coalesced = [0; COALESCED_BYTES];
+        match gather(bufs, &mut coalesced) {
+            Some(bytes) => self.poll_write(cx, bytes),
+            None => Pin::new(&mut self.0).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+/// All pieces in one, if they fit.
+fn gather<'a>(bufs: &[IoSlice<'_>], into: &'a mut [u8; COALESCED_BYTES]) -> Option<&'a [u8]> {
+    let mut end = 0;
+    for buf in bufs {
+        into.get_mut(end..end + buf.len())?.copy_from_slice(buf);
+        end += buf.len();
+    }
+    Some(&into[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_fits_is_put_together() {
+        let mut into = [0; COALESCED_BYTES];
+        let (head, body, large) = ([1; 100], [2; COALESCED_BYTES - 100], [3; COALESCED_BYTES - 99]);
+        let fits = gather(&[IoSlice::new(&head), IoSlice::new(&body)], &mut into).map(<[u8]>::to_vec);
+        assert_eq!(fits, Some([head.as_slice(), body.as_slice()].concat()));
+        assert_eq!(gather(&[IoSlice::new(&head), IoSlice::new(&large)], &mut into), None);
+    }
+}
