@@ -377,3 +377,16 @@ fn after_accepting_stops_connections_live_on() {
     until("the listener to close", || TcpStream::connect(node.address).is_err());
     assert_eq!(client.ask(&get("/", &[])).status(), 200);
 }
+
+#[test]
+fn connections_in_the_queue_are_served_before_the_listener_closes() {
+    let upstream = Upstream::saying("ok");
+    let mut node = Node::start(World::new(&[upstream.address]));
+    let mut clients: Vec<Client> = (0..50).map(|_| node.client()).collect();
+    clients.iter_mut().for_each(|client| client.send(get("/", &[])));
+    node.drain.finish(support::PATIENCE);
+    for client in &mut clients {
+        assert_eq!(client.receive().status(), 200);
+    }
+    node.join().unwrap();
+}

@@ -146,12 +146,13 @@ fn a_protocol_change_is_passed_on_with_what_follows() {
     });
     let node = Node::start(World::new(&[upstream.address]));
     let mut client = node.client();
-    let reply = client.ask(&get("/", &["connection: Upgrade", "upgrade: echo"]));
+    // The client does not wait for the answer before it speaks the other protocol.
+    let reply = client.ask(&format!("{}pi", get("/", &["connection: Upgrade", "upgrade: echo"])));
     assert_eq!(
         (reply.status(), reply.header("upgrade"), reply.header("connection")),
         (101, Some("echo"), Some("upgrade"))
     );
-    client.send("ping");
+    client.send("ng");
     assert_eq!(client.rest().unwrap(), b"welcomeping");
     assert_eq!(node.telemetry.count(WorkerEvent::Upgraded), 1);
     drop(client);
