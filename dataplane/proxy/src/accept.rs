@@ -9,7 +9,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use weir_telemetry::WorkerEvent;
 
-use crate::downstream;
+use crate::downstream::{self, Admission};
 use crate::drain::Phase;
 use crate::listener::{Listener, Origin};
 use crate::worker::Worker;
@@ -51,7 +51,8 @@ fn take(
 ) -> io::Result<()> {
     let (stream, peer) = accepted?;
     if worker.has_room() {
-        tokio::task::spawn_local(downstream::serve(Rc::clone(worker), stream, peer, Rc::clone(origin)));
+        let admission = Admission::new(worker);
+        tokio::task::spawn_local(downstream::serve(admission, stream, peer, Rc::clone(origin)));
     } else {
         worker.shard.on(WorkerEvent::RefusedLimit);
         downstream::reset(&stream);

@@ -53,14 +53,8 @@ impl Downstream {
 }
 
 /// Serves a connection that was just accepted.
-pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, origin: Rc<Origin>) {
-    worker.shard.on(WorkerEvent::Accepted);
-    let watched = Watched::new(Rc::clone(&worker.clock));
-    let key = worker.connections.add(Rc::clone(&watched));
-    if worker.is_draining() {
-        watched.drain();
-    }
-    let _ending = Ending { worker: Rc::clone(&worker), key };
+pub(crate) async fn serve(admission: Admission, stream: TcpStream, peer: SocketAddr, origin: Rc<Origin>) {
+    let (worker, watched) = (Rc::clone(&admission.worker), Rc::clone(&admission.watched));
     match meant(&worker, &stream, &origin) {
         Ok((meant, protocol)) => {
             let downstream = Rc::new(Downstream {
@@ -81,12 +75,25 @@ pub(crate) async fn serve(worker: Rc<Worker>, stream: TcpStream, peer: SocketAdd
     }
 }
 
-struct Ending {
+/// A connection's place among those of its worker, from the moment it is accepted: a worker that drains must not end
+/// between accepting a connection and serving it.
+pub(crate) struct Admission {
     worker: Rc<Worker>,
+    watched: Rc<Watched>,
     key: usize,
 }
 
-impl Drop for Ending {
+impl Admission {
+    /// A place for one more connection.
+    pub(crate) fn new(worker: &Rc<Worker>) -> Self {
+        worker.shard.on(WorkerEvent::Accepted);
+        let watched = Watched::new(Rc::clone(&worker.clock));
+        let key = worker.connections.add(Rc::clone(&watched));
+        Self { worker: Rc::clone(worker), watched, key }
+    }
+}
+
+impl Drop for Admission {
     fn drop(&mut self) {
         self.worker.connections.remove(self.key);
         self.worker.shard.on(WorkerEvent::Closed);
@@ -186,7 +193,7 @@ async fn first_bytes(stream: &TcpStream, seen: &mut Vec<u8>) -> Option<Protocol>
 }
 
 /// How a conversation in HTTP ended.
-enum End1 {
+enum Outcome {
     /// By itself: closed, or upgraded.
     Done(hyper::Result<()>),
     /// The watch ended it.
@@ -202,49 +209,53 @@ async fn http(downstream: &Rc<Downstream>, stream: TcpStream, seen: Bytes) {
         std::future::poll_fn(|context| {
             let watched = &downstream.watched;
             watched.set_waker(context.waker());
-            if watched.is_draining() && !is_told {
-                is_told = true;
-                Pin::new(&mut connection).graceful_shutdown();
-            }
             match watched.verdict() {
                 // The request under way is answered by whoever works on it, if that is still possible.
                 None | Some(Verdict::StreamIdle) => {}
-                Some(verdict) => return Poll::Ready(End1::Condemned(verdict)),
+                Some(verdict) => return Poll::Ready(Outcome::Condemned(verdict)),
             }
-            let poll = pin!(&mut connection).poll(context).map(End1::Done);
-            match (poll, watched.verdict()) {
-                (Poll::Pending, Some(verdict)) => Poll::Ready(End1::Condemned(verdict)),
+            let mut poll = pin!(&mut connection).poll(context);
+            // Told only now: a connection that has not yet looked at the request it was given would drop it.
+            if poll.is_pending() && watched.is_draining() && !is_told {
+                is_told = true;
+                Pin::new(&mut connection).graceful_shutdown();
+                poll = pin!(&mut connection).poll(context);
+            }
+            match (poll.map(Outcome::Done), watched.verdict()) {
+                (Poll::Pending, Some(verdict)) => Poll::Ready(Outcome::Condemned(verdict)),
                 (poll, _) => poll,
             }
         })
         .await
     };
-    let io = connection.into_parts().io;
-    finish(downstream, io, end).await;
+    let parts = connection.into_parts();
+    let (stream, seen) = parts.io.into_parts();
+    let unread = if seen.is_empty() { parts.read_buf } else { [parts.read_buf, seen].concat().into() };
+    finish(downstream, End { stream, seen: unread }, end).await;
 }
 
-async fn finish(downstream: &Rc<Downstream>, parts: Io, end: End1) {
+async fn finish(downstream: &Rc<Downstream>, client: End, end: Outcome) {
     let shard = &downstream.worker.shard;
-    let (stream, seen) = parts.into_parts();
+    let End { stream, seen } = client;
     if downstream.aborted.get() {
         return reset(&stream);
     }
     match end {
-        End1::Done(Ok(())) => {
+        Outcome::Done(Ok(())) => {
             let upgrade = downstream.upgrade.borrow_mut().take();
             if let Some(upgrade) = upgrade {
                 Box::pin(upgraded(downstream, stream, seen, upgrade)).await;
             }
         }
-        End1::Done(Err(error)) if error.is_parse() => {
+        Outcome::Done(Err(error)) if error.is_parse() => {
             let cause = if error.is_parse_too_large() { Cause::HeadTooLarge } else { Cause::Garbage };
             shard.on_unrouted(cause);
             linger::close(stream).await;
         }
         // The client went away; whatever request it had was counted with its record.
-        End1::Done(Err(_)) => {}
-        End1::Condemned(Verdict::HeadTimeout) => refuse(downstream, stream, Cause::HeaderTimeout).await,
-        End1::Condemned(verdict) => count_verdict(downstream, verdict),
+        Outcome::Done(Err(_)) => {}
+        Outcome::Condemned(Verdict::HeadTimeout) => refuse(downstream, stream, Cause::HeaderTimeout).await,
+        Outcome::Condemned(verdict) => count_verdict(downstream, verdict),
     }
 }
 

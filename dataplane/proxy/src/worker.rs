@@ -1,6 +1,6 @@
 //! A worker: one thread, one runtime, and everything that its requests use. Nothing of it is shared with others.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -44,7 +44,6 @@ pub(crate) struct Worker {
     /// Told when a connection has ended.
     pub(crate) ended: Notify,
     snapshots: RefCell<Cached>,
-    is_draining: Cell<bool>,
 }
 
 /// The snapshot as this worker last saw it. Requests count their use of it here, not in the `Arc` that all workers
@@ -90,7 +89,6 @@ impl Worker {
             random: Random::new(),
             ended: Notify::new(),
             snapshots: RefCell::new(Cached { source, seen }),
-            is_draining: Cell::new(false),
             http1,
             clock,
             options,
@@ -106,10 +104,6 @@ impl Worker {
             cached.seen = Rc::new(Arc::clone(current));
         }
         Pinned(Rc::clone(&cached.seen))
-    }
-
-    pub(crate) fn is_draining(&self) -> bool {
-        self.is_draining.get()
     }
 
     /// Whether another connection may be accepted.
@@ -137,7 +131,6 @@ pub(crate) async fn run(mut parts: Parts) {
         let _ = accepting.await;
     }
     let deadline = if let Phase::Finishing(deadline) = phase { deadline } else { Instant::now() };
-    worker.is_draining.set(true);
     worker.connections.drain();
     worker.pools.clear();
     if tokio::time::timeout_at(deadline, all_ended(&worker)).await.is_err() {
