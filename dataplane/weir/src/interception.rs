@@ -13,7 +13,7 @@ use weir_kernel::pods::PodLinks;
 use weir_kernel::{Desired, FailMode, Kernel, KernelError, ServiceAction, ServiceAddr};
 use weir_revisions::{Interception, KernelPlan};
 
-use desired::{Identities, services, union};
+use desired::{Identities, Sightings, services, union};
 
 type Services = BTreeMap<ServiceAddr, ServiceAction>;
 type Workloads = HashMap<IpAddr, Arc<Workload>>;
@@ -30,6 +30,7 @@ struct State {
     /// Set while an orderly stop empties the proxy: new connections go past it.
     passes_by: bool,
     links: PodLinks,
+    sightings: Sightings,
     identities: Identities,
     services: Services,
     workloads: Workloads,
@@ -43,6 +44,7 @@ impl Wiring {
             balances,
             passes_by: false,
             links: PodLinks::default(),
+            sightings: Sightings::default(),
             identities: Identities::default(),
             services: Services::new(),
             workloads: Workloads::new(),
@@ -61,6 +63,7 @@ impl Wiring {
     /// Takes in which pods there are now.
     pub(crate) fn set_links(&self, links: PodLinks) -> Result<(), KernelError> {
         let mut state = self.state();
+        state.sightings.update(&links);
         state.links = links;
         state.apply_published()
     }
@@ -94,7 +97,7 @@ impl State {
 
     fn apply(&mut self, services: Services, workloads: &Workloads) -> Result<KernelPlan, KernelError> {
         let Some(kernel) = &mut self.kernel else { return Ok(KernelPlan::default()) };
-        let mut pods = desired::pods(&self.links, workloads, &mut self.identities);
+        let mut pods = desired::pods(&self.links, &self.sightings, workloads, &mut self.identities);
         if self.passes_by {
             pods.values_mut().for_each(|pod| pod.fail_mode = Some(FailMode::Open));
         }

@@ -27,6 +27,8 @@ use crate::settings::{FailMode, OnStop, Settings};
 
 /// How often what could not be done is tried again, and the kernel's side compared with what it must be.
 const RETRY_EVERY: Duration = Duration::from_secs(2);
+/// How long it takes until links that could not be programmed, for a pod that went meanwhile, are tried again.
+const RETRY_LINKS: Duration = Duration::from_millis(200);
 /// How long after the drain's own deadline the proxy may take to end before the process ends without it.
 const DRAIN_GRACE: Duration = Duration::from_secs(2);
 
@@ -167,7 +169,7 @@ impl Node {
                     let change = change.context("the watch of the source's folder has ended")?;
                     self.publisher().apply(&source, &change);
                     if self.publisher().reader().current().is_some() {
-                        revision_token = None;
+                        drop(revision_token.take());
                     }
                 }
                 outcome = &mut pods => outcome?,
@@ -180,7 +182,6 @@ impl Node {
                     anyhow::ensure!(!self.proxy.is_finished(), "the proxy has ended");
                 }
             }
-            let _ = &revision_token;
         }
     }
 
@@ -234,21 +235,21 @@ impl Node {
 async fn follow_pods(
     wiring: Option<Wiring>,
     settings: Settings,
-    token: Option<weir_admin::Token>,
+    mut token: Option<weir_admin::Token>,
 ) -> anyhow::Result<()> {
     let (Some(wiring), Some(interception)) = (wiring, settings.interception) else {
         return std::future::pending().await;
     };
     let mut watch = PodWatch::start(PodOptions::new(interception.bridge))?;
-    let mut token = token;
     loop {
         let links = watch.next().await?;
         tracing::info!(pods = links.pods.len(), unresolved = ?links.unresolved, "pods on the bridge");
-        match wiring.set_links(links) {
-            Ok(()) => token = None,
-            Err(error) => tracing::error!(%error, "the pods' links cannot be programmed; trying again"),
+        // The watch tells of the next change only, so that what failed is tried again here.
+        while let Err(error) = wiring.set_links(links.clone()) {
+            tracing::error!(%error, "the pods' links cannot be programmed; trying again");
+            tokio::time::sleep(RETRY_LINKS).await;
         }
-        let _ = &token;
+        drop(token.take());
     }
 }
 

@@ -1,7 +1,7 @@
 //! Documents and links as the kernel sees them: pure functions.
 
-use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, SocketAddr};
 
 use weir_core::snapshot::{Frontend, Protocol, Snapshot};
 use weir_core::workload::Enrolment;
@@ -18,6 +18,27 @@ impl Identities {
     fn number(&mut self, name: String) -> Option<Identity> {
         let next = self.0.len() as u32 + 1;
         Identity::new(*self.0.entry(name).or_insert(next))
+    }
+}
+
+/// The addresses that each pod had when it was first seen. A pod that may configure its own link can add addresses,
+/// also those of others; it does not become them by that.
+#[derive(Debug, Default)]
+pub(super) struct Sightings(BTreeMap<(IfIndex, u64), BTreeSet<IpAddr>>);
+
+impl Sightings {
+    /// Takes in which pods there are now.
+    pub(super) fn update(&mut self, links: &PodLinks) {
+        let key = |link: &PodLink| (link.ifindex, link.netns_cookie);
+        let mut before = std::mem::take(&mut self.0);
+        for link in links.pods.iter().filter(|link| !link.addresses.is_empty()) {
+            let first = before.remove(&key(link)).unwrap_or_else(|| link.addresses.clone());
+            self.0.insert(key(link), first);
+        }
+    }
+
+    fn addresses(&self, link: &PodLink) -> Option<&BTreeSet<IpAddr>> {
+        self.0.get(&(link.ifindex, link.netns_cookie))
     }
 }
 
@@ -63,22 +84,26 @@ pub(super) fn union(in_force: &Services, candidate: Services) -> Services {
     both
 }
 
-/// The enrolled pods: every link whose pod is not said to be outside.
+/// The enrolled pods: every link whose pod is not said to be outside. A pod may send from the addresses that documents
+/// give it, or, where no document knows it, from those that it had when it was first seen.
 pub(super) fn pods(
     links: &PodLinks,
+    sightings: &Sightings,
     workloads: &Workloads,
     identities: &mut Identities,
 ) -> BTreeMap<IfIndex, PodEntry> {
     let mut pods = BTreeMap::new();
-    for link in links.pods.iter().filter(|link| !link.addresses.is_empty()) {
-        let workload = link.addresses.iter().find_map(|ip| workloads.get(ip));
+    for link in &links.pods {
+        let Some(first) = sightings.addresses(link) else { continue };
+        let workload = first.iter().find_map(|ip| workloads.get(ip));
         if workload.is_some_and(|workload| workload.enrolment == Enrolment::Outside) {
             continue;
         }
         let name = workload.map_or_else(|| unknown(link), |workload| workload.identity().to_string());
         let Some(identity) = identities.number(name) else { continue };
+        let documented = workload.map(|workload| workload.addresses.iter().copied().collect());
         let entry = PodEntry {
-            addresses: link.addresses.clone(),
+            addresses: documented.unwrap_or_else(|| first.clone()),
             identity,
             netns_cookie: Some(link.netns_cookie),
             fail_mode: None,
@@ -95,8 +120,6 @@ fn unknown(link: &PodLink) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-    use std::net::IpAddr;
     use std::sync::Arc;
 
     use weir_core::workload::Workload;
@@ -163,9 +186,31 @@ mod tests {
             workload("10.0.0.2", Enrolment::Outside),
             workload("10.0.0.4", Enrolment::Enrolled),
         ]);
-        let pods = pods(&links, &workloads, &mut Identities::default());
+        let mut sightings = Sightings::default();
+        sightings.update(&links);
+        let pods = pods(&links, &sightings, &workloads, &mut Identities::default());
         let found: Vec<(u32, u32)> = pods.iter().map(|(index, pod)| (index.0, pod.identity.number())).collect();
         // The first and the last share a service account; the third is known by its link alone.
         assert_eq!(found, [(1, 1), (3, 2), (4, 1)]);
+    }
+
+    #[test]
+    fn an_address_that_a_pod_adds_is_not_its_own() {
+        let links = |addresses: &[&str]| PodLinks {
+            pods: vec![PodLink {
+                ifindex: IfIndex(1),
+                name: "veth1".to_owned(),
+                netns: "/run/netns/1".into(),
+                netns_cookie: 7,
+                addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
+            }],
+            ..PodLinks::default()
+        };
+        let mut sightings = Sightings::default();
+        let (first, later) = (links(&["10.0.0.1"]), links(&["10.0.0.1", "10.0.0.66"]));
+        sightings.update(&first);
+        sightings.update(&later);
+        let pods = pods(&later, &sightings, &Workloads::new(), &mut Identities::default());
+        assert_eq!(pods[&IfIndex(1)].addresses, first.pods[0].addresses);
     }
 }
