@@ -39,15 +39,8 @@ fn ask(connection: &mut Connection, method: &str, target: &str, headers: &[&str]
 
 #[test]
 fn the_users_rule_works_as_written_in_both_groups() {
-    let mut story = Story::prepare(&Terrain::standard());
-    for (position, group) in ["gateway.example.com/v1", "weir.dev/v1"].into_iter().enumerate() {
-        let text = USERS_RULE.replace("GROUP", group);
-        if position == 0 {
-            story.write("rule.yaml", &text);
-            story.start();
-        } else {
-            story.apply("rule.yaml", &text);
-        }
+    for group in ["gateway.example.com/v1", "weir.dev/v1"] {
+        let story = Story::begin(&Terrain::standard().file("rule.yaml", USERS_RULE.replace("GROUP", group)));
         for vip in [format!("http://{}/", RECOGNITION[0]), format!("http://[{}]/", RECOGNITION[1])] {
             let cases: [(&[&str], &str); 5] = [
                 (&["x-user-tag: canary-user"], "200 v2"),
@@ -203,7 +196,9 @@ fn an_unresolved_destination_answers_500_and_says_so() {
     let story = Story::begin(&Terrain::standard().rule("new", spec).rule("port", port));
     let answer = story.curl("client", &[&format!("http://{}/new", RECOGNITION[0])]);
     assert_eq!((answer.status, answer.header("x-weir-cause")), (500, "unresolved"), "{answer:?}");
-    assert!(answer.body.contains("no-such-service"), "the body names what is missing: {}", answer.body);
+    assert!(answer.body.contains("does not exist"), "the body tells the caller: {}", answer.body);
+    let explained = story.explain("client", "http://vehicle-recognition/new", &[]).to_string();
+    assert!(explained.contains("500") && explained.contains("no-such-service"), "names what is missing: {explained}");
     assert_eq!(story.get("client", &format!("http://{}/port", RECOGNITION[0]), &[]), "500 unresolved");
     assert_eq!(story.get("client", &format!("http://{}/", RECOGNITION[0]), &[]), "200 v1");
     let labels = ["cause=\"unresolved\"", "rule=\"default/new\""];
