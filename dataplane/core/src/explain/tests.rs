@@ -38,7 +38,7 @@ fn header(value: &str) -> Matcher {
     Matcher { conditions: vec![Condition { field, text: TextMatch::Exact(value.into()) }], ..Matcher::default() }
 }
 
-fn explained(entries: Vec<Entry>, method: Method, tag: &str) -> Explanation {
+fn explained(entries: Vec<Entry>, method: &Method, tag: &str) -> Explanation {
     let frontend = Frontend {
         name: name("web"),
         addresses: Vec::new(),
@@ -49,7 +49,7 @@ fn explained(entries: Vec<Entry>, method: Method, tag: &str) -> Explanation {
     let mut headers = HeaderMap::new();
     headers.insert("x-user-tag", HeaderValue::from_str(tag).unwrap());
     let source = Source { address: IpAddr::V4(Ipv4Addr::LOCALHOST), workload: None };
-    let request = Request { method: &method, path: "/v2/x", query: None, headers: &headers, source };
+    let request = Request { method, path: "/v2/x", query: None, headers: &headers, source };
     explain(&Snapshot::empty(), &frontend, &request)
 }
 
@@ -62,7 +62,7 @@ fn names_the_winner_and_why_each_other_lost() {
         Entry::new(Arc::clone(&canary), 1, header("tester")),
         Entry::new(Arc::new(rule("by-path", vec![destination("by-path", 1, &[3])])), 0, path),
     ];
-    let explanation = explained(entries, Method::GET, "canary-user");
+    let explanation = explained(entries, &Method::GET, "canary-user");
     let told: Vec<_> = explanation.entries.iter().map(|e| (&*e.rule, e.matches, e.wins, &*e.reason)).collect();
     assert_eq!(
         told,
@@ -95,7 +95,7 @@ fn names_the_winner_and_why_each_other_lost() {
 #[test]
 fn without_a_match_the_service_itself_takes_it() {
     let entries = vec![Entry::new(Arc::new(rule("canary", vec![destination("canary", 1, &[2])])), 0, header("x"))];
-    let explanation = explained(entries, Method::GET, "y");
+    let explanation = explained(entries, &Method::GET, "y");
     assert_eq!((explanation.rule, explanation.destinations.len()), (None, 1));
     assert_eq!(explanation.destinations[0].destination, "default/web:80");
 }
@@ -105,7 +105,7 @@ fn tells_what_will_be_answered_when_a_destination_leads_nowhere() {
     let mut gone = destination("gone", 5, &[]);
     gone.target = Target::Unresolved(Unresolved::NoSuchService);
     let split = vec![destination("web", 95, &[]), gone];
-    let explanation = explained(vec![Entry::new(Arc::new(rule("r", split)), 0, Matcher::default())], Method::GET, "y");
+    let explanation = explained(vec![Entry::new(Arc::new(rule("r", split)), 0, Matcher::default())], &Method::GET, "y");
     let told: Vec<_> =
         explanation.destinations.iter().map(|d| (d.share_percent, d.chosen, d.answers.as_deref().unwrap())).collect();
     assert_eq!(told, [(95.0, false, "503: no endpoint of the service is ready"), (5.0, false, "500: no such service")]);
@@ -125,7 +125,7 @@ fn tells_what_is_mirrored_and_the_timeouts() {
         (Method::GET, 12.5, "12.5 % of requests like this are copied"),
         (Method::POST, 0.0, "not copied: POST is not a safe method, and the mirror names no methods"),
     ] {
-        let explanation = explained(vec![Entry::new(Arc::clone(&rule), 0, Matcher::default())], method, "y");
+        let explanation = explained(vec![Entry::new(Arc::clone(&rule), 0, Matcher::default())], &method, "y");
         assert_eq!((explanation.mirrors[0].share_percent, &*explanation.mirrors[0].reason), (share, reason));
         assert_eq!((explanation.timeout_ms, explanation.per_try_timeout_ms), (Some(5000), None));
     }
