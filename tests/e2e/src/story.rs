@@ -302,6 +302,16 @@ impl Story {
         line.split_ascii_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 
+    /// Processor time of the node so far.
+    #[track_caller]
+    #[must_use]
+    pub fn processor_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        // Fields 14 and 15 (proc_pid_stat(5)) in ticks of 10 ms; counting begins behind the name.
+        let fields = stat[stat.rfind(')').unwrap() + 2..].split(' ').skip(11).take(2);
+        Duration::from_millis(fields.map(|ticks| ticks.parse::<u64>().unwrap() * 10).sum())
+    }
+
     /// Everything that the node logged so far.
     #[must_use]
     pub fn log(&self) -> String {
