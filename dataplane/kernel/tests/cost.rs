@@ -64,6 +64,7 @@ impl Drop for Stats {
 }
 
 #[test]
+#[ignore = "a measurement, which a busy machine fails: cargo test --release -p weir-kernel --test cost -- --ignored --nocapture"]
 fn direct_traffic_pays_next_to_nothing() {
     let lab = Lab::new();
     let _server = Echo::start(&lab, "b", "10.77.0.12:80");

@@ -33,21 +33,25 @@ struct State {
     sightings: Sightings,
     identities: Identities,
     services: Services,
-    workloads: Workloads,
+    /// None before the first revision.
+    workloads: Option<Workloads>,
 }
 
 impl Wiring {
-    /// Wires a kernel part; `balances` says whether it has the connect hooks.
-    pub(crate) fn new(kernel: Kernel, balances: bool) -> Self {
+    /// Wires a kernel part; `balances` says whether it has the connect hooks, `links` which pods there are. They are
+    /// needed at once: what an earlier process attached to them must stay when the first revision is applied.
+    pub(crate) fn new(kernel: Kernel, balances: bool, links: PodLinks) -> Self {
+        let mut sightings = Sightings::default();
+        sightings.update(&links);
         Self(Arc::new(Mutex::new(State {
             kernel: Some(kernel),
             balances,
             passes_by: false,
-            links: PodLinks::default(),
-            sightings: Sightings::default(),
+            links,
+            sightings,
             identities: Identities::default(),
             services: Services::new(),
-            workloads: Workloads::new(),
+            workloads: None,
         })))
     }
 
@@ -89,9 +93,10 @@ impl Wiring {
 
 impl State {
     fn apply_published(&mut self) -> Result<(), KernelError> {
-        let (services, workloads) = (self.services.clone(), std::mem::take(&mut self.workloads));
-        let applied = self.apply(services, &workloads);
-        self.workloads = workloads;
+        // Before the first revision there is nothing to apply, and what an earlier process left must stay.
+        let Some(workloads) = self.workloads.take() else { return Ok(()) };
+        let applied = self.apply(self.services.clone(), &workloads);
+        self.workloads = Some(workloads);
         applied.map(drop)
     }
 
@@ -120,16 +125,19 @@ impl Interception for Wiring {
         let removed = state.services.keys().filter(|service| !wanted.contains_key(service)).count();
         let both = union(&state.services, wanted);
         // Pods stay as they are: their enrolment changes with the swap.
-        let workloads = std::mem::take(&mut state.workloads);
-        let applied = state.apply(both, &workloads);
-        state.workloads = workloads;
+        let in_force = state.workloads.take();
+        let applied = match &in_force {
+            Some(in_force) => state.apply(both, in_force),
+            None => state.apply(both, &workloads(candidate)),
+        };
+        state.workloads = in_force;
         applied.map(|plan| KernelPlan { removed, ..plan }).map_err(|error| error.to_string())
     }
 
     fn settle(&mut self, published: &Snapshot) -> Result<(), String> {
         let mut state = self.state();
         state.services = services(published, state.balances);
-        state.workloads = workloads(published);
+        state.workloads = Some(workloads(published));
         state.apply_published().map_err(|error| error.to_string())
     }
 }
@@ -151,7 +159,7 @@ impl KernelView for Wiring {
     fn pods(&self) -> Vec<PodView> {
         let state = self.state();
         let view = |link: &weir_kernel::pods::PodLink| {
-            let workload = link.addresses.iter().find_map(|ip| state.workloads.get(ip));
+            let workload = link.addresses.iter().find_map(|ip| state.workloads.as_ref()?.get(ip));
             let netns = link.netns.file_name().map(|name| name.to_string_lossy().into_owned());
             PodView {
                 name: workload.map_or_else(|| netns.unwrap_or_default(), |w| format!("{}/{}", w.namespace, w.name)),

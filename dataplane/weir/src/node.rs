@@ -138,7 +138,11 @@ fn load_kernel(settings: &Settings) -> anyhow::Result<Option<Wiring>> {
         ..KernelSettings::new(&settings.node, &interception.bridge)
     });
     let kernel = kernel.context("the eBPF programs")?;
-    Ok(Some(Wiring::new(kernel, interception.cgroup.is_some())))
+    // On a thread of its own, because looking into the pods' namespaces means entering them.
+    let options = PodOptions::new(&interception.bridge);
+    let links = std::thread::spawn(move || weir_kernel::pods::scan(&options)).join();
+    let links = links.map_err(|_| anyhow::anyhow!("looking for pods ended in a panic"))?.context("the pods")?;
+    Ok(Some(Wiring::new(kernel, interception.cgroup.is_some(), links)))
 }
 
 /// Gives the proxy's listeners to the programs: from here on intercepted connections come.

@@ -258,7 +258,7 @@ fn has(element: &Value, key: &str) -> bool {
         match element.get(field) {
             Some(Value::String(value)) => value == text,
             Some(Value::Array(list)) => list.first().and_then(Value::as_str) == Some(text),
-            Some(other) => *other == text,
+            Some(other) => serde_json::to_string(other).is_ok_and(|shown| shown == text),
             None => false,
         }
     })

@@ -304,8 +304,9 @@ fn kill_9_under_load_then_a_restart() {
     load.await_good(300);
     let report = load.stop();
     assert_eq!(story.admin.current()["version_id"], version["version_id"], "the last good version");
-    // Connections of the dead process break, once for each client; new ones wait for the new process.
-    assert!(report.failed <= 4, "{report:#?}");
+    // Connections of the dead process break, once for each client, and once more for those that connected again while
+    // the kernel was still closing its listeners; new ones wait for the new process.
+    assert!(report.failed <= 8, "{report:#?}");
     let silent = report.failures.iter().filter(|why| why.contains("no complete response")).count();
     assert_eq!(silent, 0, "a broken connection is told, not left hanging: {report:#?}");
     assert_eq!(story.counted("v1")["mirrored"], 0);
