@@ -11,7 +11,7 @@ use weir_lab::{Layout, Place, require, run};
 
 use crate::until;
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// The links of a node and the programs behind them.
 #[derive(Debug, Clone, PartialEq, Eq)]
