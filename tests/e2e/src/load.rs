@@ -157,5 +157,9 @@ fn exchange(
         *kept = Some((connection, local));
     }
     let Some((connection, _)) = kept else { return Err("no connection".to_owned()) };
-    connection.exchange(request, LIMIT).map_err(|error| error.to_string())
+    let response = connection.exchange(request, LIMIT).map_err(|error| error.to_string())?;
+    if response.header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
+        *kept = None;
+    }
+    Ok(response)
 }

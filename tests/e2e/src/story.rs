@@ -421,17 +421,21 @@ fn pins_of(node: &str) -> PathBuf {
     Path::new("/sys/fs/bpf/weir").join(node)
 }
 
-/// Removes what stories of killed test processes left.
+/// Removes what stories of killed test processes left, also those whose lab somebody else has removed: a lab that has
+/// no record is no more.
 fn sweep_all() {
-    for id in sweep().unwrap() {
-        let _ = fs::remove_dir_all(pins_of(&format!("e2e-{id}")));
-        let begins = format!("weir-e2e-{id}-");
-        for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(&begins) {
+    sweep().unwrap();
+    let remove_left = |folder: &Path, prefix: &str| {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let id = name.strip_prefix(prefix).map(|rest| rest.split('-').next().unwrap_or(rest));
+            if id.is_some_and(|id| !Path::new("/run/weir-lab").join(format!("{id}.json")).exists()) {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
-    }
+    };
+    remove_left(&std::env::temp_dir(), "weir-e2e-");
+    remove_left(&pins_of(""), "e2e-");
 }
 
 fn socket_address(text: &str) -> SocketAddr {

@@ -331,9 +331,9 @@ fn a_restart_in_order_under_load_loses_nothing_but_idle_time() {
     story.restart();
     load.await_good(200);
     let report = load.stop();
-    println!("restart in order under load: {report:?}");
-    let refused = report.failures.iter().filter(|why| why.contains("refused")).count();
-    assert_eq!(refused, 0, "kept programs make new connections wait: {report:#?}");
+    println!("restart in order under load: {} requests good, the slowest {:?}", report.good, report.slowest);
+    // What was accepted is answered, and kept programs make new connections wait for the next process.
+    assert_eq!(report.failed, 0, "{report:#?}");
 }
 
 #[test]
