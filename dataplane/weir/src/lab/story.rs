@@ -79,12 +79,14 @@ fn text6(address: Option<std::net::Ipv6Addr>) -> String {
 /// How to go on.
 pub(crate) fn invitation(running: &Running) -> String {
     let (vip, rules) = (terrain::RECOGNITION[0], running.rules());
+    // The binary need not be on the user's path, and what is printed must work as it is.
+    let weir = std::env::current_exe().map_or_else(|_| "weir".to_owned(), |path| path.display().to_string());
     format!(
         "\nThe lab stays up. In another terminal:\n\
-         \n  weir lab exec client -- curl -s http://{vip}/ -H 'x-user-tag: canary-user'\
-         \n  weir lab exec node -- weir explain http://vehicle-recognition/ -H 'x-user-tag: canary-user'\
-         \n  weir lab exec node -- weir status\
-         \n  weir lab exec node -- weir versions\
+         \n  {weir} lab exec client -- curl -s http://{vip}/ -H 'x-user-tag: canary-user'\
+         \n  {weir} lab exec node -- {weir} explain http://vehicle-recognition/ -H 'x-user-tag: canary-user'\
+         \n  {weir} lab exec node -- {weir} status\
+         \n  {weir} lab exec node -- {weir} versions\
          \n  $EDITOR {}/user-header-canary.yaml      # in force within a second\
          \n  tail -f {}/node.log\
          \n\nCtrl-C stops the node and removes everything.\n",
