@@ -2,11 +2,11 @@
 
 use std::io;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use weir_telemetry::WorkerEvent;
 
 use crate::downstream::{self, Admission};
@@ -17,7 +17,14 @@ use crate::worker::Worker;
 /// How long accepting rests when file descriptors or memory have run out. Connections that end meanwhile free some.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Accepts from one listener. When told to stop it first empties the queue, then closes the socket.
+/// How long a listener that was told to stop goes on after the last connection that came: a client that began to
+/// connect while new connections still came here has its handshake to finish, and closing would reset it. Longer than
+/// a round trip; a handshake that lost a packet is begun anew by its client.
+const STRAGGLERS: Duration = Duration::from_millis(200);
+/// How long a listener goes on at most, where new connections do not stop coming.
+const LAST_CALL: Duration = Duration::from_secs(1);
+
+/// Accepts from one listener. When told to stop it goes on until nothing comes any more, then closes the socket.
 pub(crate) async fn run(worker: Rc<Worker>, listener: Listener, mut drain: watch::Receiver<Phase>) {
     let origin = Rc::new(listener.origin);
     let socket = match TcpListener::from_std(listener.socket) {
@@ -35,11 +42,12 @@ pub(crate) async fn run(worker: Rc<Worker>, listener: Listener, mut drain: watch
             rest(&worker, &error).await;
         }
     }
-    while let Poll::Ready(accepted) = std::future::poll_fn(|context| Poll::Ready(socket.poll_accept(context))).await {
-        if let Err(error) = take(&worker, accepted, &origin)
-            && is_exhaustion(&error)
-        {
-            break;
+    let last_call = Instant::now() + LAST_CALL;
+    loop {
+        let within = last_call.min(Instant::now() + STRAGGLERS);
+        let Ok(accepted) = tokio::time::timeout_at(within, socket.accept()).await else { return };
+        if let Err(error) = take(&worker, accepted, &origin) {
+            rest(&worker, &error).await;
         }
     }
 }

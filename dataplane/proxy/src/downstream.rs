@@ -216,7 +216,7 @@ async fn http(downstream: &Rc<Downstream>, stream: TcpStream, seen: Bytes) {
             }
             let mut poll = pin!(&mut connection).poll(context);
             // Told only now: a connection that has not yet looked at the request it was given would drop it.
-            if poll.is_pending() && watched.is_draining() && !is_told {
+            if poll.is_pending() && watched.is_ending() && !is_told {
                 is_told = true;
                 Pin::new(&mut connection).graceful_shutdown();
                 poll = pin!(&mut connection).poll(context);

@@ -30,7 +30,8 @@ impl Drain {
         self.0.subscribe()
     }
 
-    /// Accepts what waits in the queues of the listeners, then closes them. Connections live on.
+    /// Accepts what waits in the queues of the listeners and what is on its way there, then closes them, within a
+    /// second. Connections live on.
     pub fn stop_accepting(&self) {
         self.0.send_if_modified(|phase| {
             let was_running = *phase == Phase::Running;
@@ -41,8 +42,11 @@ impl Drain {
         });
     }
 
-    /// Stops accepting, closes connections as soon as they have no request, answers the rest with `Connection: close`
-    /// and cuts off what is left after `within`. [`Proxy::run`](crate::Proxy::run) returns when nothing is left.
+    /// Stops accepting, answers every request with `Connection: close`, closes connections that have no request for a
+    /// quarter of `within`, and cuts off what is left after `within`. [`Proxy::run`](crate::Proxy::run) returns when
+    /// nothing is left.
+    ///
+    /// Connections without a request are not closed at once, because their clients' next requests may be on the way.
     pub fn finish(&self, within: Duration) {
         self.0.send_replace(Phase::Finishing(Instant::now() + within));
     }

@@ -36,6 +36,17 @@ pub(crate) enum Verdict {
     Drained,
 }
 
+/// How the worker's end concerns a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Ending {
+    /// Not at all.
+    No,
+    /// After its next request, or the one it has.
+    AfterRequest,
+    /// As soon as it has no request.
+    WhenIdle,
+}
+
 /// What the worker's timer knows of a connection.
 #[derive(Debug)]
 pub(crate) struct Watched {
@@ -43,7 +54,7 @@ pub(crate) struct Watched {
     /// The tick at which the phase began or, where it matters, something last moved.
     since: Cell<u32>,
     verdict: Cell<Option<Verdict>>,
-    draining: Cell<bool>,
+    ending: Cell<Ending>,
     waker: RefCell<Option<Waker>>,
     clock: Rc<Clock>,
 }
@@ -54,7 +65,7 @@ impl Watched {
             phase: Cell::new(Phase::Head),
             since: Cell::new(clock.now()),
             verdict: Cell::new(None),
-            draining: Cell::new(false),
+            ending: Cell::new(Ending::No),
             waker: RefCell::new(None),
             clock,
         })
@@ -87,8 +98,13 @@ impl Watched {
         self.verdict.get()
     }
 
-    pub(crate) fn is_draining(&self) -> bool {
-        self.draining.get()
+    /// Whether the connection has to end now, if it has no request, or after the one it has.
+    pub(crate) fn is_ending(&self) -> bool {
+        match self.ending.get() {
+            Ending::No => false,
+            Ending::AfterRequest => self.phase.get() == Phase::Busy,
+            Ending::WhenIdle => true,
+        }
     }
 
     /// Ends the connection.
@@ -99,9 +115,9 @@ impl Watched {
         }
     }
 
-    /// Lets the connection end when it has no request.
-    pub(crate) fn drain(&self) {
-        self.draining.set(true);
+    /// Lets the connection end.
+    pub(crate) fn end(&self, ending: Ending) {
+        self.ending.set(ending);
         self.wake();
     }
 
@@ -220,8 +236,8 @@ impl Registry {
         self.connections.borrow().iter().for_each(|(_, watched)| watched.check(&self.limits));
     }
 
-    pub(crate) fn drain(&self) {
-        self.connections.borrow().iter().for_each(|(_, watched)| watched.drain());
+    pub(crate) fn end(&self, ending: Ending) {
+        self.connections.borrow().iter().for_each(|(_, watched)| watched.end(ending));
     }
 
     pub(crate) fn condemn(&self, verdict: Verdict) {
@@ -268,6 +284,23 @@ mod tests {
             assert_eq!(watched.verdict(), Some(expected), "{phase:?} after twice of it");
             registry.remove(key);
             assert_eq!(registry.len(), 0);
+        }
+    }
+
+    #[test]
+    fn a_connection_ends_after_its_request_or_when_it_has_none() {
+        let cases = [
+            (Ending::No, Phase::Busy, false),
+            (Ending::AfterRequest, Phase::Between, false),
+            (Ending::AfterRequest, Phase::Head, false),
+            (Ending::AfterRequest, Phase::Busy, true),
+            (Ending::WhenIdle, Phase::Between, true),
+        ];
+        for (ending, phase, expected) in cases {
+            let watched = Watched::new(Clock::new([Duration::from_secs(1)]));
+            watched.end(ending);
+            watched.enter(phase);
+            assert_eq!(watched.is_ending(), expected, "{ending:?} in {phase:?}");
         }
     }
 

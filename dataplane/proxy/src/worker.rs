@@ -17,7 +17,10 @@ use crate::mirror::Mirrors;
 use crate::random::Random;
 use crate::settings::{Settings, Upstream};
 use crate::upstream::{Pools, SocketOptions};
-use crate::watch::{Clock, Registry, Verdict};
+use crate::watch::{Clock, Ending, Registry, Verdict};
+
+/// The share of the time to drain in which connections without a request may still bring one: one in this many parts.
+const IDLE_SHARE: u32 = 4;
 
 /// What a worker is made of. Unlike the worker itself, it can be sent to the thread that runs it.
 pub(crate) struct Parts {
@@ -131,8 +134,12 @@ pub(crate) async fn run(mut parts: Parts) {
         let _ = accepting.await;
     }
     let deadline = if let Phase::Finishing(deadline) = phase { deadline } else { Instant::now() };
-    worker.connections.drain();
     worker.pools.clear();
+    worker.connections.end(Ending::AfterRequest);
+    let idle = Instant::now() + deadline.saturating_duration_since(Instant::now()) / IDLE_SHARE;
+    if tokio::time::timeout_at(idle, all_ended(&worker)).await.is_err() {
+        worker.connections.end(Ending::WhenIdle);
+    }
     if tokio::time::timeout_at(deadline, all_ended(&worker)).await.is_err() {
         worker.connections.condemn(Verdict::Drained);
         all_ended(&worker).await;
