@@ -3,11 +3,13 @@
 
 mod copy;
 mod destination;
+mod memory;
 mod queue;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use weir_core::name::ClusterName;
 
@@ -18,20 +20,20 @@ pub(crate) use copy::{Planned, launch};
 pub(crate) use queue::{CopyBody, Tee};
 
 use destination::Destination;
-use queue::Budget;
+use memory::Budget;
 
 /// What a worker keeps for copies.
 pub(crate) struct Mirrors {
     limits: MirrorLimits,
     destinations: RefCell<HashMap<ClusterName, Rc<Destination>, foldhash::fast::RandomState>>,
-    budget: Rc<Budget>,
+    budget: Arc<Budget>,
     pools: Pools,
 }
 
 impl Mirrors {
     /// `pools` must not be those of clients' requests: copies have connections of their own.
     pub(crate) fn new(limits: &MirrorLimits, pools: Pools) -> Self {
-        let budget = Rc::new(Budget { left: Cell::new(limits.total_bytes) });
+        let budget = Budget::new(limits.total_bytes);
         Self { limits: limits.clone(), destinations: RefCell::default(), budget, pools }
     }
 

@@ -159,11 +159,10 @@ impl Default for Upstream {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct MirrorLimits {
-    /// Bytes of a request's body that may wait for one copy. Default: 1 MiB.
+    /// Memory for what waits of one request's body until its copy is sent, of which no copy has more than it leaves of
+    /// `total_bytes` to others. Default: 8 MiB.
     pub copy_bytes: usize,
-    /// Pieces of a body that may wait for one copy. At least 1. Default: 1,024.
-    pub copy_frames: usize,
-    /// Bytes that may wait for all copies together. Default: 16 MiB.
+    /// Memory for the bodies of all copies together, with what is being sent. Default: 16 MiB.
     pub total_bytes: usize,
     /// Copies under way to one destination. Default: 64.
     pub max_copies: usize,
@@ -182,8 +181,7 @@ pub struct MirrorLimits {
 impl Default for MirrorLimits {
     fn default() -> Self {
         Self {
-            copy_bytes: 1 << 20,
-            copy_frames: 1_024,
+            copy_bytes: 8 << 20,
             total_bytes: 16 << 20,
             max_copies: 64,
             deadline: Duration::from_secs(30),
@@ -234,7 +232,6 @@ impl Settings {
             time("upstream.userTimeout", up.user_timeout),
             ("upstream.probeAfter", millis(up.probe_after), (1_000, 86_400_000)),
             ("mirror.copyBytes", mirror.copy_bytes as u64, (0, 1 << 30)),
-            ("mirror.copyFrames", mirror.copy_frames as u64, COUNT),
             ("mirror.totalBytes", mirror.total_bytes as u64, (0, 1 << 34)),
             ("mirror.maxCopies", mirror.max_copies as u64, (0, COUNT.1)),
             time("mirror.deadline", mirror.deadline),

@@ -37,27 +37,43 @@ fn a_copy_is_the_request_with_a_mark() {
     assert_eq!(node.telemetry.mirrors(node.world.keys())[0].status[4], 3);
 }
 
-#[test]
-fn a_large_body_arrives_the_same_at_both() {
-    let digest = |request: &Message| response(200, &Sha256::digest(&request.body)[..]);
-    let (primary, mirror) = (Upstream::answering(digest), Upstream::answering(digest));
-    let node = Node::start_with(mirrored(&primary, mirror.address), |settings| {
-        settings.mirror.copy_bytes = 16 << 20;
-    });
-    let body: Vec<u8> = (0..8_u32 << 20).map(|number| (number.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-    let mut client = node.client();
-    client.send("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n");
-    for chunk in body.chunks(100_000) {
-        client.send(format!("{:x}\r\n", chunk.len()));
-        client.send(chunk);
-        client.send("\r\n");
+/// A body of this many bytes in chunks of at most `chunk`, as it is sent.
+fn chunked(body: &[u8], chunk: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for chunk in body.chunks(chunk) {
+        bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+        bytes.extend_from_slice(chunk);
+        bytes.extend_from_slice(b"\r\n");
     }
-    client.send("0\r\n\r\n");
-    assert_eq!(client.receive().body, Sha256::digest(&body)[..]);
-    node.await_copies(MirrorEvent::Sent, 1);
-    assert_eq!(mirror.requests()[0].body.len(), body.len());
-    assert!(mirror.requests()[0].body == body, "the copy differs");
-    assert_eq!(node.telemetry.mirrors(node.world.keys())[0].bytes, body.len() as u64);
+    bytes.extend_from_slice(b"0\r\n\r\n");
+    bytes
+}
+
+#[test]
+fn a_large_body_arrives_the_same_at_both_however_late_the_mirror_reads() {
+    let content = |number: u32| (number.wrapping_mul(2_654_435_761) >> 24) as u8;
+    let body: Vec<u8> = (0..7_u32 << 20).map(content).collect();
+    let length = format!("content-length: {}\r\n\r\n", body.len()).into_bytes();
+    let by_chunks = |chunk| [b"transfer-encoding: chunked\r\n\r\n", &chunked(&body, chunk)[..]].concat();
+    for (what, sent) in [
+        ("chunks of 100 bytes", by_chunks(100)),
+        ("chunks of 5,000 bytes", by_chunks(5_000)),
+        ("chunks of 100,000 bytes", by_chunks(100_000)),
+        ("a length", [&length[..], &body].concat()),
+    ] {
+        let (begin, begins) = std::sync::mpsc::channel();
+        let mirror = Upstream::late(begins);
+        let primary = Upstream::answering(|request| response(200, &Sha256::digest(&request.body)[..]));
+        let node = Node::start(mirrored(&primary, mirror.address));
+        let mut client = node.client();
+        client.send("POST / HTTP/1.1\r\nhost: a\r\n");
+        client.send(&sent);
+        assert_eq!(client.receive().body, Sha256::digest(&body)[..], "{what}");
+        begin.send(()).unwrap();
+        node.await_copies(MirrorEvent::Sent, 1);
+        assert!(mirror.requests()[0].body == body, "{what}: the copy differs");
+        assert_eq!(node.telemetry.mirrors(node.world.keys())[0].bytes, body.len() as u64, "{what}");
+    }
 }
 
 #[test]

@@ -3,26 +3,24 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use hyper::body::{Frame, SizeHint};
 use weir_telemetry::MirrorEvent;
 
+use super::memory::{Block, Budget, Charge};
 use crate::body::BodyError;
 use crate::settings::MirrorLimits;
 
-/// Pieces up to this size are copied: a reference would keep the whole buffer alive that they were read into.
-const COPIED_BYTES: usize = 4_096;
+/// The largest block. Small enough that what a copy has sent is free again soon, large enough that what a block costs
+/// beyond its bytes does not matter.
+const BLOCK_BYTES: usize = 16_384;
 
-/// What a queue adds to the bytes of a piece, so that many empty pieces count too.
-const FRAME_BYTES: usize = 64;
-
-/// The memory of all copies of a worker.
-#[derive(Debug)]
-pub(super) struct Budget {
-    pub(super) left: Cell<usize>,
-}
+/// What a line of a trailer costs beyond its bytes.
+const LINE_COST: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -36,28 +34,39 @@ enum State {
     Abandoned,
 }
 
+/// What waits.
+enum Piece {
+    Data(Block),
+    Trailers(HeaderMap, Charge),
+}
+
+impl Piece {
+    fn charged(&self) -> usize {
+        match self {
+            Self::Data(block) => block.charged(),
+            Self::Trailers(_, charge) => charge.bytes(),
+        }
+    }
+}
+
 struct Queue {
-    frames: RefCell<VecDeque<(Frame<Bytes>, usize)>>,
-    bytes: Cell<usize>,
+    pieces: RefCell<VecDeque<Piece>>,
+    /// What the pieces are charged.
+    waiting: Cell<usize>,
     taken: Cell<u64>,
     state: Cell<State>,
     waker: RefCell<Option<Waker>>,
-    budget: Rc<Budget>,
-    max_bytes: usize,
-    max_frames: usize,
+    budget: Arc<Budget>,
+    limit: usize,
 }
 
 impl Queue {
-    fn clear(&self) {
-        self.frames.borrow_mut().clear();
-        self.budget.left.set(self.budget.left.get() + self.bytes.replace(0));
-    }
-
     fn set(&self, state: State) {
         if self.state.get() == State::Open {
             self.state.set(state);
             if let State::GivenUp(_) | State::Abandoned = state {
-                self.clear();
+                self.pieces.borrow_mut().clear();
+                self.waiting.set(0);
             }
             self.wake();
         }
@@ -68,25 +77,68 @@ impl Queue {
             waker.wake();
         }
     }
-}
 
-impl Drop for Queue {
-    fn drop(&mut self) {
-        self.clear();
+    /// Memory for one more piece, or why there is none. A copy has no more than it leaves to the others, so that a few
+    /// that hang cannot keep all others from being made.
+    fn charge(&self, bytes: usize) -> Result<Charge, MirrorEvent> {
+        let waiting = self.waiting.get() + bytes;
+        if waiting > self.limit {
+            return Err(MirrorEvent::Overflow);
+        }
+        let charge = self.budget.charge(bytes).ok_or(MirrorEvent::Budget)?;
+        if waiting > self.budget.left() {
+            return Err(MirrorEvent::Budget);
+        }
+        self.waiting.set(waiting);
+        Ok(charge)
+    }
+
+    fn add(&self, mut data: &[u8]) -> Result<(), MirrorEvent> {
+        let mut pieces = self.pieces.borrow_mut();
+        if let Some(Piece::Data(last)) = pieces.back_mut() {
+            data = last.fill(data);
+        }
+        while !data.is_empty() {
+            // As large as what came, if nothing waits: that is sent before more comes. Otherwise as large as what
+            // waits: few blocks even for a body that comes in single bytes, and at most half of them empty.
+            let room = data.len().max(self.waiting.get()).min(BLOCK_BYTES);
+            let mut block = Block::new(self.charge(Block::cost(room))?);
+            data = block.fill(data);
+            pieces.push_back(Piece::Data(block));
+        }
+        Ok(())
+    }
+
+    fn add_trailers(&self, trailers: &HeaderMap) -> Result<(), MirrorEvent> {
+        let lines = trailers.iter().map(|(name, value)| name.as_str().len() + value.len() + LINE_COST);
+        let charge = self.charge(lines.sum())?;
+        self.pieces.borrow_mut().push_back(Piece::Trailers(trailers.clone(), charge));
+        Ok(())
+    }
+
+    fn take(&self) -> Option<Frame<Bytes>> {
+        let piece = self.pieces.borrow_mut().pop_front()?;
+        self.waiting.set(self.waiting.get() - piece.charged());
+        Some(match piece {
+            Piece::Data(block) => {
+                self.taken.set(self.taken.get() + block.as_ref().len() as u64);
+                Frame::data(Bytes::from_owner(block))
+            }
+            Piece::Trailers(trailers, _) => Frame::trailers(trailers),
+        })
     }
 }
 
 /// A queue for the body of a request with this size hint.
-pub(super) fn queue(limits: &MirrorLimits, budget: &Rc<Budget>, size: SizeHint) -> (Tee, CopyBody) {
+pub(super) fn queue(limits: &MirrorLimits, budget: &Arc<Budget>, size: SizeHint) -> (Tee, CopyBody) {
     let queue = Rc::new(Queue {
-        frames: RefCell::default(),
-        bytes: Cell::new(0),
+        pieces: RefCell::default(),
+        waiting: Cell::new(0),
         taken: Cell::new(0),
         state: Cell::new(State::Open),
         waker: RefCell::default(),
-        budget: Rc::clone(budget),
-        max_bytes: limits.copy_bytes,
-        max_frames: limits.copy_frames,
+        budget: Arc::clone(budget),
+        limit: limits.copy_bytes,
     });
     (Tee(Rc::clone(&queue)), CopyBody { queue, size })
 }
@@ -101,23 +153,15 @@ impl Tee {
         if queue.state.get() != State::Open {
             return;
         }
-        let copy = match (frame.data_ref(), frame.trailers_ref()) {
-            (Some(data), _) if data.len() <= COPIED_BYTES => Frame::data(Bytes::copy_from_slice(data)),
-            (Some(data), _) => Frame::data(data.clone()),
-            (_, Some(trailers)) => Frame::trailers(trailers.clone()),
-            _ => return,
+        let added = match (frame.data_ref(), frame.trailers_ref()) {
+            (Some(data), _) => queue.add(data),
+            (_, Some(trailers)) => queue.add_trailers(trailers),
+            _ => Ok(()),
         };
-        let cost = copy.data_ref().map_or(0, Bytes::len) + FRAME_BYTES;
-        if queue.bytes.get() + cost > queue.max_bytes || queue.frames.borrow().len() >= queue.max_frames {
-            return queue.set(State::GivenUp(MirrorEvent::Overflow));
+        match added {
+            Ok(()) => queue.wake(),
+            Err(event) => queue.set(State::GivenUp(event)),
         }
-        let Some(left) = queue.budget.left.get().checked_sub(cost) else {
-            return queue.set(State::GivenUp(MirrorEvent::Budget));
-        };
-        queue.budget.left.set(left);
-        queue.bytes.set(queue.bytes.get() + cost);
-        queue.frames.borrow_mut().push_back((copy, cost));
-        queue.wake();
     }
 
     /// The body is complete.
@@ -141,10 +185,7 @@ pub(crate) struct CopyBody {
 impl CopyBody {
     pub(crate) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let queue = &self.queue;
-        if let Some((frame, cost)) = queue.frames.borrow_mut().pop_front() {
-            queue.bytes.set(queue.bytes.get() - cost);
-            queue.budget.left.set(queue.budget.left.get() + cost);
-            queue.taken.set(queue.taken.get() + frame.data_ref().map_or(0, |data| data.len() as u64));
+        if let Some(frame) = queue.take() {
             return Poll::Ready(Some(Ok(frame)));
         }
         match queue.state.get() {
@@ -159,7 +200,7 @@ impl CopyBody {
     }
 
     pub(crate) fn is_end(&self) -> bool {
-        self.queue.state.get() == State::Ended && self.queue.frames.borrow().is_empty()
+        self.queue.state.get() == State::Ended && self.queue.pieces.borrow().is_empty()
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {
@@ -197,65 +238,4 @@ impl Ending {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn data(count: usize) -> Frame<Bytes> {
-        Frame::data(Bytes::from(vec![7; count]))
-    }
-
-    fn next(body: &mut CopyBody) -> Result<Option<usize>, Option<MirrorEvent>> {
-        match body.poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(Some(Ok(frame))) => Ok(Some(frame.into_data().map_or(0, |data| data.len()))),
-            Poll::Ready(None) => Ok(None),
-            Poll::Ready(Some(Err(BodyError::Copy(event)))) => Err(Some(event)),
-            _ => Err(None),
-        }
-    }
-
-    #[test]
-    fn pieces_pass_in_order_and_free_their_memory() {
-        let budget = Rc::new(Budget { left: Cell::new(1_000_000) });
-        let (tee, mut body) = queue(&MirrorLimits::default(), &budget, SizeHint::new());
-        assert_eq!(next(&mut body), Err(None));
-        tee.push(&data(3));
-        tee.push(&data(10_000));
-        assert_eq!(budget.left.get(), 1_000_000 - 10_003 - 2 * FRAME_BYTES);
-        tee.finish();
-        assert_eq!((next(&mut body), next(&mut body), next(&mut body)), (Ok(Some(3)), Ok(Some(10_000)), Ok(None)));
-        assert!(body.is_end());
-        assert_eq!((budget.left.get(), body.ending().taken()), (1_000_000, 10_003));
-    }
-
-    #[test]
-    fn what_does_not_fit_gives_the_copy_up_and_frees_its_memory() {
-        let limits = MirrorLimits { copy_bytes: 1_000, copy_frames: 3, ..MirrorLimits::default() };
-        let cases: [(&[usize], usize, MirrorEvent); 3] = [
-            (&[900, 900], 1_000_000, MirrorEvent::Overflow),
-            (&[1, 1, 1, 1], 1_000_000, MirrorEvent::Overflow),
-            (&[500], 400, MirrorEvent::Budget),
-        ];
-        for (pieces, total, expected) in cases {
-            let budget = Rc::new(Budget { left: Cell::new(total) });
-            let (tee, mut body) = queue(&limits, &budget, SizeHint::new());
-            pieces.iter().for_each(|count| tee.push(&data(*count)));
-            assert_eq!(next(&mut body), Err(Some(expected)), "{pieces:?}");
-            tee.finish();
-            assert_eq!((budget.left.get(), body.ending().given_up()), (total, Some(expected)));
-        }
-    }
-
-    #[test]
-    fn either_side_may_go_first() {
-        let budget = Rc::new(Budget { left: Cell::new(1_000) });
-        let (tee, mut body) = queue(&MirrorLimits::default(), &budget, SizeHint::new());
-        tee.push(&data(100));
-        drop(tee);
-        assert_eq!(next(&mut body), Err(Some(MirrorEvent::Aborted)));
-        let (tee, body) = queue(&MirrorLimits::default(), &budget, SizeHint::new());
-        tee.push(&data(100));
-        drop(body);
-        tee.push(&data(100));
-        assert_eq!(budget.left.get(), 1_000);
-    }
-}
+mod tests;

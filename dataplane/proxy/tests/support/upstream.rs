@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex};
 
 use super::PATIENCE;
@@ -81,6 +82,18 @@ impl Upstream {
     pub fn hanging() -> Self {
         Self::raw(|mut stream| {
             let _ = std::io::copy(&mut stream, &mut std::io::sink());
+        })
+    }
+
+    /// Reads nothing before it is told to, and then answers with 200, once for each time it is told.
+    pub fn late(begin: Receiver<()>) -> Self {
+        let begin = Mutex::new(begin);
+        Self::with(move |mut stream, requests| {
+            begin.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+            if let Ok(request) = message::read(&mut stream, &mut Vec::new(), Kind::Request) {
+                requests.lock().unwrap().push(request);
+                stream.write_all(&response(200, b"")).unwrap();
+            }
         })
     }
 

@@ -1,0 +1,115 @@
+//! The memory of copies: what waits for them lies in blocks of their own, each charged for as long as anybody holds it.
+//!
+//! A reference to what was read would cost no copying, but keep the whole buffer alive that it was read into, which can
+//! be many times as large, and cannot be counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What a block costs beyond its bytes: its own parts, its place in a queue, and the reference that is sent.
+const BLOCK_COST: usize = 128;
+
+/// The memory of all copies of a worker. Atomic only because buffers that are sent may be dropped on any thread, as far
+/// as types can tell; nobody but its worker touches it.
+#[derive(Debug)]
+pub(super) struct Budget(AtomicUsize);
+
+impl Budget {
+    pub(super) fn new(bytes: usize) -> Arc<Self> {
+        Arc::new(Self(AtomicUsize::new(bytes)))
+    }
+
+    /// How much is left.
+    pub(super) fn left(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Takes this much until the charge is dropped. `None` when so much is not left.
+    pub(super) fn charge(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
+        let take = |left: usize| left.checked_sub(bytes);
+        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        taken.is_ok().then(|| Charge { budget: Arc::clone(self), bytes })
+    }
+}
+
+/// A part of a budget that is in use.
+#[derive(Debug)]
+pub(super) struct Charge {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Charge {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.budget.0.fetch_add(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// Bytes of a body that wait or are being sent.
+#[derive(Debug)]
+pub(super) struct Block {
+    data: Vec<u8>,
+    room: usize,
+    charge: Charge,
+}
+
+impl Block {
+    /// What a block for this many bytes costs.
+    pub(super) fn cost(room: usize) -> usize {
+        room + BLOCK_COST
+    }
+
+    /// An empty block for as many bytes as the charge pays for.
+    pub(super) fn new(charge: Charge) -> Self {
+        let room = charge.bytes.saturating_sub(BLOCK_COST);
+        Self { data: Vec::with_capacity(room), room, charge }
+    }
+
+    /// Puts in as much as there is room for. Returns the rest.
+    pub(super) fn fill<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+        let (now, rest) = bytes.split_at(bytes.len().min(self.room - self.data.len()));
+        self.data.extend_from_slice(now);
+        rest
+    }
+
+    pub(super) fn charged(&self) -> usize {
+        self.charge.bytes
+    }
+}
+
+impl AsRef<[u8]> for Block {
+    fn as_ref(&self) -> &[u8] {
+        &self.data
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    #[test]
+    fn a_block_is_charged_until_the_last_reference_to_it_is_gone() {
+        let budget = Budget::new(1_000);
+        let mut block = Block::new(budget.charge(Block::cost(10)).unwrap());
+        assert_eq!(block.fill(b"0123456"), b"");
+        assert_eq!(block.fill(b"789abc"), b"abc");
+        assert_eq!(block.fill(b"abc"), b"abc");
+        let bytes = Bytes::from_owner(block);
+        let part = bytes.slice(2..4);
+        assert_eq!((&bytes[..], &part[..]), (&b"0123456789"[..], &b"23"[..]));
+        drop(bytes);
+        assert_eq!(budget.left(), 1_000 - Block::cost(10));
+        drop(part);
+        assert_eq!(budget.left(), 1_000);
+        assert!(budget.charge(1_001).is_none());
+        assert_eq!(budget.left(), 1_000);
+    }
+}
