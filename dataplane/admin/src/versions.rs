@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use weir_core::revision::Sequence;
-use weir_revisions::{Cause, Outcome, Record, Rejection, SelectError, Selector};
+use weir_revisions::{Cause, LogError, Outcome, Record, Rejection, SelectError, Selector};
 
 use crate::Node;
 use crate::answer::{Failure, Json};
@@ -29,6 +29,7 @@ impl From<SelectError> for Failure {
             SelectError::Malformed(_) => StatusCode::BAD_REQUEST,
             SelectError::NotFound(_) => StatusCode::NOT_FOUND,
             SelectError::Ambiguous { .. } => StatusCode::CONFLICT,
+            SelectError::Log(LogError::Lent { .. }) => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error)

@@ -44,8 +44,17 @@ impl Default for Retention {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// Another process has it.
-    #[error("{path} is in use by another process: only one node can use a state directory")]
+    #[error(
+        "{path} is in use by another process: only one node can use a state directory (`weir node --take-over` \
+             replaces the node that runs)"
+    )]
     InUse {
+        /// The log's file.
+        path: PathBuf,
+    },
+    /// This process gave it to another, which takes over.
+    #[error("{path} is with the process that takes over from this one; ask again in a moment")]
+    Lent {
         /// The log's file.
         path: PathBuf,
     },
@@ -85,8 +94,17 @@ pub enum LogError {
 pub struct Log {
     path: PathBuf,
     retention: Retention,
-    /// None after a failure: the database refuses everything then, and is opened anew by the next who needs it.
-    database: RwLock<Option<Database>>,
+    database: RwLock<Access>,
+}
+
+/// The database, if it may be used.
+#[derive(Debug)]
+enum Access {
+    Open(Database),
+    /// After a failure: the database refuses everything then, and is opened anew by the next who needs it.
+    Closed,
+    /// Another process has it.
+    Lent,
 }
 
 /// A document as the log has it.

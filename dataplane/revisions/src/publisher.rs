@@ -15,6 +15,7 @@
 //! when it was last accepted; the same content again, also after a restart, does not undo a rollback.
 
 mod change;
+mod lend;
 mod restore;
 mod retry;
 mod rollback;

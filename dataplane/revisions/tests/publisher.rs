@@ -266,3 +266,28 @@ fn a_node_that_stops_with_a_full_disk_comes_back_with_what_was_recorded() {
         assert!(node.publisher.reader().current().unwrap().is_recorded);
     });
 }
+
+#[test]
+fn a_log_that_is_lent_is_the_others_until_it_is_taken_back() {
+    let state = tempfile::tempdir().unwrap();
+    let mut node = Node::start(state.path());
+    node.apply(&leading_to("a"));
+    node.apply(&leading_to("b"));
+    let open = || Log::open(state.path(), Retention::default()).map(drop).map_err(|error| error.to_string());
+    assert!(open().unwrap_err().contains("--take-over"), "says what helps");
+
+    node.publisher.lend().unwrap();
+    let refused = node.publisher.rollback(&select("1"), "x").unwrap_err();
+    assert!(matches!(refused, SelectError::Log(LogError::Lent { .. })), "{refused}");
+    assert!(matches!(node.publisher.reader().list(9, None), Err(SelectError::Log(LogError::Lent { .. }))));
+    assert_eq!(node.in_force(), 2, "what is in force stays");
+    let mut other = Node::start(state.path());
+    assert_eq!(outcome(&other.apply(&leading_to("c"))), "applied 3");
+    drop(other);
+
+    // Whatever the other wrote, this one goes on behind it.
+    node.publisher.take_back().unwrap();
+    assert!(node.publisher.has_unfinished(), "the kernel's side is to be settled anew");
+    node.publisher.retry();
+    assert_eq!(outcome(&node.apply(&leading_to("d"))), "applied 4");
+}

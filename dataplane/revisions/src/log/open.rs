@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock, RwLockWriteGuard};
 
 use redb::{Builder, Database, ReadableDatabase, TableError};
 use tracing::{error, warn};
 
 use super::tables::{DOCUMENTS, GRAPHS, META, RECORDS, SCHEMA, SCHEMA_KEY, SEEN, SETS};
-use super::{FILE, Log, LogError, Retention};
+use super::{Access, FILE, Log, LogError, Retention};
 
 /// Bytes of the database's page cache. The log is read seldom; the node should stay small.
 const CACHE_BYTES: usize = 1 << 20;
@@ -25,7 +25,7 @@ impl Log {
     pub fn open(directory: &Path, retention: Retention) -> Result<Self, LogError> {
         let path = directory.join(FILE);
         fs::create_dir_all(directory).map_err(|source| LogError::Disk { path: directory.to_owned(), source })?;
-        let log = Self { path, retention, database: RwLock::new(None) };
+        let log = Self { path, retention, database: RwLock::new(Access::Closed) };
         match log.open_and_verify() {
             Ok(()) => Ok(log),
             Err(LogError::Damaged { reason, .. }) => {
@@ -64,14 +64,13 @@ impl Log {
     /// Runs `action` with the database, which is opened if it is not open. Where the database itself fails it is
     /// closed, because it refuses everything from then on.
     pub(super) fn with<T>(&self, action: impl FnOnce(&Database) -> Result<T, LogError>) -> Result<T, LogError> {
-        let mut guard = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        if guard.is_none() {
-            drop(guard);
-            self.reopen()?;
-            guard = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        }
-        let database = guard.as_ref().ok_or_else(|| self.damaged(&"it was closed meanwhile"))?;
-        let result = action(database);
+        self.reopen()?;
+        let guard = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let result = match &*guard {
+            Access::Open(database) => action(database),
+            Access::Closed => Err(self.damaged(&"it was closed meanwhile")),
+            Access::Lent => Err(LogError::Lent { path: self.path.clone() }),
+        };
         drop(guard);
         if matches!(result, Err(LogError::Disk { .. })) {
             self.close();
@@ -79,13 +78,43 @@ impl Log {
         result
     }
 
-    fn close(&self) {
-        *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+    fn access(&self) -> RwLockWriteGuard<'_, Access> {
+        self.database.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn close(&self) {
+        let mut access = self.access();
+        if matches!(*access, Access::Open(_)) {
+            *access = Access::Closed;
+        }
+    }
+
+    /// Closes the file and leaves it to another process. Everything is refused until [`Log::take_back`].
+    pub(crate) fn lend(&self) {
+        *self.access() = Access::Lent;
+    }
+
+    /// Uses the file again; it is opened by the next who needs it.
+    pub(crate) fn take_back(&self) {
+        *self.access() = Access::Closed;
+    }
+
+    /// # Errors
+    /// When another process has the file.
+    pub(crate) fn check_not_lent(&self) -> Result<(), LogError> {
+        match *self.database.read().unwrap_or_else(PoisonError::into_inner) {
+            Access::Lent => Err(LogError::Lent { path: self.path.clone() }),
+            Access::Open(_) | Access::Closed => Ok(()),
+        }
+    }
+
+    /// Opens the database if it is closed.
     fn reopen(&self) -> Result<(), LogError> {
-        let mut guard = self.database.write().unwrap_or_else(PoisonError::into_inner);
-        if guard.is_some() {
+        if !matches!(*self.database.read().unwrap_or_else(PoisonError::into_inner), Access::Closed) {
+            return Ok(());
+        }
+        let mut access = self.access();
+        if !matches!(*access, Access::Closed) {
             return Ok(());
         }
         let mut builder = Builder::new();
@@ -94,7 +123,7 @@ impl Log {
         builder.set_repair_callback(|_| warn!("the version log was not closed in order: it is being checked"));
         let database = builder.create(&self.path).map_err(|error| self.open_error(error))?;
         self.prepare(&database)?;
-        *guard = Some(database);
+        *access = Access::Open(database);
         Ok(())
     }
 

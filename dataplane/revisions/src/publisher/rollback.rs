@@ -22,6 +22,7 @@ impl Publisher {
     /// # Errors
     /// When the selector names no revision, or several; nothing was done then.
     pub fn rollback(&mut self, to: &Selector, by: &str) -> Result<Arc<Cycle>, SelectError> {
+        self.shared.log.check_not_lent()?;
         let (started, started_at) = (Instant::now(), SystemTime::now());
         let reader = self.reader();
         let target = reader.find(to)?.record.version();
