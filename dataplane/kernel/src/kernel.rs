@@ -48,8 +48,8 @@ impl Kernel {
     /// Loads the programs in the network namespace of the calling thread.
     ///
     /// What an earlier process of this node left is taken over: maps with their contents, links
-    /// with their programs replaced without a gap. What other ABI versions left is removed, after
-    /// the new programs are in place.
+    /// with their programs replaced without a gap. What other ABI versions left stays until
+    /// [`Kernel::remove_other_versions`].
     ///
     /// # Errors
     /// Without root, on kernels before 6.6, without the bridge or an uplink.
@@ -73,11 +73,19 @@ impl Kernel {
         kernel.write_config()?;
         kernel.write_steer_interfaces()?;
         host::ensure(&mut netlink, &kernel.topology)?;
-        notrack::ensure(settings)?;
+        notrack::set(settings)?;
         kernel.attach_node()?;
         kernel.take_over_pods()?;
-        kernel.directory.remove_other_versions()?;
         Ok(kernel)
+    }
+
+    /// Removes what other ABI versions of this node left. To be called when this version has its
+    /// pods and its listener: until then the other's programs do the work.
+    ///
+    /// # Errors
+    /// When a pin cannot be removed.
+    pub fn remove_other_versions(&self) -> Result<(), KernelError> {
+        self.directory.remove_other_versions()
     }
 
     /// Gives a listening socket to the programs. It must be transparent (`IP_TRANSPARENT`) and
@@ -111,18 +119,16 @@ impl Kernel {
         }
     }
 
-    /// Brings the kernel from whatever it holds to `desired`. Calling it again with the same
-    /// changes nothing but repairs what others changed.
+    /// Brings maps and links from whatever they are to `desired`. Calling it again with the same
+    /// changes nothing but repairs what others changed. Rules, routes and what is known of the
+    /// bridge are [`Kernel::refresh`]'s.
     ///
     /// # Errors
     /// [`KernelError::Invalid`] before anything was changed; others may leave a part done, which
     /// the next application completes.
     pub fn apply(&mut self, desired: &Desired) -> Result<Applied, KernelError> {
-        let mut drifted = self.refresh()?;
         let before = self.maps.state()?;
-        if let Some(last) = &self.last {
-            drifted += usize::from(*last != before);
-        }
+        let drifted = usize::from(self.last.as_ref().is_some_and(|last| *last != before));
         let desired = plan::with_addresses(desired, &self.topology.addresses);
         let plan = plan(&before, &desired, self.settings.fail_mode).map_err(KernelError::Invalid)?;
         let mut applied = apply::summary(&plan);
@@ -135,9 +141,10 @@ impl Kernel {
         Ok(applied)
     }
 
-    /// Reads the bridge, the uplinks and the node's addresses again, and restores rules and routes.
-    /// Returns how much had to be restored. [`Kernel::apply`] does this too; a caller does it when
-    /// the pod watch says that the bridge changed.
+    /// Reads the bridge, the uplinks and the node's addresses again, and restores rules, routes and
+    /// the table against connection tracking. Returns how much had to be restored. To be called now
+    /// and then, and when the pod watch says that the bridge changed; it asks the kernel a dozen
+    /// questions and starts a program, so not for every change of services.
     ///
     /// # Errors
     /// When the bridge or an uplink is gone.
@@ -153,7 +160,7 @@ impl Kernel {
             self.attach_node()?;
             changed += 1;
         }
-        notrack::ensure(&self.settings)?;
+        changed += usize::from(notrack::restore(&self.settings)?);
         Ok(changed)
     }
 

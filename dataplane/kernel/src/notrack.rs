@@ -13,13 +13,33 @@ use crate::{KernelError, KernelSettings, Notrack, error::file};
 const TABLE: &str = "inet weir";
 
 /// Sets or removes the table, as the setting and the node say.
-pub(crate) fn ensure(settings: &KernelSettings) -> Result<(), KernelError> {
-    let is_wanted = match settings.notrack {
+pub(crate) fn set(settings: &KernelSettings) -> Result<(), KernelError> {
+    if is_wanted(settings) { nft(&script(&settings.bridge)) } else { remove() }
+}
+
+/// As [`set`], but leaves alone what is as it should be. Returns whether it was not.
+pub(crate) fn restore(settings: &KernelSettings) -> Result<bool, KernelError> {
+    let is_as_it_should_be = is_complete(settings) == is_wanted(settings);
+    if !is_as_it_should_be {
+        set(settings)?;
+    }
+    Ok(!is_as_it_should_be)
+}
+
+fn is_wanted(settings: &KernelSettings) -> bool {
+    match settings.notrack {
         Notrack::On => true,
         Notrack::Off => false,
         Notrack::Auto => translates(),
-    };
-    if is_wanted { nft(&script(&settings.bridge)) } else { remove() }
+    }
+}
+
+/// Whether the table has both rules, the second for this bridge.
+fn is_complete(settings: &KernelSettings) -> bool {
+    list(&["list", "table", "inet", "weir"]).is_some_and(|table| {
+        let rules = table.lines().filter(|line| line.trim_end().ends_with("notrack")).count();
+        rules == 2 && table.contains(&format!("oifname \"{}\"", settings.bridge))
+    })
 }
 
 /// Removes the table, if there is one.

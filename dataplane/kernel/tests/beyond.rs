@@ -140,6 +140,9 @@ fn translation_of_the_same_address_does_not_get_in_the_way() {
     let kernel = start(&lab, lab.load(&lab.settings()), proxied(&lab, "10.43.0.10"), &proxy);
     let tables = run(&format!("nsenter --net=/run/netns/{node} nft list tables"));
     assert!(tables.contains("table inet weir"), "found the translation by itself: {tables}");
+    run(&format!("nsenter --net=/run/netns/{node} nft delete table inet weir"));
+    let (kernel, restored) = lab.with(kernel, |kernel| (kernel.refresh().unwrap(), kernel.refresh().unwrap()));
+    assert_eq!(restored, (1, 0), "what somebody removed is made again, once");
     let answer = lab.ask("a", "10.43.0.10:80", PATIENCE).unwrap();
     assert!(answer.starts_with("proxy 10.43.0.10:80 10.77.0.11:"), "{answer}");
     // A service that is not ours stays kube-proxy's.
@@ -159,7 +162,13 @@ fn what_another_version_left_is_removed() {
     drop(kernel);
     std::fs::rename(format!("{node}/v1"), format!("{node}/v0")).unwrap();
     let kernel = lab.load(&lab.settings());
-    let versions: Vec<_> = std::fs::read_dir(&node).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(versions, ["v1"]);
+    let versions = || {
+        let mut names: Vec<_> = std::fs::read_dir(&node).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(versions(), ["v0", "v1"], "the other does the work until this one can");
+    kernel.remove_other_versions().unwrap();
+    assert_eq!(versions(), ["v1"]);
     drop(kernel);
 }

@@ -275,8 +275,12 @@ fn pins_of_links_that_went_are_collected_and_the_bridge_is_followed() {
         lab.pod("a")
     ));
     rest.services.insert(ServiceAddr { ip: ip("10.77.0.12"), port: 80, protocol: Protocol::Tcp }, ServiceAction::Proxy);
-    let (kernel, applied) = lab.with(kernel, move |kernel| kernel.apply(&rest).unwrap());
-    assert!(applied.drifted >= 2, "{applied:?}");
+    let (kernel, restored) = lab.with(kernel, move |kernel| {
+        let restored = kernel.refresh().unwrap();
+        kernel.apply(&rest).unwrap();
+        (restored, kernel.refresh().unwrap())
+    });
+    assert!(restored.0 >= 2 && restored.1 == 0, "{restored:?}");
     let answer = lab.ask("a", "10.77.0.12:80", PATIENCE).unwrap();
     assert!(answer.starts_with("proxy 10.77.0.12:80"), "{answer}");
     drop(kernel);
