@@ -203,27 +203,36 @@ fn requests_that_are_not_fit_to_be_passed_on() {
         settings.downstream.body_bytes = Some(10);
     });
     let long = "y".repeat(20_000);
-    let cases: [(String, u16); 13] = [
-        ("NOT HTTP\r\n\r\n".to_owned(), 400),
-        ("\x16\x03\x01\x02\x03hello".to_owned(), 400),
-        ("GET / HTTP/1.1\r\nbad header\r\n\r\n".to_owned(), 400),
-        ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400),
-        (get("/", &["host: b"]), 400),
-        (get("/", &["x: a", " folded"]), 400),
-        (get("/", &["content-length: 3", "content-length: 4"]), 400),
-        (get("/", &["transfer-encoding: gzip"]), 400),
-        (get("/", &["content-length: +3"]), 400),
-        ("CONNECT a:443 HTTP/1.1\r\nhost: a:443\r\n\r\n".to_owned(), 405),
-        (get("/", &["content-length: 11"]), 413),
-        (get("/", &[&format!("x: {long}")]), 431),
-        (get(&format!("/{long}"), &[]), 431),
+    // What the parser refuses it also answers itself, without a cause; it is counted all the same.
+    let cases: [(String, u16, Option<Cause>, Cause); 13] = [
+        ("NOT HTTP\r\n\r\n".to_owned(), 400, Some(Cause::Garbage), Cause::Garbage),
+        ("\x16\x03\x01\x02\x03hello".to_owned(), 400, Some(Cause::Garbage), Cause::Garbage),
+        ("GET / HTTP/1.1\r\nbad header\r\n\r\n".to_owned(), 400, None, Cause::Garbage),
+        ("GET / HTTP/1.1\r\n\r\n".to_owned(), 400, Some(Cause::BadRequest), Cause::BadRequest),
+        (get("/", &["host: b"]), 400, Some(Cause::BadRequest), Cause::BadRequest),
+        (get("/", &["x: a", " folded"]), 400, None, Cause::Garbage),
+        (get("/", &["content-length: 3", "content-length: 4"]), 400, None, Cause::Garbage),
+        (get("/", &["transfer-encoding: gzip"]), 400, None, Cause::Garbage),
+        (get("/", &["content-length: +3"]), 400, None, Cause::Garbage),
+        (
+            "CONNECT a:443 HTTP/1.1\r\nhost: a:443\r\n\r\n".to_owned(),
+            405,
+            Some(Cause::ConnectMethod),
+            Cause::ConnectMethod,
+        ),
+        (get("/", &["content-length: 11"]), 413, Some(Cause::BodyTooLarge), Cause::BodyTooLarge),
+        (get("/", &[&format!("x: {long}")]), 431, None, Cause::HeadTooLarge),
+        (get(&format!("/{long}"), &[]), 431, None, Cause::HeadTooLarge),
     ];
-    for (number, (request, status)) in cases.iter().enumerate() {
+    for (number, (request, status, said, counted)) in cases.iter().enumerate() {
+        let before = node.telemetry.count_cause(*counted);
         let mut client = node.client();
         client.send(request);
         let reply = client.try_receive().unwrap_or_else(|error| panic!("{number}: {error}"));
-        assert_eq!(reply.status(), *status, "{number}: {}", &request[..request.len().min(100)]);
-        assert_eq!(client.rest().unwrap_or_default(), b"", "{number}: closed afterwards");
+        let what = format!("{number}: {}", &request[..request.len().min(100)]);
+        assert_eq!((reply.status(), reply.cause()), (*status, said.map(Cause::name)), "{what}");
+        assert_eq!(client.rest().unwrap_or_default(), b"", "{what}: closed afterwards");
+        node.await_cause(*counted, before + 1);
     }
     assert_eq!(upstream.requests().len(), 0);
     assert_eq!(node.ask(&get("/", &[])).text(), "reached");
