@@ -57,9 +57,10 @@ fn shown(name: &str, target: &Target) -> String {
             let endpoint = |endpoint: &weir_core::cluster::Endpoint| {
                 let known = [&endpoint.workload, &endpoint.version, &endpoint.node];
                 let known = known.map(|known| known.as_deref().unwrap_or("-")).join("/");
-                format!("{} {known}", endpoint.address)
+                let addresses: Vec<String> = endpoint.addresses.iter().map(|address| address.to_string()).collect();
+                format!("{} {known}", addresses.join("+"))
             };
-            format!("{name} [{}]", cluster.endpoints.iter().map(endpoint).collect::<Vec<_>>().join(", "))
+            format!("{name} [{}]", cluster.endpoints().iter().map(endpoint).collect::<Vec<_>>().join(", "))
         }
     }
 }
@@ -143,6 +144,62 @@ fn destinations_are_found_by_name_and_port() {
     }
     let split = "{route: {destinations: [{host: gone, weight: 0}, {host: service-canary, weight: 7}]}}";
     check(split, &[("GET /", "r -> $CANARY")]);
+}
+
+/// A slice of the service `dual`, one endpoint for each `address`, `address of POD` or `address of POD on NODE`.
+fn slice(family: &str, name: &str, port: u16, endpoints: &[&str]) -> String {
+    let endpoint = |text: &&str| {
+        let (text, node) = text.split_once(" on ").unwrap_or((text, "~"));
+        let (address, pod) = text.split_once(" of ").unwrap_or((text, ""));
+        let target = if pod.is_empty() { "~".to_owned() } else { format!("{{kind: Pod, name: {pod}, uid: {family}}}") };
+        format!("{{addresses: ['{address}'], nodeName: {node}, targetRef: {target}}}")
+    };
+    format!(
+        "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: {name}, labels: \
+         {{kubernetes.io/service-name: dual}}}}\naddressType: {family}\nports: [{{port: {port}}}]\nendpoints: [{}]\n",
+        endpoints.iter().map(endpoint).collect::<Vec<_>>().join(", ")
+    )
+}
+
+#[test]
+fn a_pod_with_addresses_of_both_families_is_one_endpoint() {
+    let cases: &[(&[&str], &[&str], &str)] = &[
+        // Both slices name the pod, whether or not there is a document about it.
+        (&["10.0.0.1 of x on n1"], &["fd::1 of x"], "10.0.0.1:80+[fd::1]:80 x/-/n1"),
+        (&["10.42.0.5 of a"], &["fd42::5 of a"], "10.42.0.5:80+[fd42::5]:80 a/v1/n1"),
+        // No slice names it, but the pod's document has both addresses; or only one does.
+        (&["10.42.0.5"], &["fd42::5"], "10.42.0.5:80+[fd42::5]:80 a/v1/n1"),
+        (&["10.42.0.5 of a"], &["fd42::5"], "10.42.0.5:80+[fd42::5]:80 a/v1/n1"),
+        // Nobody says that it is one pod, not even the node.
+        (&["10.0.0.1 on n1"], &["fd::1 on n1"], "10.0.0.1:80 -/-/n1, [fd::1]:80 -/-/n1"),
+        (&["10.0.0.1 of x"], &["fd::1 of y"], "10.0.0.1:80 x/-/-, [fd::1]:80 y/-/-"),
+        // Whatever the order of the addresses.
+        (
+            &["10.0.0.2 of x", "10.0.0.1 of y", "10.0.0.3 of z"],
+            &["fd::1 of x", "fd::2 of y", "fd::3 of w"],
+            "10.0.0.3:80 z/-/-, 10.0.0.1:80+[fd::2]:80 y/-/-, 10.0.0.2:80+[fd::1]:80 x/-/-, [fd::3]:80 w/-/-",
+        ),
+        // Two addresses of one family are two places where it listens.
+        (&["10.0.0.1 of x", "10.0.0.2 of x"], &["fd::1 of x"], "10.0.0.2:80 x/-/-, 10.0.0.1:80+[fd::1]:80 x/-/-"),
+        (&["10.0.0.1 of x"], &[], "10.0.0.1:80 x/-/-"),
+        (&[], &["fd::1 of x"], "[fd::1]:80 x/-/-"),
+    ];
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: dual}\n\
+                   spec: {clusterIPs: [10.96.0.9, 'fd96::9'], ports: [{port: 80}]}\n";
+    for (v4, v6, expected) in cases {
+        for order in [["dual-1", "dual-2"], ["dual-2", "dual-1"]] {
+            let slices = slice("IPv4", order[0], 80, v4) + &slice("IPv6", order[1], 80, v6);
+            let snapshot = snapshot(&format!("{service}{slices}"));
+            for address in ["10.96.0.9:80", "[fd96::9]:80"] {
+                let expected = format!("- -> default/dual:80 [{expected}]");
+                assert_eq!(decide(&snapshot, address, "GET /"), expected, "{v4:?} and {v6:?}");
+            }
+        }
+    }
+    // What listens on another port is something else.
+    let slices = slice("IPv4", "four", 80, &["10.0.0.1 of x"]) + &slice("IPv6", "six", 81, &["fd::1 of x"]);
+    let apart = decide(&snapshot(&format!("{service}{slices}")), "10.96.0.9:80", "GET /");
+    assert_eq!(apart, "- -> default/dual:80 [10.0.0.1:80 x/-/-, [fd::1]:81 x/-/-]");
 }
 
 #[test]

@@ -96,6 +96,20 @@ fn of_the_kinds_of_a_cluster_only_what_is_used_counts() {
     }
 }
 
+/// Nodes of several releases compare these: what changes one of them makes every node see a change where there is none.
+#[test]
+fn content_has_the_id_that_it_always_had() {
+    for (text, id) in [
+        (include_str!("world.yaml"), "33ad015bed94a9db84ef786e2e6e907c4c243014e362a8b78d3547ff36dbbe03"),
+        (
+            include_str!("cases/everything-right.yaml"),
+            "878a263ca03b7ab2531fc420c52bc5736ab94efa9e4676343fe72919e692b45d",
+        ),
+    ] {
+        assert_eq!(set(text).id().to_string(), id);
+    }
+}
+
 #[test]
 fn layout_of_files_does_not_count() {
     let world = include_str!("world.yaml");

@@ -1,15 +1,68 @@
 //! Clusters: named sets of endpoints, and which endpoint takes a request.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::Arc;
 
 use crate::name::ClusterName;
 
-/// One address behind a cluster.
+/// A version of the Internet protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// That of an address. One of IPv4 that a socket of IPv6 shows (`::ffff:10.0.0.1`) is of IPv4.
+    pub fn of(address: IpAddr) -> Self {
+        if address.to_canonical().is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+/// Where an endpoint listens: at one address, or at one of each family.
+// The order of the variants is what `Cluster` sorts by: those with IPv4 come first, those with IPv6 last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Addresses {
+    /// Only of IPv4.
+    V4(SocketAddrV4),
+    /// One of each, both of the same pod.
+    Both(SocketAddrV4, SocketAddrV6),
+    /// Only of IPv6.
+    V6(SocketAddrV6),
+}
+
+impl From<SocketAddr> for Addresses {
+    fn from(address: SocketAddr) -> Self {
+        match address {
+            SocketAddr::V4(address) => Self::V4(address),
+            SocketAddr::V6(address) => Self::V6(address),
+        }
+    }
+}
+
+impl Addresses {
+    /// The address of this family, if there is one.
+    pub fn of(&self, family: Family) -> Option<SocketAddr> {
+        match (self, family) {
+            (Self::V4(v4) | Self::Both(v4, _), Family::V4) => Some((*v4).into()),
+            (Self::V6(v6) | Self::Both(_, v6), Family::V6) => Some((*v6).into()),
+            (Self::V4(_), Family::V6) | (Self::V6(_), Family::V4) => None,
+        }
+    }
+
+    /// All of them, IPv4 first.
+    pub fn iter(&self) -> impl Iterator<Item = SocketAddr> {
+        [Family::V4, Family::V6].into_iter().filter_map(|family| self.of(family))
+    }
+}
+
+/// What listens behind a cluster: one pod, however many families it has addresses of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
-    /// Where it listens: the pod's address and target port.
-    pub address: SocketAddr,
+    /// Where it listens: the pod's addresses and target port.
+    pub addresses: Addresses,
     /// Name of the pod, if the documents say which pod has this address.
     pub workload: Option<Arc<str>>,
     /// Version label of that pod.
@@ -18,22 +71,60 @@ pub struct Endpoint {
     pub node: Option<Arc<str>>,
 }
 
+impl Endpoint {
+    /// Where a client of this family is connected to: the address of its own family, else the other.
+    pub fn address(&self, family: Family) -> SocketAddr {
+        match (self.addresses, family) {
+            (Addresses::V4(v4), _) | (Addresses::Both(v4, _), Family::V4) => v4.into(),
+            (Addresses::V6(v6), _) | (Addresses::Both(_, v6), Family::V6) => v6.into(),
+        }
+    }
+}
+
 /// A named set of endpoints. Only endpoints that are ready are in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cluster {
     /// Service and port it stands for.
     pub name: ClusterName,
-    /// Ready endpoints, sorted by address and without duplicates.
-    pub endpoints: Vec<Endpoint>,
+    /// Sorted, so that the endpoints with addresses of a family are neighbours.
+    endpoints: Vec<Endpoint>,
+    /// How many of the first have an address of IPv4.
+    v4: usize,
+    /// How many of the last have an address of IPv6.
+    v6: usize,
 }
 
 impl Cluster {
-    /// Picks the endpoint for a request: of two taken at random, the one with less `load` (power of two choices).
-    /// `roll` is a random number from the whole range of `u64`. `None` when no endpoint is ready.
+    /// A cluster of these endpoints, in any order.
+    pub fn new(name: ClusterName, mut endpoints: Vec<Endpoint>) -> Self {
+        endpoints.sort_by_key(|endpoint| endpoint.addresses);
+        let count = |family| endpoints.iter().filter(|endpoint| endpoint.addresses.of(family).is_some()).count();
+        let (v4, v6) = (count(Family::V4), count(Family::V6));
+        Self { name, endpoints, v4, v6 }
+    }
+
+    /// All endpoints, each pod once: those of IPv4 alone, those of both families, those of IPv6 alone; each by address.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
+    }
+
+    /// The endpoints that take requests of clients of this family: as with kube-proxy those that have an address of
+    /// it. Unlike with kube-proxy, which cannot lead from one family to the other, all when none has.
+    pub fn endpoints_for(&self, family: Family) -> &[Endpoint] {
+        let own = match family {
+            Family::V4 => &self.endpoints[..self.v4],
+            Family::V6 => &self.endpoints[self.endpoints.len() - self.v6..],
+        };
+        if own.is_empty() { &self.endpoints } else { own }
+    }
+
+    /// Picks the endpoint for a request of a client of this family: of two taken at random, the one with less `load`
+    /// (power of two choices). `roll` is a random number from the whole range of `u64`. `None` when no endpoint is
+    /// ready.
     ///
     /// Source: M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", IEEE TPDS 12 (2001).
-    pub fn pick(&self, roll: u64, load: impl Fn(&Endpoint) -> u32) -> Option<&Endpoint> {
-        match self.endpoints.as_slice() {
+    pub fn pick(&self, family: Family, roll: u64, load: impl Fn(&Endpoint) -> u32) -> Option<&Endpoint> {
+        match self.endpoints_for(family) {
             [] => None,
             [only] => Some(only),
             many => {
@@ -49,41 +140,4 @@ impl Cluster {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::name::ServiceName;
-
-    fn cluster(count: u8) -> Cluster {
-        let endpoint =
-            |n| Endpoint { address: SocketAddr::from(([10, 0, 0, n], 80)), workload: None, version: None, node: None };
-        Cluster {
-            name: ClusterName { service: ServiceName::new("default", "a"), port: 80 },
-            endpoints: (0..count).map(endpoint).collect(),
-        }
-    }
-
-    #[test]
-    fn empty_and_single_need_no_choice() {
-        assert_eq!(cluster(0).pick(7, |_| 0), None);
-        assert_eq!(cluster(1).pick(u64::MAX, |_| 9).map(|e| e.address.port()), Some(80));
-    }
-
-    #[test]
-    fn the_less_loaded_of_two_distinct_endpoints_wins() {
-        let cluster = cluster(2);
-        for roll in [0, 1, u64::MAX, 1 << 32, (1 << 32) + 1] {
-            let busy_first = cluster.pick(roll, |e| u32::from(e.address == cluster.endpoints[0].address));
-            assert_eq!(busy_first, Some(&cluster.endpoints[1]), "roll {roll}");
-        }
-    }
-
-    #[test]
-    fn every_endpoint_is_reachable() {
-        let cluster = cluster(5);
-        let mut seen = std::collections::BTreeSet::new();
-        for first in 0..5_u64 {
-            seen.insert(cluster.pick(first << 32, |_| 0).unwrap().address);
-        }
-        assert_eq!(seen.len(), 5);
-    }
-}
+mod tests;

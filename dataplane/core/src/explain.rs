@@ -5,7 +5,7 @@ mod described;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cluster::Endpoint;
+use crate::cluster::{Endpoint, Family};
 use crate::mirror::{Methods, Mirror};
 use crate::revision::{RevisionId, Sequence};
 use crate::route::{Entry, Request};
@@ -70,7 +70,8 @@ pub struct DestinationOutcome {
     pub share_percent: f64,
     /// Whether this request goes there for certain.
     pub chosen: bool,
-    /// Its ready endpoints, `address (pod, version)`.
+    /// The ready endpoints that one is picked from, `address (pod, version)`. Where the family of the client is not
+    /// known, an endpoint with addresses of both is `address or address (pod, version)`.
     pub endpoints: Vec<String>,
     /// The status that Weir answers with itself when the request goes there, and why.
     pub answers: Option<String>,
@@ -88,8 +89,8 @@ pub struct MirrorOutcome {
     pub reason: String,
 }
 
-/// Explains what would be done with a request to a frontend.
-pub fn explain(snapshot: &Snapshot, frontend: &Frontend, request: &Request<'_>) -> Explanation {
+/// Explains what would be done with a request to a frontend. `family` is that of the client's connection, where known.
+pub fn explain(snapshot: &Snapshot, frontend: &Frontend, request: &Request<'_>, family: Option<Family>) -> Explanation {
     let decision = frontend.decide(request, 0);
     let winner = frontend.routes.find(request);
     let timeouts = decision.timeouts();
@@ -112,7 +113,7 @@ pub fn explain(snapshot: &Snapshot, frontend: &Frontend, request: &Request<'_>) 
         rule: decision.rule.map(|rule| rule.name.to_string()),
         destinations: candidates
             .into_iter()
-            .map(|destination| destination_outcome(destination, certain, total))
+            .map(|destination| destination_outcome(destination, certain, total, family))
             .collect(),
         chosen_by: chosen_by(decision.destination.map(|(_, by)| by)).to_owned(),
         mirrors: decision.mirrors().iter().map(|mirror| mirror_outcome(mirror, request)).collect(),
@@ -157,13 +158,19 @@ fn entry_outcome(entry: &Entry, winner: Option<&Entry>, request: &Request<'_>) -
     }
 }
 
-fn destination_outcome(destination: &Destination, certain: Option<&Destination>, total: u64) -> DestinationOutcome {
+fn destination_outcome(
+    destination: &Destination,
+    certain: Option<&Destination>,
+    total: u64,
+    family: Option<Family>,
+) -> DestinationOutcome {
     let (endpoints, answers) = match &destination.target {
         Target::Unresolved(reason) => (Vec::new(), Some(format!("500: {reason}"))),
-        Target::Cluster(cluster) if cluster.endpoints.is_empty() => {
-            (Vec::new(), Some("503: no endpoint of the service is ready".to_owned()))
+        Target::Cluster(cluster) => {
+            let taken = family.map_or(cluster.endpoints(), |family| cluster.endpoints_for(family));
+            let none = taken.is_empty().then(|| "503: no endpoint of the service is ready".to_owned());
+            (taken.iter().map(|taken| endpoint(taken, family)).collect(), none)
         }
-        Target::Cluster(cluster) => (cluster.endpoints.iter().map(endpoint).collect(), None),
     };
     DestinationOutcome {
         destination: destination.name.to_string(),
@@ -174,10 +181,15 @@ fn destination_outcome(destination: &Destination, certain: Option<&Destination>,
     }
 }
 
-fn endpoint(endpoint: &Endpoint) -> String {
+fn endpoint(endpoint: &Endpoint, family: Option<Family>) -> String {
+    let addresses: Vec<String> = match family {
+        Some(family) => vec![endpoint.address(family).to_string()],
+        None => endpoint.addresses.iter().map(|address| address.to_string()).collect(),
+    };
+    let addresses = addresses.join(" or ");
     let known = [endpoint.workload.as_deref(), endpoint.version.as_deref()];
     let known: Vec<&str> = known.into_iter().flatten().collect();
-    if known.is_empty() { endpoint.address.to_string() } else { format!("{} ({})", endpoint.address, known.join(", ")) }
+    if known.is_empty() { addresses } else { format!("{addresses} ({})", known.join(", ")) }
 }
 
 fn chosen_by(by: Option<ChosenBy>) -> &'static str {

@@ -136,7 +136,7 @@ impl Snapshot {
     /// The endpoints of a frontend's own service, empty when it resolves to nothing.
     pub fn endpoints_of(frontend: &Frontend) -> &[crate::cluster::Endpoint] {
         match &frontend.service.target {
-            Target::Cluster(cluster) => &cluster.endpoints,
+            Target::Cluster(cluster) => cluster.endpoints(),
             Target::Unresolved(_) => &[],
         }
     }

@@ -44,6 +44,5 @@ fn endpoint(downstream: &Downstream, snapshot: &Snapshot) -> Option<Rc<Endpoint>
     let worker = &downstream.worker;
     let frontend = downstream.meant.frontend(snapshot)?;
     let Target::Cluster(cluster) = &frontend.service.target else { return None };
-    let endpoint = cluster.pick(worker.random.next(), |endpoint| worker.pools.load(endpoint.address))?;
-    Some(worker.pools.endpoint(endpoint.address))
+    worker.pools.pick(cluster, downstream.peer, worker.random.next())
 }

@@ -72,8 +72,8 @@ pub(crate) fn plan(
     }
     let frontend = meant.frontend(&snapshot).ok_or(Cause::UnknownService)?;
     let decision = frontend.decide(&request, worker.random.next());
-    let endpoint = choose(worker, frontend, &decision, record)?;
-    let mirrors = mirrors(worker, &decision, head);
+    let endpoint = choose(worker, peer, frontend, &decision, record)?;
+    let mirrors = mirrors(worker, peer, &decision, head);
     if let Some(log) = &mut record.log {
         log.endpoint = Some(endpoint.address());
         log.mirrored = mirrors.len();
@@ -83,6 +83,7 @@ pub(crate) fn plan(
 
 fn choose(
     worker: &Worker,
+    peer: PeerAddr,
     frontend: &Frontend,
     decision: &Decision<'_>,
     record: &mut Record,
@@ -100,20 +101,16 @@ fn choose(
     record.on_route(destination.stats);
     match &destination.target {
         Target::Unresolved(_) => Err(Cause::Unresolved),
-        Target::Cluster(cluster) => {
-            let load = |endpoint: &weir_core::cluster::Endpoint| worker.pools.load(endpoint.address);
-            let endpoint = cluster.pick(worker.random.next(), load).ok_or(Cause::NoEndpoint)?;
-            Ok(worker.pools.endpoint(endpoint.address))
-        }
+        Target::Cluster(cluster) => worker.pools.pick(cluster, peer, worker.random.next()).ok_or(Cause::NoEndpoint),
     }
 }
 
-fn mirrors(worker: &Worker, decision: &Decision<'_>, head: &request::Parts) -> Vec<Planned> {
+fn mirrors(worker: &Worker, peer: PeerAddr, decision: &Decision<'_>, head: &request::Parts) -> Vec<Planned> {
     let (Some(rule), [_, ..]) = (decision.rule, decision.mirrors()) else { return Vec::new() };
     let wanted = |mirror: &&weir_core::mirror::Mirror| mirror.wants(&head.method, worker.random.next());
     let planned = |mirror: &weir_core::mirror::Mirror| match &mirror.target {
         Target::Cluster(cluster) => {
-            Some(Planned { rule: rule.name.clone(), cluster: Arc::clone(cluster), stats: mirror.stats })
+            Some(Planned { rule: rule.name.clone(), cluster: Arc::clone(cluster), peer, stats: mirror.stats })
         }
         Target::Unresolved(_) => {
             let counters = worker.shard.mirror(mirror.stats);

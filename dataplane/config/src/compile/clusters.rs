@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use weir_core::cluster::{Cluster, Endpoint};
+use weir_core::cluster::{Addresses, Cluster, Endpoint};
 use weir_core::name::ClusterName;
 
 use super::names::{Found, Names};
 use super::workloads::Workloads;
 use crate::diagnostic::Diagnostic;
-use crate::kinds::endpoint_slice::{ReadyEndpoint, SERVICE_LABEL, SlicePort};
+use crate::kinds::endpoint_slice::{PodRef, ReadyEndpoint, SERVICE_LABEL, SlicePort};
 use crate::kinds::service::{Reached, ServicePort};
 use crate::place::Segment;
 
@@ -24,17 +24,17 @@ impl Clusters {
         check_slices(names, diagnostics);
         let mut by_name = HashMap::new();
         for (name, port) in names.ports() {
-            let mut endpoints = Vec::new();
+            let mut listening = Vec::new();
             for (_, slice) in names.slices(&name.service) {
                 for target in slice.ports.iter().filter(|target| is_for(target, port)) {
                     let to = target.port.unwrap_or(port.target);
-                    endpoints.extend(slice.ready.iter().map(|ready| endpoint(ready, to, workloads)));
+                    listening.extend(slice.ready.iter().map(|ready| (SocketAddr::new(ready.address, to), ready)));
                 }
             }
             // Stable, so that of two slices with one address the first by name says whose it is.
-            endpoints.sort_by_key(|endpoint| endpoint.address);
-            endpoints.dedup_by_key(|endpoint| endpoint.address);
-            by_name.insert(name.clone(), Arc::new(Cluster { name, endpoints }));
+            listening.sort_by_key(|(address, _)| *address);
+            listening.dedup_by_key(|(address, _)| *address);
+            by_name.insert(name.clone(), Arc::new(Cluster::new(name, endpoints(&listening, workloads))));
         }
         Self { by_name }
     }
@@ -48,11 +48,39 @@ fn is_for(target: &SlicePort, port: &ServicePort) -> bool {
     target.name == port.name && target.is_udp == port.is_udp()
 }
 
-fn endpoint(ready: &ReadyEndpoint, port: u16, workloads: &Workloads) -> Endpoint {
-    let known = workloads.find(ready.pod.as_ref(), ready.address);
+/// One endpoint for each pod, from addresses in order, each once. The slices of the two families of a service name the
+/// same pods: what two addresses of one pod and port say is the same endpoint.
+///
+/// A pod is known by namespace and name, which are unique at any moment; its `uid` is not part of the configuration, for
+/// that would be another version each time a pod of a `StatefulSet` is made anew. What neither a slice nor a `Pod` says
+/// to be of one pod stays apart.
+fn endpoints(listening: &[(SocketAddr, &ReadyEndpoint)], workloads: &Workloads) -> Vec<Endpoint> {
+    let mut endpoints: Vec<Endpoint> = Vec::new();
+    // Pods with an address of IPv4, which come first, that none of IPv6 was found for yet.
+    let mut single: HashMap<(&PodRef, u16), usize> = HashMap::new();
+    for (address, ready) in listening {
+        let pod = workloads.pod(ready.pod.as_ref(), ready.address);
+        let key = pod.map(|pod| (pod, address.port()));
+        if let SocketAddr::V6(v6) = address
+            && let Some(other) = key.and_then(|key| single.remove(&key))
+            && let Addresses::V4(v4) = endpoints[other].addresses
+        {
+            endpoints[other].addresses = Addresses::Both(v4, *v6);
+            continue;
+        }
+        if let (SocketAddr::V4(_), Some(key)) = (address, key) {
+            single.entry(key).or_insert(endpoints.len());
+        }
+        endpoints.push(endpoint(*address, ready, pod, workloads));
+    }
+    endpoints
+}
+
+fn endpoint(address: SocketAddr, ready: &ReadyEndpoint, pod: Option<&PodRef>, workloads: &Workloads) -> Endpoint {
+    let known = pod.and_then(|pod| workloads.find(pod));
     let named = ready.pod.as_ref().map(|pod| pod.name.as_str().into());
     Endpoint {
-        address: SocketAddr::new(ready.address, port),
+        addresses: address.into(),
         workload: known.map(|known| Arc::clone(&known.name)).or(named),
         version: known.and_then(|known| known.version.clone()),
         node: ready.node.as_deref().map(Into::into).or_else(|| known.and_then(|known| known.node.clone())),

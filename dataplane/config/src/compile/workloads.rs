@@ -65,10 +65,13 @@ impl Workloads {
         workloads
     }
 
-    /// The pod of this name, else the one with this address.
-    pub(super) fn find(&self, pod: Option<&PodRef>, address: IpAddr) -> Option<&Known> {
-        let by_address = || self.by_address.get(&address);
-        self.known.get(pod.or_else(by_address)?)
+    /// Whose endpoint it is: the pod that its slice names, else the one that has this address.
+    pub(super) fn pod<'a>(&'a self, named: Option<&'a PodRef>, address: IpAddr) -> Option<&'a PodRef> {
+        named.or_else(|| self.by_address.get(&address))
+    }
+
+    pub(super) fn find(&self, pod: &PodRef) -> Option<&Known> {
+        self.known.get(pod)
     }
 
     pub(super) fn into_list(self) -> Vec<Arc<Workload>> {

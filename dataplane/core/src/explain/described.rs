@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use serde::{Deserialize, Serialize};
 
 use super::{Explanation, explain};
+use crate::cluster::Family;
 use crate::name::{DEFAULT_NAMESPACE, OriginalDst, ServiceName};
 use crate::route::{Request, Source};
 use crate::snapshot::{Frontend, Snapshot};
@@ -88,10 +89,15 @@ impl Described {
         let method = method.map_err(|_| DescribeError::BadMethod(self.method.clone()))?;
         let headers = self.header_map(uri.authority().map(http::uri::Authority::as_str))?;
         let frontend = frontend(snapshot, host, uri.port_u16())?;
-        let (address, workload) = self.source(snapshot)?;
+        let (addresses, workload) = self.source(snapshot)?;
+        let family = family(host, frontend, &addresses);
+        // As the proxy sees it: the address of the source that belongs to the family of the connection.
+        let suits = |address: &&IpAddr| family.is_none_or(|family| Family::of(**address) == family);
+        let address = addresses.iter().find(suits).or(addresses.first()).copied();
+        let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let source = Source { address, workload: workload.map(Arc::as_ref) };
         let request = Request { method: &method, path: uri.path(), query: uri.query(), headers: &headers, source };
-        Ok(explain(snapshot, frontend, &request))
+        Ok(explain(snapshot, frontend, &request, family))
     }
 
     fn header_map(&self, authority: Option<&str>) -> Result<HeaderMap, DescribeError> {
@@ -111,24 +117,38 @@ impl Described {
         Ok(headers)
     }
 
-    fn source<'s>(&self, snapshot: &'s Snapshot) -> Result<(IpAddr, Option<&'s Arc<Workload>>), DescribeError> {
-        let Some(from) = &self.from else {
-            return Ok((IpAddr::V4(Ipv4Addr::UNSPECIFIED), None));
-        };
+    /// The addresses that the request can come from, none when nobody knows, and whose they are.
+    fn source<'s>(&self, snapshot: &'s Snapshot) -> Result<(Vec<IpAddr>, Option<&'s Arc<Workload>>), DescribeError> {
+        let Some(from) = &self.from else { return Ok((Vec::new(), None)) };
         if let Ok(address) = from.parse() {
-            return Ok((address, snapshot.workload(address)));
+            return Ok((vec![address], snapshot.workload(address)));
         }
         let (namespace, name) = from.split_once('/').unwrap_or((DEFAULT_NAMESPACE, from));
         let mut workloads = snapshot.workloads();
         let found = workloads.find(|(_, workload)| *workload.namespace == *namespace && *workload.name == *name);
-        found.map(|(ip, workload)| (*ip, Some(workload))).ok_or_else(|| DescribeError::NoSuchSource(from.clone()))
+        let (_, workload) = found.ok_or_else(|| DescribeError::NoSuchSource(from.clone()))?;
+        Ok((workload.addresses.clone(), Some(workload)))
     }
+}
+
+/// The family of the connection: that of the address in the URL, else the only one that the service or the source has.
+fn family(host: &str, frontend: &Frontend, source: &[IpAddr]) -> Option<Family> {
+    let only = |addresses: &[IpAddr]| {
+        let first = Family::of(*addresses.first()?);
+        addresses.iter().all(|address| Family::of(*address) == first).then_some(first)
+    };
+    let service: Vec<IpAddr> = frontend.addresses.iter().map(SocketAddr::ip).collect();
+    literal(host).map(Family::of).or_else(|| only(&service)).or_else(|| only(source))
+}
+
+/// The address that the host of a URL is, unless it is a name.
+fn literal(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
 /// The frontend that a URL's host and port mean.
 fn frontend<'s>(snapshot: &'s Snapshot, host: &str, port: Option<u16>) -> Result<&'s Frontend, DescribeError> {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    if let Ok(address) = bare.parse::<IpAddr>() {
+    if let Some(address) = literal(host) {
         let destination = OriginalDst(SocketAddr::new(address, port.unwrap_or(80)));
         let found = snapshot.frontend_at(destination).map(Arc::as_ref);
         return found.ok_or_else(|| unknown(snapshot, &destination.0.to_string()));
@@ -157,64 +177,4 @@ fn unknown(snapshot: &Snapshot, host: &str) -> DescribeError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cluster::Cluster;
-    use crate::name::ClusterName;
-    use crate::revision::{RevisionId, Sequence};
-    use crate::route::RouteTable;
-    use crate::snapshot::Protocol;
-    use crate::split::{Destination, Target};
-    use crate::stats::StatsId;
-
-    fn snapshot() -> Snapshot {
-        let frontend = |name: &str, port: u16, address: &str| {
-            let name = ClusterName { service: ServiceName::new("default", name), port };
-            let target = Target::Cluster(Arc::new(Cluster { name: name.clone(), endpoints: Vec::new() }));
-            let service = Destination { name: name.clone(), target, weight: 1, stats: StatsId(0) };
-            let addresses = vec![address.parse().unwrap()];
-            Arc::new(Frontend { name, addresses, protocol: Protocol::Http, routes: RouteTable::default(), service })
-        };
-        let frontends = vec![
-            frontend("web", 8080, "10.96.0.1:8080"),
-            frontend("api", 80, "[fd96::2]:80"),
-            frontend("api", 81, "[fd96::2]:81"),
-        ];
-        Snapshot::new(Sequence(1), RevisionId::of([]), frontends, &[])
-    }
-
-    fn check(url: &str, expected: Result<&str, &str>) {
-        let described = Described { url: url.to_owned(), method: get(), headers: Vec::new(), from: None };
-        let found = described.explain(&snapshot()).map(|explanation| explanation.service);
-        assert_eq!(
-            found.map_err(|error| error.to_string()),
-            expected.map(str::to_owned).map_err(str::to_owned),
-            "{url}"
-        );
-    }
-
-    #[test]
-    fn finds_what_a_url_addresses() {
-        check("http://web/", Ok("default/web:8080"));
-        check("http://web.default.svc.cluster.local/x", Ok("default/web:8080"));
-        check("http://10.96.0.1:8080/", Ok("default/web:8080"));
-        check("http://[fd96::2]/", Ok("default/api:80"));
-        check("http://api:81/", Ok("default/api:81"));
-        check("http://api:82/", Err("default/api has no such port; it has 80, 81"));
-        check("http://gone/", Err("no service has the name or address \"gone\"; there are default/api, default/web"));
-        check("ftp://web/", Err("\"ftp://web/\" is not of the form http://HOST[:PORT]/PATH"));
-    }
-
-    #[test]
-    fn malformed_descriptions_say_what_is_wrong() {
-        let described = |method: &str, header: &str, from: Option<&str>| {
-            let headers = vec![header.to_owned()];
-            let described =
-                Described { url: "http://web/".into(), method: method.into(), headers, from: from.map(Into::into) };
-            described.explain(&snapshot()).unwrap_err().to_string()
-        };
-        assert_eq!(described("G T", "a: b", None), "\"G T\" is not an HTTP method");
-        assert_eq!(described("GET", "ab", None), "\"ab\" is not of the form \"Name: value\"");
-        assert_eq!(described("GET", "a: b", Some("ann")), "no workload is called \"ann\", and it is not an address");
-    }
-}
+mod tests;

@@ -18,12 +18,12 @@ fn name(service: &str) -> ClusterName {
 
 fn destination(service: &str, weight: u32, endpoints: &[u8]) -> Destination {
     let endpoints = endpoints.iter().map(|n| Endpoint {
-        address: SocketAddr::from(([10, 0, 0, *n], 8080)),
+        addresses: SocketAddr::from(([10, 0, 0, *n], 8080)).into(),
         workload: Some(format!("{service}-pod").into()),
         version: Some("v2".into()),
         node: None,
     });
-    let cluster = Cluster { name: name(service), endpoints: endpoints.collect() };
+    let cluster = Cluster::new(name(service), endpoints.collect());
     Destination { name: name(service), target: Target::Cluster(Arc::new(cluster)), weight, stats: StatsId(0) }
 }
 
@@ -50,7 +50,7 @@ fn explained(entries: Vec<Entry>, method: &Method, tag: &str) -> Explanation {
     headers.insert("x-user-tag", HeaderValue::from_str(tag).unwrap());
     let source = Source { address: IpAddr::V4(Ipv4Addr::LOCALHOST), workload: None };
     let request = Request { method, path: "/v2/x", query: None, headers: &headers, source };
-    explain(&Snapshot::empty(), &frontend, &request)
+    explain(&Snapshot::empty(), &frontend, &request, None)
 }
 
 #[test]

@@ -8,7 +8,7 @@ use http::header::{HeaderName, HeaderValue};
 use http::{Request, request};
 use hyper::body::{Incoming, SizeHint};
 use weir_core::cluster::Cluster;
-use weir_core::name::ObjectName;
+use weir_core::name::{ObjectName, PeerAddr};
 use weir_core::stats::StatsId;
 use weir_telemetry::MirrorEvent;
 
@@ -25,6 +25,8 @@ pub(crate) const MARKER: HeaderName = HeaderName::from_static("x-weir-mirror");
 pub(crate) struct Planned {
     pub(crate) rule: ObjectName,
     pub(crate) cluster: Arc<Cluster>,
+    /// Whose request it is.
+    pub(crate) peer: PeerAddr,
     pub(crate) stats: StatsId,
 }
 
@@ -48,11 +50,10 @@ pub(crate) fn launch(
     let admitted =
         Admitted { worker: Rc::clone(worker), destination, stats: planned.stats, event: MirrorEvent::Aborted };
     let roll = worker.random.next();
-    let Some(endpoint) = planned.cluster.pick(roll, |endpoint| mirrors.pools.load(endpoint.address)) else {
+    let Some(endpoint) = mirrors.pools.pick(&planned.cluster, planned.peer, roll) else {
         admitted.end(MirrorEvent::NoEndpoint);
         return None;
     };
-    let endpoint = mirrors.pools.endpoint(endpoint.address);
     let (tee, body) = match size {
         None => (None, None),
         Some(size) => {

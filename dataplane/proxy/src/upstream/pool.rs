@@ -9,6 +9,8 @@ use std::sync::Arc;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use weir_core::cluster::{self, Cluster, Family};
+use weir_core::name::PeerAddr;
 use weir_telemetry::{Shard, WorkerEvent};
 
 use super::ConnectError;
@@ -83,6 +85,15 @@ impl Pools {
     /// Requests of this worker that are under way to an address.
     pub(crate) fn load(&self, address: SocketAddr) -> u32 {
         self.endpoints.borrow().get(&address).map_or(0, |endpoint| endpoint.active.get())
+    }
+
+    /// Picks the endpoint for a request of a client. A connection has one family from end to end, so that the client's
+    /// own address tells that of the address it meant.
+    pub(crate) fn pick(&self, cluster: &Cluster, client: PeerAddr, roll: u64) -> Option<Rc<Endpoint>> {
+        let family = Family::of(client.0.ip());
+        let load = |endpoint: &cluster::Endpoint| endpoint.addresses.iter().map(|address| self.load(address)).sum();
+        let picked = cluster.pick(family, roll, load)?;
+        Some(self.endpoint(picked.address(family)))
     }
 
     /// Closes connections that were unused for too long, or that their endpoints have closed, and forgets endpoints

@@ -24,7 +24,11 @@ impl Upstream {
     }
 
     fn with(serve: impl Fn(TcpStream, &Mutex<Vec<Message>>) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::with_at("127.0.0.1:0", serve)
+    }
+
+    fn with_at(at: &str, serve: impl Fn(TcpStream, &Mutex<Vec<Message>>) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(at).unwrap();
         let upstream = Self {
             address: listener.local_addr().unwrap(),
             connections: Arc::default(),
@@ -51,7 +55,11 @@ impl Upstream {
 
     /// Answers each request with the bytes that `answer` makes of it, and keeps the connection.
     pub fn answering(answer: impl Fn(&Message) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        Self::with(move |mut stream, requests| {
+        Self::answering_at("127.0.0.1:0", answer)
+    }
+
+    fn answering_at(at: &str, answer: impl Fn(&Message) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self::with_at(at, move |mut stream, requests| {
             let mut unread = Vec::new();
             while let Ok(request) = message::read(&mut stream, &mut unread, Kind::Request) {
                 let bytes = answer(&request);
@@ -65,7 +73,20 @@ impl Upstream {
 
     /// Answers every request with 200 and this text.
     pub fn saying(text: &'static str) -> Self {
-        Self::answering(move |_| response(200, text.as_bytes()))
+        Self::saying_at("127.0.0.1:0", text)
+    }
+
+    /// The same at an address.
+    pub fn saying_at(at: &str, text: &'static str) -> Self {
+        Self::answering_at(at, move |_| response(200, text.as_bytes()))
+    }
+
+    /// Sends this text at once, then reads until the other side closes.
+    pub fn raw_at(at: &str, text: &'static str) -> Self {
+        Self::with_at(at, move |mut stream, _| {
+            let _client_may_be_gone = stream.write_all(text.as_bytes());
+            let _same = std::io::copy(&mut stream, &mut std::io::sink());
+        })
     }
 
     /// Reads a request, then does this to the connection.

@@ -114,9 +114,10 @@ impl World {
 
     fn target(&self, name: &str) -> Target {
         let Some(addresses) = self.services.get(name) else { return Target::Unresolved(Unresolved::NoSuchService) };
-        let endpoint = |address: &SocketAddr| Endpoint { address: *address, workload: None, version: None, node: None };
+        let endpoint =
+            |address: &SocketAddr| Endpoint { addresses: (*address).into(), workload: None, version: None, node: None };
         let endpoints = addresses.iter().map(endpoint).collect();
-        Target::Cluster(Arc::new(Cluster { name: cluster(name), endpoints }))
+        Target::Cluster(Arc::new(Cluster::new(cluster(name), endpoints)))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 
+use weir_core::cluster::Family;
 use weir_core::snapshot::{Frontend, Protocol, Snapshot};
 use weir_core::workload::Enrolment;
 use weir_kernel::pods::{PodLink, PodLinks};
@@ -62,12 +63,10 @@ fn action(frontend: &Frontend, address: &SocketAddr, balances: bool) -> Option<S
     if frontend.is_intercepted() {
         return Some(ServiceAction::Proxy);
     }
-    let same_family = |endpoint: &&SocketAddr| endpoint.is_ipv4() == address.is_ipv4();
-    let endpoints = Snapshot::endpoints_of(frontend).iter().map(|endpoint| endpoint.address);
-    balances.then(|| {
-        let endpoints: Vec<SocketAddr> = endpoints.collect();
-        ServiceAction::Balance(endpoints.iter().filter(same_family).map(|endpoint| (*endpoint, 1)).collect())
-    })
+    // The kernel translates an address to another of its own family only.
+    let family = Family::of(address.ip());
+    let endpoints = Snapshot::endpoints_of(frontend).iter().filter_map(|endpoint| endpoint.addresses.of(family));
+    balances.then(|| ServiceAction::Balance(endpoints.map(|endpoint| (endpoint, 1)).collect()))
 }
 
 /// What serves both the snapshot in force and the candidate: whatever one of them wants proxied is, for the proxy
@@ -122,6 +121,12 @@ fn unknown(link: &PodLink) -> String {
 mod tests {
     use std::sync::Arc;
 
+    use weir_core::cluster::{Addresses, Cluster, Endpoint};
+    use weir_core::name::{ClusterName, ServiceName};
+    use weir_core::revision::{RevisionId, Sequence};
+    use weir_core::route::RouteTable;
+    use weir_core::split::{Destination, Target};
+    use weir_core::stats::StatsId;
     use weir_core::workload::Workload;
 
     use super::*;
@@ -154,6 +159,35 @@ mod tests {
             (address("10.96.0.5:80"), ServiceAction::Proxy),
         ]);
         assert_eq!(union(&in_force, candidate), expected);
+    }
+
+    #[test]
+    fn an_address_leads_to_addresses_of_its_family() {
+        let name = ClusterName { service: ServiceName::new("default", "a"), port: 80 };
+        let both = Addresses::Both("10.0.0.1:80".parse().unwrap(), "[fd::1]:80".parse().unwrap());
+        let four: SocketAddr = "10.0.0.2:80".parse().unwrap();
+        let endpoint = |addresses| Endpoint { addresses, workload: None, version: None, node: None };
+        let cluster = Cluster::new(name.clone(), vec![endpoint(both), endpoint(four.into())]);
+        let frontend = Frontend {
+            service: Destination {
+                name: name.clone(),
+                target: Target::Cluster(Arc::new(cluster)),
+                weight: 1,
+                stats: StatsId(0),
+            },
+            name,
+            addresses: vec!["10.96.0.1:80".parse().unwrap(), "[fd96::1]:80".parse().unwrap()],
+            protocol: Protocol::Opaque,
+            routes: RouteTable::default(),
+        };
+        let snapshot = Snapshot::new(Sequence(1), RevisionId::of([]), vec![Arc::new(frontend)], &[]);
+        let balance = |to: &[&str]| ServiceAction::Balance(to.iter().map(|to| (to.parse().unwrap(), 1)).collect());
+        let expected = Services::from([
+            (address("10.96.0.1:80"), balance(&["10.0.0.2:80", "10.0.0.1:80"])),
+            (address("[fd96::1]:80"), balance(&["[fd::1]:80"])),
+        ]);
+        assert_eq!(services(&snapshot, true), expected);
+        assert_eq!(services(&snapshot, false), Services::new());
     }
 
     #[test]
