@@ -147,7 +147,9 @@ async fn converse(downstream: &Rc<Downstream>, stream: TcpStream, protocol: snap
 fn count_verdict(downstream: &Downstream, verdict: Verdict) {
     downstream.worker.shard.on(match verdict {
         Verdict::Drained => WorkerEvent::DrainClosed,
-        Verdict::HeadTimeout | Verdict::KeepAliveTimeout | Verdict::StreamIdle => WorkerEvent::IdleClosed,
+        Verdict::HeadTimeout | Verdict::KeepAliveTimeout | Verdict::StreamIdle | Verdict::ClientGone => {
+            WorkerEvent::IdleClosed
+        }
     });
 }
 
@@ -255,6 +257,8 @@ async fn finish(downstream: &Rc<Downstream>, client: End, end: Outcome) {
         // The client went away; whatever request it had was counted with its record.
         Outcome::Done(Err(_)) => {}
         Outcome::Condemned(Verdict::HeadTimeout) => refuse(downstream, stream, Cause::HeaderTimeout).await,
+        // If it waits after all, it must not take this for the end of an answer. Its request was counted as above.
+        Outcome::Condemned(Verdict::ClientGone) => reset(&stream),
         Outcome::Condemned(verdict) => count_verdict(downstream, verdict),
     }
 }

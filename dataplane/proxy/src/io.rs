@@ -74,7 +74,16 @@ impl Write for Io {
         self.inner.is_write_vectored()
     }
 
+    /// hyper comes here whenever it has done what it can. That it may serve clients that have ended their side, it does
+    /// not read in the middle of a request, and would never see that the client has gone; so that is looked for here.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.watched.is_busy() {
+            match self.inner.poll_end(cx) {
+                Poll::Ready(Ok(())) => self.watched.on_client_end(),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {}
+            }
+        }
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 

@@ -97,6 +97,11 @@ pub struct Downstream {
     /// Default: 5 min.
     #[serde(with = "duration")]
     pub stream_idle: Duration,
+    /// How long a client that has ended its side (as `nc` does after its input) may wait for a piece of its answer. It
+    /// cannot be told from one that is gone; after this time it is taken for one, and its request is cancelled. A
+    /// client that resets its connection is known to be gone at once. Default: 10 s.
+    #[serde(with = "duration")]
+    pub half_closed: Duration,
 }
 
 impl Default for Downstream {
@@ -110,6 +115,7 @@ impl Default for Downstream {
             detect_timeout: Duration::from_millis(500),
             keep_alive: Duration::from_secs(300),
             stream_idle: Duration::from_secs(300),
+            half_closed: Duration::from_secs(10),
         }
     }
 }
@@ -223,6 +229,7 @@ impl Settings {
             time("downstream.detectTimeout", down.detect_timeout),
             time("downstream.keepAlive", down.keep_alive),
             time("downstream.streamIdle", down.stream_idle),
+            time("downstream.halfClosed", down.half_closed),
             time("upstream.connectTimeout", up.connect_timeout),
             ("upstream.maxConnections", up.max_connections as u64, COUNT),
             ("upstream.maxPending", up.max_pending as u64, (0, COUNT.1)),

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
+use tokio::io::ReadBuf;
 use tokio::net::TcpStream;
 
 /// Pieces that are together no longer than this are put together and sent with `send`, which costs the kernel less
@@ -22,6 +23,19 @@ impl SocketIo {
 
     pub(crate) fn into_inner(self) -> TcpStream {
         self.0.into_inner()
+    }
+
+    /// Ready when the other side has ended its side, or reset the connection: then with the error. Reads nothing, and
+    /// sees nothing behind bytes that nobody has read.
+    pub(crate) fn poll_end(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let stream = self.0.inner();
+        let mut byte = [0];
+        match stream.poll_peek(context, &mut ReadBuf::new(&mut byte)) {
+            // Reading says the same again when a reset has followed.
+            Poll::Ready(Ok(0)) => Poll::Ready(stream.take_error().and_then(|error| error.map_or(Ok(()), Err))),
+            Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        }
     }
 }
 

@@ -19,6 +19,9 @@ pub(crate) enum Phase {
     Between,
     /// A request is under way.
     Busy,
+    /// The same, but the client has ended its side: it waits for the answer and has no more to say, or it is gone. TCP
+    /// does not tell these apart (RFC 9293, section 3.6) before something is sent to the client.
+    HalfClosed,
     /// It is passed on unchanged.
     Opaque,
 }
@@ -32,6 +35,8 @@ pub(crate) enum Verdict {
     KeepAliveTimeout,
     /// Nothing moved for too long.
     StreamIdle,
+    /// The client had ended its side, and there was nothing to send to it for too long.
+    ClientGone,
     /// Draining took too long.
     Drained,
 }
@@ -83,7 +88,7 @@ impl Watched {
             // The time for a head is counted from its first byte.
             Phase::Between => self.enter(Phase::Head),
             Phase::Head => {}
-            Phase::Busy | Phase::Opaque => self.since.set(self.clock.now()),
+            Phase::Busy | Phase::HalfClosed | Phase::Opaque => self.since.set(self.clock.now()),
         }
     }
 
@@ -91,6 +96,18 @@ impl Watched {
     pub(crate) fn on_write(&self) {
         if self.phase.get() != Phase::Head {
             self.since.set(self.clock.now());
+        }
+    }
+
+    /// Whether a request is under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(self.phase.get(), Phase::Busy | Phase::HalfClosed)
+    }
+
+    /// The client has ended its side while a request is under way. May be told more than once.
+    pub(crate) fn on_client_end(&self) {
+        if self.phase.get() == Phase::Busy {
+            self.enter(Phase::HalfClosed);
         }
     }
 
@@ -102,7 +119,7 @@ impl Watched {
     pub(crate) fn is_ending(&self) -> bool {
         match self.ending.get() {
             Ending::No => false,
-            Ending::AfterRequest => self.phase.get() == Phase::Busy,
+            Ending::AfterRequest => self.is_busy(),
             Ending::WhenIdle => true,
         }
     }
@@ -153,9 +170,14 @@ impl Watched {
             Phase::Head => (limits.head, Verdict::HeadTimeout),
             Phase::Between => (limits.keep_alive, Verdict::KeepAliveTimeout),
             Phase::Busy | Phase::Opaque => (limits.stream_idle, Verdict::StreamIdle),
+            Phase::HalfClosed => (limits.half_closed, Verdict::ClientGone),
         };
         if self.clock.now().wrapping_sub(self.since.get()) > limit {
             self.condemn(verdict);
+        } else if self.phase.get() == Phase::HalfClosed {
+            // The end of the client's side was all that the runtime will ever say about it: a reset that follows is
+            // seen only by who looks again.
+            self.wake();
         }
     }
 }
@@ -199,6 +221,7 @@ struct Limits {
     head: u32,
     keep_alive: u32,
     stream_idle: u32,
+    half_closed: u32,
 }
 
 /// The connections of a worker.
@@ -214,6 +237,7 @@ impl Registry {
             head: clock.ticks(settings.head_timeout),
             keep_alive: clock.ticks(settings.keep_alive),
             stream_idle: clock.ticks(settings.stream_idle),
+            half_closed: clock.ticks(settings.half_closed),
         };
         Self { connections: RefCell::default(), limits }
     }
@@ -247,6 +271,10 @@ impl Registry {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::task::Wake;
+
     use super::*;
 
     #[test]
@@ -255,6 +283,7 @@ mod tests {
             head_timeout: Duration::from_millis(40),
             keep_alive: Duration::from_millis(400),
             stream_idle: Duration::from_millis(80),
+            half_closed: Duration::from_millis(20),
             ..Downstream::default()
         };
         let cases = [
@@ -262,6 +291,7 @@ mod tests {
             (Phase::Between, 80, false, Verdict::KeepAliveTimeout),
             (Phase::Busy, 16, true, Verdict::StreamIdle),
             (Phase::Opaque, 16, true, Verdict::StreamIdle),
+            (Phase::HalfClosed, 4, true, Verdict::ClientGone),
         ];
         for (phase, limit, extended, expected) in cases {
             let clock = Clock::new([settings.head_timeout]);
@@ -288,12 +318,41 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_may_be_gone_is_looked_at_again_and_again() {
+        struct Woken(AtomicBool);
+        impl Wake for Woken {
+            fn wake(self: Arc<Self>) {
+                self.0.store(true, Ordering::SeqCst);
+            }
+        }
+        let clock = Clock::new([Duration::from_secs(1)]);
+        let registry = Registry::new(&clock, &Downstream::default());
+        let watched = Watched::new(Rc::clone(&clock));
+        registry.add(Rc::clone(&watched));
+        let woken = Arc::new(Woken(AtomicBool::new(false)));
+        watched.set_waker(&Waker::from(Arc::clone(&woken)));
+        let is_woken = || {
+            clock.advance();
+            registry.check();
+            woken.0.swap(false, Ordering::SeqCst)
+        };
+        watched.on_client_end();
+        assert!(!is_woken(), "without a request there is nothing to wait for");
+        watched.enter(Phase::Busy);
+        assert!(!is_woken());
+        watched.on_client_end();
+        assert!(is_woken() && is_woken() && watched.is_busy());
+        assert_eq!(watched.verdict(), None);
+    }
+
+    #[test]
     fn a_connection_ends_after_its_request_or_when_it_has_none() {
         let cases = [
             (Ending::No, Phase::Busy, false),
             (Ending::AfterRequest, Phase::Between, false),
             (Ending::AfterRequest, Phase::Head, false),
             (Ending::AfterRequest, Phase::Busy, true),
+            (Ending::AfterRequest, Phase::HalfClosed, true),
             (Ending::WhenIdle, Phase::Between, true),
         ];
         for (ending, phase, expected) in cases {

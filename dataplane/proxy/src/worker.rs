@@ -73,14 +73,15 @@ impl Worker {
     fn new(parts: &Parts) -> Rc<Self> {
         let settings = Arc::clone(&parts.settings);
         let (down, up) = (&settings.downstream, &settings.upstream);
-        let clock = Clock::new([down.head_timeout, down.keep_alive, down.stream_idle, up.idle_timeout]);
+        let clock =
+            Clock::new([down.head_timeout, down.keep_alive, down.stream_idle, down.half_closed, up.idle_timeout]);
         let options = SocketOptions::new(&settings);
         let pools = |limits: &Upstream| {
             Pools::new(limits, options.clone(), Arc::clone(&parts.own), Arc::clone(&parts.shard), Rc::clone(&clock))
         };
         let of_copies = Upstream { max_connections: settings.mirror.max_copies.max(1), max_pending: 0, ..up.clone() };
         let mut http1 = hyper::server::conn::http1::Builder::new();
-        http1.max_buf_size(down.head_bytes).max_header_size(down.head_bytes).max_headers(down.headers);
+        http1.max_buf_size(down.head_bytes).max_header_size(down.head_bytes).max_headers(down.headers).half_close(true);
         let mut source = Cache::new(Arc::clone(&parts.snapshots));
         let seen = Rc::new(Arc::clone(source.load()));
         Rc::new(Self {

@@ -17,7 +17,9 @@ const RULE: &str = "{services: [vehicle-recognition], timeouts: {request: 2s}}";
 
 fn begin() -> Story {
     let settings = json!({ "proxy": {
-        "downstream": { "headTimeout": "500ms", "headBytes": 8192, "bodyBytes": 100_000, "keepAlive": "3s" },
+        "downstream": {
+            "headTimeout": "500ms", "headBytes": 8192, "bodyBytes": 100_000, "keepAlive": "3s", "halfClosed": "1s",
+        },
         "upstream": { "connectTimeout": "700ms" },
     } });
     Story::begin(&Terrain::standard().rule("all", RULE).settings(settings))
