@@ -7,7 +7,7 @@ use http::request;
 use weir_core::name::{ClusterName, OriginalDst, PeerAddr};
 use weir_core::route::{Decision, Request, Source, Timeouts};
 use weir_core::snapshot::{Frontend, Snapshot};
-use weir_core::split::Target;
+use weir_core::split::{Destination, Target, Unresolved};
 use weir_telemetry::{Cause, MirrorEvent};
 
 use crate::mirror::Planned;
@@ -100,9 +100,20 @@ fn choose(
     };
     record.on_route(destination.stats);
     match &destination.target {
-        Target::Unresolved(_) => Err(Cause::Unresolved),
+        Target::Unresolved(reason) => {
+            record.detail = Some(unresolved(decision, destination, *reason).into());
+            Err(Cause::Unresolved)
+        }
         Target::Cluster(cluster) => worker.pools.pick(cluster, peer, worker.random.next()).ok_or(Cause::NoEndpoint),
     }
+}
+
+/// Tells whoever asked what the rule's author has to look at. It names nothing that the rule does not name.
+fn unresolved(decision: &Decision<'_>, destination: &Destination, reason: Unresolved) -> String {
+    let ClusterName { service, port } = &destination.name;
+    let rule = decision.rule.map(|rule| format!(" of rule {}/{}", rule.name.namespace, rule.name.name));
+    let rule = rule.unwrap_or_default();
+    format!("the destination {}.{}:{port}{rule} does not resolve: {reason}\n", service.name, service.namespace)
 }
 
 fn mirrors(worker: &Worker, peer: PeerAddr, decision: &Decision<'_>, head: &request::Parts) -> Vec<Planned> {

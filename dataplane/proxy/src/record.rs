@@ -25,6 +25,8 @@ pub(crate) struct Record {
     /// Set when the request has a body.
     pub(crate) meter: Option<Rc<Meter>>,
     pub(crate) response_bytes: u64,
+    /// What the client is told where a cause's own text would not say enough.
+    pub(crate) detail: Option<Box<str>>,
     /// Set when requests are logged.
     pub(crate) log: Option<Box<Log>>,
 }
@@ -55,6 +57,7 @@ impl Record {
             is_complete: false,
             meter: None,
             response_bytes: 0,
+            detail: None,
             log: None,
         }
     }

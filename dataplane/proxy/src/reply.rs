@@ -32,7 +32,8 @@ pub(crate) fn status(cause: Cause) -> StatusCode {
     }
 }
 
-/// What the client reads. Says what happened, and no names or addresses of the inside.
+/// What the client reads, unless the request's record says it in detail. Says what happened, and no names or addresses
+/// of the inside.
 fn text(cause: Cause) -> &'static str {
     match cause {
         Cause::BadRequest => "the request is not valid HTTP/1.1\n",
@@ -67,7 +68,11 @@ pub(crate) fn local(cause: Cause, mut record: Record) -> Response<ResponseBody> 
     let status = status(cause);
     record.on_status(status.as_u16());
     record.on_local_reply(cause);
-    let mut response = Response::new(ResponseBody::text(record, Bytes::from_static(text(cause).as_bytes())));
+    let text = record
+        .detail
+        .take()
+        .map_or(Bytes::from_static(text(cause).as_bytes()), |detail| Bytes::from(detail.into_string()));
+    let mut response = Response::new(ResponseBody::text(record, text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));

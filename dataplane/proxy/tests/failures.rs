@@ -53,10 +53,16 @@ fn endpoints_that_fail_before_they_answer() {
 
 #[test]
 fn rules_that_lead_nowhere() {
-    let to =
-        |to: &[(&'static str, u32)]| World::new(&[refusing()]).rule(RuleOf { to: to.to_vec(), ..RuleOf::default() });
-    assert_eq!(answer(to(&[("missing", 1)])), (500, Some("unresolved".to_owned())));
-    assert_eq!(answer(to(&[("a", 0)])), (500, Some("no_destination".to_owned())));
+    let missing = "the destination missing.default:80 of rule default/rule-0 does not resolve: no such service\n";
+    let cases: [(&[(&str, u32)], _, _); 2] = [
+        (&[("missing", 1)], "unresolved", missing),
+        (&[("a", 0)], "no_destination", "every destination of the rule has weight 0\n"),
+    ];
+    for (to, cause, text) in cases {
+        let node = Node::start(World::new(&[refusing()]).rule(RuleOf { to: to.to_vec(), ..RuleOf::default() }));
+        let reply = node.ask(&get("/", &[]));
+        assert_eq!((reply.status(), reply.cause(), reply.text()), (500, Some(cause), text));
+    }
 }
 
 #[test]
