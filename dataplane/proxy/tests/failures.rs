@@ -308,8 +308,8 @@ fn a_service_that_is_no_longer_configured_is_said_to_be() {
     let node = Node::start_with(World::new(&[upstream.address]), |settings| {
         settings.services[0].port = 81;
     });
-    let mut client = node.client();
-    assert!(client.rest().is_err(), "reset");
+    let rest = Client::try_connect(node.address).and_then(|mut client| client.rest());
+    assert!(rest.is_err(), "reset");
     node.await_event(WorkerEvent::RefusedUnknown, 1);
 }
 
