@@ -99,6 +99,12 @@ fn main() {
     let count = std::env::args().nth(1).and_then(|count| count.parse().ok()).unwrap_or(1_000);
     measure("short", (0..count).map(short_rule).chain((0..100).map(service)).collect());
     measure("long", (0..count).map(rule).chain((0..100).map(service)).collect());
+    let text = |files: Vec<SourceFile>| files.into_iter().map(|file| file.text).collect::<Vec<_>>().join("---\n");
+    let one = SourceFile { path: PathBuf::from("all.yaml"), text: text((0..count).map(rule).collect()) };
+    println!("the same long rules in one file of {} KiB", one.text.len() / 1024);
+    shortest("parse everything", || {
+        assert!(!black_box(weir_config::parse(std::slice::from_ref(&one))).has_errors());
+    });
 }
 
 fn measure(size: &str, mut files: Vec<SourceFile>) {

@@ -1,5 +1,7 @@
 //! The canonical text of a document: what its revision's id is made from and what the version log keeps.
 
+use std::fmt::Write as _;
+
 use serde_json::Value;
 
 /// JSON without spaces, with the keys of objects sorted. Fields that are null or empty are left out: for every kind
@@ -21,7 +23,7 @@ fn write(value: &Value, to: &mut String) {
                 if position > 0 {
                     to.push(',');
                 }
-                scalar(&Value::String(key.clone()), to);
+                string(key, to);
                 to.push(':');
                 write(value, to);
             }
@@ -37,12 +39,25 @@ fn write(value: &Value, to: &mut String) {
             }
             to.push(']');
         }
-        other => scalar(other, to),
+        Value::String(text) => string(text, to),
+        Value::Null => to.push_str("null"),
+        Value::Bool(value) => to.push_str(if *value { "true" } else { "false" }),
+        Value::Number(number) => {
+            // Writing to a String does not fail.
+            let _ = write!(to, "{number}");
+        }
     }
 }
 
-fn scalar(value: &Value, to: &mut String) {
-    to.push_str(&value.to_string());
+/// As `serde_json` writes it; nearly every text has nothing that must be escaped.
+fn string(text: &str, to: &mut String) {
+    if text.bytes().all(|byte| byte >= b' ' && byte != b'"' && byte != b'\\') {
+        to.push('"');
+        to.push_str(text);
+        to.push('"');
+    } else {
+        let _ = write!(to, "{}", Value::from(text));
+    }
 }
 
 fn is_empty(value: &Value) -> bool {
@@ -57,6 +72,17 @@ fn is_empty(value: &Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_are_escaped_as_json_has_it() {
+        let every: String = (0..=0x2ff).filter_map(char::from_u32).collect();
+        let each = every.chars().map(String::from).chain(["".to_owned(), every.clone(), "a\\\"b".to_owned()]);
+        for text in each {
+            let mut written = String::new();
+            string(&text, &mut written);
+            assert_eq!(written, serde_json::to_string(&text).unwrap());
+        }
+    }
 
     #[test]
     fn sorted_and_without_what_means_nothing() {

@@ -148,7 +148,7 @@ impl<'t> Walk<'t> {
             return Ok(());
         }
         self.value(at)?;
-        self.anchors.insert(anchor, Extent { values: 1, depth: 0 });
+        self.anchored(anchor, Extent { values: 1, depth: 0 });
         self.finished(0);
         Ok(())
     }
@@ -182,8 +182,15 @@ impl<'t> Walk<'t> {
     fn close(&mut self) {
         if let Some(frame) = self.stack.pop() {
             let values = self.values - frame.values_before + 1;
-            self.anchors.insert(frame.anchor, Extent { values, depth: frame.depth });
+            self.anchored(frame.anchor, Extent { values, depth: frame.depth });
             self.finished(frame.depth);
+        }
+    }
+
+    /// Notes how large a value is that has an anchor; 0 stands for none, which is what nearly all have.
+    fn anchored(&mut self, anchor: usize, extent: Extent) {
+        if anchor != 0 {
+            self.anchors.insert(anchor, extent);
         }
     }
 

@@ -1,9 +1,11 @@
 //! Paths of fields, and where in a file they are.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use crate::index::index;
 
 /// One step of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,18 +51,62 @@ impl PathHash {
     }
 }
 
-/// Where the fields of a document are. 16 bytes a field, so that it can be kept with the document.
+/// Where the fields of a document are. 16 bytes a field, or the text that they are in, so that it can be kept with the
+/// document.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Locations {
     base: PathHash,
     start: Option<Position>,
-    fields: Arc<[(PathHash, Position)]>,
+    fields: Fields,
+}
+
+/// Sorted by hash.
+type Known = Arc<[(PathHash, Position)]>;
+
+#[derive(Clone, Debug)]
+enum Fields {
+    Known(Known),
+    /// In the document at this position of a text.
+    InText(Arc<Unread>, usize),
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self::Known(Arc::default())
+    }
+}
+
+/// A text whose fields are looked up the first time that somebody wants to know where one is.
+#[derive(Debug)]
+pub(crate) struct Unread {
+    text: Box<str>,
+    documents: OnceLock<Vec<Locations>>,
+}
+
+impl Unread {
+    pub(crate) fn new(text: &str) -> Self {
+        Self { text: text.into(), documents: OnceLock::new() }
+    }
+
+    /// The fields of a document; none where the walk does not come so far.
+    fn document(&self, position: usize) -> &[(PathHash, Position)] {
+        let documents = self.documents.get_or_init(|| index(&self.text).documents);
+        match documents.get(position).map(|locations| &locations.fields) {
+            Some(Fields::Known(known)) => known,
+            _ => &[],
+        }
+    }
 }
 
 impl Locations {
     pub(crate) fn new(start: Position, mut fields: Vec<(PathHash, Position)>) -> Self {
         fields.sort_unstable_by_key(|(hash, _)| *hash);
-        Self { base: PathHash::default(), start: Some(start), fields: fields.into() }
+        Self { base: PathHash::default(), start: Some(start), fields: Fields::Known(fields.into()) }
+    }
+
+    /// Those of the document at a position of a text.
+    pub(crate) fn in_text(start: Position, text: Arc<Unread>, position: usize) -> Self {
+        Self { base: PathHash::default(), start: Some(start), fields: Fields::InText(text, position) }
     }
 
     /// Nothing but where the document begins.
@@ -86,12 +132,16 @@ impl Locations {
     /// The places within the value at this path.
     pub(crate) fn within(&self, path: &[Segment<'_>]) -> Self {
         let base = path.iter().fold(self.base, |hash, segment| hash.then(*segment));
-        Self { base, start: self.at(base).or(self.start), fields: Arc::clone(&self.fields) }
+        Self { base, start: self.at(base).or(self.start), fields: self.fields.clone() }
     }
 
     fn at(&self, hash: PathHash) -> Option<Position> {
-        let found = self.fields.binary_search_by_key(&hash, |(hash, _)| *hash).ok()?;
-        Some(self.fields[found].1)
+        let fields = match &self.fields {
+            Fields::Known(known) => known,
+            Fields::InText(text, position) => text.document(*position),
+        };
+        let found = fields.binary_search_by_key(&hash, |(hash, _)| *hash).ok()?;
+        Some(fields[found].1)
     }
 }
 

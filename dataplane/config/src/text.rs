@@ -1,10 +1,13 @@
 //! From the text of a file to values with places.
 
+mod quick;
+
 use std::fmt;
 use std::path::Path;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::map::Entry;
 use serde_json::{Map, Value};
 
 use crate::index::{Indexed, Problem, index};
@@ -20,6 +23,10 @@ pub(crate) fn read(path: &Path, text: &str) -> (Vec<(Value, Locations)>, Vec<Pro
     // A byte order mark is not content.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let is_json = path.extension().is_some_and(|extension| extension == "json");
+    if !is_json && let Some(mut values) = quick::read(text) {
+        values.retain(|(value, _)| !value.is_null());
+        return (values, Vec::new());
+    }
     let mut indexed = if is_json { index(&as_yaml(text)) } else { index(text) };
     let mut problems = std::mem::take(&mut indexed.duplicates);
     let mut values = if is_json { json(text, indexed, &mut problems) } else { yaml(text, indexed, &mut problems) };
@@ -34,7 +41,7 @@ fn yaml(text: &str, mut indexed: Indexed, problems: &mut Vec<Problem>) -> Vec<(V
     let mut values = Vec::with_capacity(places.len());
     let may_merge = text.contains("<<");
     for (locations, document) in places.into_iter().zip(documents) {
-        match Lenient.deserialize(document) {
+        match Reader::LENIENT.deserialize(document) {
             Ok(mut value) => {
                 if may_merge {
                     merge(&mut value);
@@ -88,20 +95,38 @@ fn as_yaml(json: &str) -> String {
     text
 }
 
-/// Reads any value. Of a key that is there twice the first is kept (that it is an error is reported from the
-/// index, for all of them); keys that are numbers or truth values become text, as Kubernetes' own reader does it.
+/// Reads any value. Keys that are numbers or truth values become text, as Kubernetes' own reader does it.
 #[derive(Clone, Copy)]
-struct Lenient;
+struct Reader {
+    /// Whether to fail where the index would find something wrong. Otherwise the first of a key that is there twice is
+    /// kept: that it is an error is reported from the index, for all of them.
+    is_strict: bool,
+    /// How many lists and objects are around the value.
+    depth: usize,
+}
+
+impl Reader {
+    const LENIENT: Self = Self { is_strict: false, depth: 0 };
+    const STRICT: Self = Self { is_strict: true, depth: 0 };
+
+    /// For what is within a list or an object.
+    fn within<E: Error>(self) -> Result<Self, E> {
+        if self.is_strict && self.depth >= limits::DEPTH {
+            return Err(E::custom("nested too deep"));
+        }
+        Ok(Self { depth: self.depth + 1, ..self })
+    }
+}
 
 struct Leniently(Value);
 
 impl<'de> Deserialize<'de> for Leniently {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Lenient.deserialize(deserializer).map(Self)
+        Reader::LENIENT.deserialize(deserializer).map(Self)
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Lenient {
+impl<'de> DeserializeSeed<'de> for Reader {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -109,7 +134,7 @@ impl<'de> DeserializeSeed<'de> for Lenient {
     }
 }
 
-impl<'de> Visitor<'de> for Lenient {
+impl<'de> Visitor<'de> for Reader {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -154,29 +179,36 @@ impl<'de> Visitor<'de> for Lenient {
     }
 
     fn visit_enum<A: serde::de::EnumAccess<'de>>(self, data: A) -> Result<Value, A::Error> {
-        use serde::de::{Error, VariantAccess};
+        use serde::de::VariantAccess;
         let (tag, content) = data.variant::<String>()?;
         content.newtype_variant_seed(self)?;
         Err(A::Error::custom(format!("the tag `!{tag}` means nothing here")))
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Value, A::Error> {
+        let within = self.within()?;
         let mut list = Vec::new();
-        while let Some(element) = elements.next_element_seed(self)? {
+        while let Some(element) = elements.next_element_seed(within)? {
             list.push(element);
         }
         Ok(Value::Array(list))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+        let within = self.within()?;
         let mut object = Map::new();
-        while let Some(key) = fields.next_key_seed(self)? {
-            let value = fields.next_value_seed(self)?;
+        while let Some(key) = fields.next_key_seed(within)? {
+            let value = fields.next_value_seed(within)?;
             let key = match key {
                 Value::String(key) => key,
+                Value::Array(_) | Value::Object(_) if self.is_strict => return Err(A::Error::custom("not a key")),
                 other => other.to_string(),
             };
-            object.entry(key).or_insert(value);
+            match object.entry(key) {
+                Entry::Vacant(free) => drop(free.insert(value)),
+                Entry::Occupied(_) if self.is_strict => return Err(A::Error::custom("a key is there twice")),
+                Entry::Occupied(_) => {}
+            }
         }
         Ok(Value::Object(object))
     }
