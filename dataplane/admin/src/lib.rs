@@ -4,6 +4,7 @@
 //! done by `weir-revisions`. It runs on the control thread and is never on a request's path.
 
 mod answer;
+mod connection;
 mod readiness;
 mod server;
 mod status;

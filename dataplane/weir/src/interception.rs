@@ -23,7 +23,7 @@ type Workloads = HashMap<IpAddr, Arc<Workload>>;
 pub(crate) struct Wiring(Arc<Mutex<State>>);
 
 struct State {
-    /// None once it was detached.
+    /// None once it was detached, or let go.
     kernel: Option<Kernel>,
     /// Whether plain services are balanced when a pod connects.
     balances: bool,
@@ -41,18 +41,18 @@ impl Wiring {
     /// Wires a kernel part; `balances` says whether it has the connect hooks, `links` which pods there are. They are
     /// needed at once: what an earlier process attached to them must stay when the first revision is applied.
     pub(crate) fn new(kernel: Kernel, balances: bool, links: PodLinks) -> Self {
-        let mut sightings = Sightings::default();
-        sightings.update(&links);
-        Self(Arc::new(Mutex::new(State {
+        let mut state = State {
             kernel: Some(kernel),
             balances,
             passes_by: false,
-            links,
-            sightings,
+            links: PodLinks::default(),
+            sightings: Sightings::default(),
             identities: Identities::default(),
             services: Services::new(),
             workloads: None,
-        })))
+        };
+        state.see(links);
+        Self(Arc::new(Mutex::new(state)))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -67,14 +67,28 @@ impl Wiring {
     /// Takes in which pods there are now.
     pub(crate) fn set_links(&self, links: PodLinks) -> Result<(), KernelError> {
         let mut state = self.state();
-        state.sightings.update(&links);
-        state.links = links;
+        state.see(links);
+        state.refresh()?;
         state.apply_published()
     }
 
     /// Applies what is in force again: repairs what somebody else changed.
-    pub(crate) fn reapply(&self) -> Result<(), KernelError> {
-        self.state().apply_published()
+    pub(crate) fn repair(&self) -> Result<(), KernelError> {
+        let mut state = self.state();
+        state.refresh()?;
+        state.apply_published()
+    }
+
+    /// Touches the kernel no more, and leaves it as it is: another process has it.
+    pub(crate) fn let_go(&self) {
+        self.state().kernel = None;
+    }
+
+    /// Has a kernel part again, after [`Wiring::let_go`].
+    pub(crate) fn take(&self, kernel: Kernel, links: PodLinks) {
+        let mut state = self.state();
+        state.kernel = Some(kernel);
+        state.see(links);
     }
 
     /// From now on new connections go past the proxy, so that it can empty.
@@ -92,6 +106,19 @@ impl Wiring {
 }
 
 impl State {
+    fn see(&mut self, links: PodLinks) {
+        self.sightings.update(&links);
+        self.links = links;
+    }
+
+    fn refresh(&mut self) -> Result<(), KernelError> {
+        let restored = self.kernel.as_mut().map_or(Ok(0), Kernel::refresh)?;
+        if restored > 0 {
+            tracing::warn!(restored, "the node's network had changed; rules, routes and programs follow it");
+        }
+        Ok(())
+    }
+
     fn apply_published(&mut self) -> Result<(), KernelError> {
         // Before the first revision there is nothing to apply, and what an earlier process left must stay.
         let Some(workloads) = self.workloads.take() else { return Ok(()) };

@@ -9,6 +9,7 @@ mod logging;
 mod metrics;
 mod node;
 mod settings;
+mod take_over;
 
 use std::process::ExitCode;
 

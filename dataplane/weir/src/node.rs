@@ -2,19 +2,25 @@
 //!
 //! The control thread runs everything here on one single-threaded runtime; the proxy's workers have threads of their
 //! own and never wait for it.
+//!
+//! A process that takes over from another begins in the same order; what only one process can have it asks the other
+//! for first, and it opens its listener to new connections only when the other has said farewell.
 
+mod hand_over;
+
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 use weir_admin::{Address, KernelView, Readiness, Server};
 use weir_core::snapshot::Snapshot;
 use weir_core::stats::StatsTable;
-use weir_kernel::pods::{PodOptions, PodWatch};
+use weir_kernel::pods::{PodLinks, PodOptions, PodWatch};
 use weir_kernel::{Kernel, KernelSettings, LogLevel, Slot};
 use weir_proxy::{Drain, Proxy, RunError};
 use weir_revisions::{Interception, Log, NoInterception, Publisher, Retention, Source};
@@ -24,9 +30,12 @@ use weir_telemetry::Telemetry;
 use crate::interception::{NoKernel, Wiring};
 use crate::metrics::{KernelMetrics, RevisionMetrics};
 use crate::settings::{FailMode, OnStop, Settings};
+use crate::take_over::{Asked, Door, Lent};
 
-/// How often what could not be done is tried again, and the kernel's side compared with what it must be.
+/// How often what could not be done is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(2);
+/// How often the kernel's side is compared with what it must be.
+const REPAIR_EVERY: Duration = Duration::from_secs(10);
 /// How long it takes until links that could not be programmed, for a pod that went meanwhile, are tried again.
 const RETRY_LINKS: Duration = Duration::from_millis(200);
 /// How long after the drain's own deadline the proxy may take to end before the process ends without it.
@@ -43,29 +52,65 @@ struct Node {
     proxy: JoinHandle<Result<(), RunError>>,
     drain: Drain,
     ready: Readiness,
+    /// The proxy's listeners that the programs hand connections to.
+    slots: Slots,
+    /// The listening socket of the API, for who takes over.
+    api_socket: OwnedFd,
+    /// Dropped when its waiting is over.
+    revision_token: Option<weir_admin::Token>,
 }
 
-/// Runs a node until it is told to stop.
+type Slots = Vec<(Slot, OwnedFd)>;
+
+/// What a node does when a process runs already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Fails.
+    Alone,
+    /// Takes over from it.
+    TakeOver,
+}
+
+/// How a node's stay ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stay {
+    /// It was told to stop.
+    Over,
+    /// Another process is the node.
+    HandedOver,
+}
+
+/// Runs a node until it is told to stop, or another process takes over.
 ///
 /// # Errors
 /// When something that the node cannot do without cannot be had; what was begun is undone.
-pub(crate) fn run(settings: &Settings) -> anyhow::Result<()> {
+pub(crate) fn run(settings: &Settings, start: Start) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(run_within(settings))
+    runtime.block_on(run_within(settings, start))
 }
 
-async fn run_within(settings: &Settings) -> anyhow::Result<()> {
+async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let ready = Readiness::default();
     let (telemetry, stats) = (Arc::new(Telemetry::default()), Arc::new(Mutex::new(StatsTable::default())));
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty()));
 
-    let log = open_log(settings)?;
     let address: Address = settings.admin.address.parse().map_err(anyhow::Error::msg)?;
-    let server = Server::bind(&address).await?;
     let proxy = Proxy::bind(settings.proxy(), Arc::clone(&snapshot), &telemetry).context("the proxy")?;
+    // Declared before all that it lends, so that it is dropped after: the other process must find the log closed.
+    let mut lent = match start {
+        Start::Alone => None,
+        Start::TakeOver => Lent::ask(&settings.state)?,
+    };
+    let log = open_log(settings)?;
+    let server = match lent.as_mut().and_then(|lent| lent.admin(&settings.admin.address)) {
+        Some(socket) => Server::adopt(&address, socket)?,
+        None => Server::bind(&address).await?,
+    };
+    let api_socket = server.socket()?;
     let wiring = load_kernel(settings)?;
+    let wiring = wiring.map(|(kernel, links)| Wiring::new(kernel, settings.balances(), links));
     let kernel: Arc<dyn KernelView> = match &wiring {
         Some(wiring) => Arc::new(wiring.clone()),
         None => Arc::new(NoKernel),
@@ -81,11 +126,16 @@ async fn run_within(settings: &Settings) -> anyhow::Result<()> {
     let reader = publisher.reader();
     telemetry.register_collector(Box::new(RevisionMetrics(reader.clone())));
 
-    // The last good revision is in force, so the proxy may have traffic.
     let drain = proxy.drain();
     let revision_token = reader.current().is_none().then(|| ready.wait_for("the first revision from the source"));
+    let slots = slots(&proxy)?;
+    if let Some(lent) = lent.take() {
+        lent.ready()?;
+    }
+    // The last good revision is in force, so the proxy may have traffic.
     if let Some(wiring) = &wiring {
-        open_slots(wiring, &proxy)?;
+        open_slots(wiring, &slots)?;
+        wiring.with_kernel(|kernel| kernel.remove_other_versions()).transpose()?;
     }
     let proxy = std::thread::Builder::new().name("weir-proxy".to_owned()).spawn(|| proxy.run())?;
     let publisher = Arc::new(Mutex::new(publisher));
@@ -101,18 +151,32 @@ async fn run_within(settings: &Settings) -> anyhow::Result<()> {
     };
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let api = tokio::spawn(server.serve(weir_admin::router(api), async { drop(api_stopped.await) }));
-    let mut node = Node { settings: settings.clone(), wiring, publisher, proxy, drain, ready };
+    let mut node =
+        Node { settings: settings.clone(), wiring, publisher, proxy, drain, ready, slots, api_socket, revision_token };
+    let door = open_door(settings);
     tracing::info!(node = settings.node, admin = settings.admin.address, "running");
-    let outcome = tokio::select! {
-        outcome = node.follow(revision_token) => outcome,
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-    };
+    let stay = node.stay(door.as_ref(), [&mut terminate, &mut interrupt]).await;
+    if matches!(stay, Ok(Stay::HandedOver)) {
+        // The other answers from now on.
+        door.into_iter().for_each(Door::give_up);
+        drop(stop_api);
+        node.stop().await?;
+        let _ = tokio::time::timeout(DRAIN_GRACE, api).await;
+        return Ok(());
+    }
     let stopped = node.stop().await;
     drop(stop_api);
     // Connections to the API that stay open must not keep the process.
     let _ = tokio::time::timeout(DRAIN_GRACE, api).await;
-    outcome.and(stopped)
+    address.vacate();
+    stay.map(drop).and(stopped)
+}
+
+/// Where a process that takes over asks. A node without it works, but must be stopped before the next can start.
+fn open_door(settings: &Settings) -> Option<Door> {
+    Door::open(&settings.state)
+        .inspect_err(|error| tracing::error!(%error, "nobody will be able to take over from this process"))
+        .ok()
 }
 
 fn open_log(settings: &Settings) -> anyhow::Result<Log> {
@@ -122,8 +186,8 @@ fn open_log(settings: &Settings) -> anyhow::Result<Log> {
     Log::open(&settings.state, retention).context("the version log")
 }
 
-/// Loads the kernel part, if the settings want it.
-fn load_kernel(settings: &Settings) -> anyhow::Result<Option<Wiring>> {
+/// Loads the kernel part, if the settings want it, and looks for the pods.
+fn load_kernel(settings: &Settings) -> anyhow::Result<Option<(Kernel, PodLinks)>> {
     let Some(interception) = &settings.interception else { return Ok(None) };
     let debugs = tracing::enabled!(target: "weir::ebpf", tracing::Level::DEBUG);
     let kernel = Kernel::load(&KernelSettings {
@@ -142,47 +206,70 @@ fn load_kernel(settings: &Settings) -> anyhow::Result<Option<Wiring>> {
     let options = PodOptions::new(&interception.bridge);
     let links = std::thread::spawn(move || weir_kernel::pods::scan(&options)).join();
     let links = links.map_err(|_| anyhow::anyhow!("looking for pods ended in a panic"))?.context("the pods")?;
-    Ok(Some(Wiring::new(kernel, interception.cgroup.is_some(), links)))
+    Ok(Some((kernel, links)))
+}
+
+/// The proxy's listeners for the programs, once more: they are given again when another process fails to take over.
+fn slots(proxy: &Proxy) -> anyhow::Result<Slots> {
+    let sockets = proxy.transparent();
+    let sockets = [(Slot::Out4, sockets.v4), (Slot::Out6, sockets.v6)];
+    let owned =
+        |(slot, socket): (Slot, Option<std::os::fd::BorrowedFd<'_>>)| Some((slot, socket?.try_clone_to_owned()));
+    let owned = sockets.into_iter().filter_map(owned);
+    Ok(owned.map(|(slot, socket)| socket.map(|socket| (slot, socket))).collect::<Result<_, _>>()?)
 }
 
 /// Gives the proxy's listeners to the programs: from here on intercepted connections come.
-fn open_slots(wiring: &Wiring, proxy: &Proxy) -> anyhow::Result<()> {
-    let sockets = proxy.transparent();
-    for (slot, socket) in [(Slot::Out4, sockets.v4), (Slot::Out6, sockets.v6)] {
-        if let Some(socket) = socket {
-            wiring.with_kernel(|kernel| kernel.set_listener(slot, socket)).transpose()?;
-        }
+fn open_slots(wiring: &Wiring, slots: &Slots) -> anyhow::Result<()> {
+    for (slot, socket) in slots {
+        wiring.with_kernel(|kernel| kernel.set_listener(*slot, socket.as_fd())).transpose()?;
     }
     Ok(())
 }
 
 impl Node {
-    /// Follows the source and the pods, for as long as the proxy runs.
-    async fn follow(&mut self, mut revision_token: Option<weir_admin::Token>) -> anyhow::Result<()> {
+    /// Is the node until told to stop by one of the signals, or until another process has taken over.
+    async fn stay(&mut self, door: Option<&Door>, signals: [&mut Signal; 2]) -> anyhow::Result<Stay> {
+        let [terminate, interrupt] = signals;
+        loop {
+            let asked = tokio::select! {
+                asked = self.follow(door) => asked?,
+                _ = terminate.recv() => return Ok(Stay::Over),
+                _ = interrupt.recv() => return Ok(Stay::Over),
+            };
+            if self.hand_over(asked).await? {
+                return Ok(Stay::HandedOver);
+            }
+        }
+    }
+
+    /// Follows the source and the pods, for as long as the proxy runs and nobody wants to take over.
+    async fn follow(&mut self, door: Option<&Door>) -> anyhow::Result<Asked> {
         let pods_token = self.wiring.as_ref().map(|_| self.ready.wait_for("the first look at the pods"));
         let mut folder = Folder::watch(&self.settings.source.folder, self.source_settings())?;
         let source = Source { name: SOURCE.to_owned(), location: self.settings.source.folder.clone() };
         let pods = follow_pods(self.wiring.clone(), self.settings.clone(), pods_token);
         let events = follow_events(self.wiring.clone());
         let (mut pods, mut events) = (std::pin::pin!(pods), std::pin::pin!(events));
-        let mut retry = tokio::time::interval(RETRY_EVERY);
-        retry.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut asked = std::pin::pin!(asked(door));
+        let (mut retry, mut repair) = (every(RETRY_EVERY), every(REPAIR_EVERY));
         loop {
             tokio::select! {
                 change = folder.next() => {
                     let change = change.context("the watch of the source's folder has ended")?;
                     self.publisher().apply(&source, &change);
                     if self.publisher().reader().current().is_some() {
-                        drop(revision_token.take());
+                        drop(self.revision_token.take());
                     }
                 }
                 outcome = &mut pods => outcome?,
                 outcome = &mut events => outcome?,
+                asked = &mut asked => return asked,
+                _ = repair.tick() => self.repair(),
                 _ = retry.tick() => {
                     if self.publisher().has_unfinished() {
                         self.publisher().retry();
                     }
-                    self.repair();
                     anyhow::ensure!(!self.proxy.is_finished(), "the proxy has ended");
                 }
             }
@@ -200,7 +287,7 @@ impl Node {
 
     /// Level-triggered: whatever somebody else changed in the kernel is put right.
     fn repair(&self) {
-        if let Some(Err(error)) = self.wiring.as_ref().map(Wiring::reapply) {
+        if let Some(Err(error)) = self.wiring.as_ref().map(Wiring::repair) {
             tracing::warn!(%error, "the kernel's side cannot be compared; trying again");
         }
     }
@@ -218,6 +305,8 @@ impl Node {
                 wiring.with_kernel(|kernel| kernel.clear_listener(slot)).transpose()?;
             }
         }
+        // While these are open, so are the listeners.
+        drop(self.slots);
         self.drain.stop_accepting();
         self.drain.finish(within);
         let ended = tokio::task::spawn_blocking(move || self.proxy.join());
@@ -232,6 +321,20 @@ impl Node {
         }
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// Ticks from now on; what was late is not made up for.
+fn every(period: Duration) -> tokio::time::Interval {
+    let mut ticks = tokio::time::interval(period);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    ticks
+}
+
+async fn asked(door: Option<&Door>) -> anyhow::Result<Asked> {
+    match door {
+        Some(door) => door.asked().await.context("the socket for who takes over"),
+        None => std::future::pending().await,
     }
 }
 

@@ -235,9 +235,9 @@ impl Settings {
 
     fn check(&self) -> anyhow::Result<()> {
         let mut wrong = Vec::new();
-        let name_is_fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        let name_is_fine = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
         if self.node.is_empty() || self.node.len() > 63 || !self.node.bytes().all(name_is_fine) {
-            wrong.push("node: 1 to 63 letters, digits, - or _".to_owned());
+            wrong.push("node: 1 to 63 letters, digits, - or .".to_owned());
         }
         if self.workers.is_some_and(|workers| !(1..=256).contains(&workers)) {
             wrong.push("workers: 1 to 256".to_owned());
@@ -253,6 +253,11 @@ impl Settings {
         }
         anyhow::ensure!(wrong.is_empty(), "{}", wrong.join("; "));
         Ok(())
+    }
+
+    /// Whether plain services are balanced when a pod connects.
+    pub(crate) fn balances(&self) -> bool {
+        self.interception.as_ref().is_some_and(|interception| interception.cgroup.is_some())
     }
 
     /// The settings of the proxy, with transparent listeners where there is interception.
@@ -292,7 +297,7 @@ mod tests {
         check(
             "node: a/b\nworkers: 0\nsource: {folder: /r}",
             Err(
-                "node: 1 to 63 letters, digits, - or _; workers: 1 to 256; neither interception nor listeners: nothing would ever reach this node",
+                "node: 1 to 63 letters, digits, - or .; workers: 1 to 256; neither interception nor listeners: nothing would ever reach this node",
             ),
         );
     }

@@ -21,12 +21,12 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) struct NodeProcess(Child);
 
 impl NodeProcess {
-    /// Starts it in the node's namespace; its log is appended to `node.log` in the folder.
+    /// Starts it in the node's namespace with further arguments; its log is appended to `node.log` in the folder.
     #[track_caller]
-    pub(crate) fn start(lab: &Lab, folder: &Path) -> Self {
+    pub(crate) fn start(lab: &Lab, folder: &Path, arguments: &[&str]) -> Self {
         let log = OpenOptions::new().create(true).append(true).open(folder.join("node.log")).unwrap();
         let mut command = lab.command("node", weir()).unwrap();
-        command.arg("node").arg("--settings").arg(folder.join("node.yaml"));
+        command.arg("node").arg("--settings").arg(folder.join("node.yaml")).args(arguments);
         command.env("NO_COLOR", "1").env("RUST_BACKTRACE", "1");
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).process_group(0);
         Self(lab.spawn(command).unwrap())
@@ -48,9 +48,15 @@ impl NodeProcess {
 
     /// Asks it to stop and waits.
     #[track_caller]
-    pub(crate) fn stop(mut self) -> ExitStatus {
+    pub(crate) fn stop(self) -> ExitStatus {
         self.signal(Signal::SIGTERM);
-        until_within(STOP_LIMIT, "the node stops in order", || self.ended().ok_or("running"))
+        self.await_end()
+    }
+
+    /// Waits until it has ended by itself.
+    #[track_caller]
+    pub(crate) fn await_end(mut self) -> ExitStatus {
+        until_within(STOP_LIMIT, "the node ends in order", || self.ended().ok_or("running"))
     }
 
     /// SIGKILL, as the system's memory killer does it.

@@ -233,9 +233,29 @@ impl Story {
     #[track_caller]
     pub fn launch(&mut self) {
         assert!(self.node.is_none(), "the node runs already");
+        self.node = Some(self.spawn(&[]));
+    }
+
+    fn spawn(&self, arguments: &[&str]) -> NodeProcess {
         let text = serde_json::to_string_pretty(&self.settings).unwrap();
         fs::write(self.folder().join("node.yaml"), text).unwrap();
-        self.node = Some(NodeProcess::start(&self.lab, self.folder.path()));
+        NodeProcess::start(&self.lab, self.folder.path(), arguments)
+    }
+
+    /// Starts another process that takes over, and waits until the one before has ended; how it did.
+    #[track_caller]
+    pub fn take_over(&mut self) -> ExitStatus {
+        let next = self.spawn(&["--take-over"]);
+        let before = self.node.replace(next);
+        let ended = before.unwrap().await_end();
+        self.await_ready();
+        ended
+    }
+
+    /// Starts another process beside the one that runs, and waits until it has failed; how it did.
+    #[track_caller]
+    pub fn fail_beside(&mut self, arguments: &[&str]) -> ExitStatus {
+        self.spawn(arguments).await_end()
     }
 
     /// Waits until the node is ready.
@@ -388,7 +408,8 @@ impl Story {
 
     fn tell_failure(&self) {
         let log = self.log();
-        let lines: Vec<&str> = log.lines().collect();
+        // A load's lines would push everything else out.
+        let lines: Vec<&str> = log.lines().filter(|line| !line.contains("DEBUG weir::")).collect();
         let tail = lines[lines.len().saturating_sub(LOG_LINES)..].join("\n");
         let inside: String = self.places().map(|path| format!("  nsenter --net={path}\n")).collect();
         #[expect(clippy::print_stderr, reason = "for whoever reads why the test failed")]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::node::Start;
 use crate::settings::{DEFAULT_PATH, Settings};
 
 /// Run the node proxy: load the eBPF programs, follow the rules, serve requests
@@ -15,17 +16,25 @@ use crate::settings::{DEFAULT_PATH, Settings};
 ///
 /// SIGTERM and Ctrl-C stop the node in order: new connections go past it, requests under way end, the programs are
 /// removed. docs/settings.md lists every setting.
+///
+/// With --take-over it replaces the node process that runs with the same state folder, for upgrades: the programs, the
+/// version log, the API and new connections change hands without a gap; the other process finishes its requests and
+/// ends. If this one fails to start, the other goes on as if nothing had happened. If none runs, it starts as usual.
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Args {
     /// The settings file (YAML)
     #[arg(long, env = "WEIR_SETTINGS", default_value = DEFAULT_PATH, value_name = "FILE")]
     settings: PathBuf,
+
+    /// Take over from the node process that runs, if one runs
+    #[arg(long)]
+    take_over: bool,
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let settings = Settings::read(&args.settings)?;
     crate::logging::start(&settings.log)?;
-    crate::node::run(&settings)?;
+    crate::node::run(&settings, if args.take_over { Start::TakeOver } else { Start::Alone })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -7,4 +7,5 @@ mod mirror;
 mod reload;
 mod routing;
 mod splits;
+mod take_over;
 mod versions;
