@@ -27,7 +27,16 @@ struct Shared {
     good: AtomicU64,
     failed: AtomicU64,
     slowest_us: AtomicU64,
-    failures: Mutex<Vec<String>>,
+    failures: Mutex<Vec<Failure>>,
+}
+
+/// A request that got no right answer.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// When the client began it, with connecting if it had no connection.
+    pub begun: Instant,
+    /// What went wrong.
+    pub why: String,
 }
 
 /// A running load; dropping it stops it.
@@ -45,8 +54,8 @@ pub struct LoadReport {
     pub failed: u64,
     /// The longest time to a right answer.
     pub slowest: Duration,
-    /// What went wrong, the first ones.
-    pub failures: Vec<String>,
+    /// The first ones that failed.
+    pub failures: Vec<Failure>,
 }
 
 impl Load {
@@ -117,10 +126,10 @@ impl Shared {
         }
     }
 
-    fn failed(&self, why: String) {
+    fn failed(&self, begun: Instant, why: String) {
         let number = self.failed.fetch_add(1, Ordering::Relaxed);
         if number < REMEMBERED as u64 {
-            self.failures.lock().unwrap().push(why);
+            self.failures.lock().unwrap().push(Failure { begun, why });
         }
     }
 }
@@ -138,7 +147,7 @@ fn client(lab: &Layout, from: &str, request: &Request, check: &Check, shared: &S
             }
             Err(why) => {
                 let port = kept.take().map_or(0, |(_, local)| local.port());
-                shared.failed(format!("{why} (from port {port}, after {took:?})"));
+                shared.failed(begun, format!("{why} (from port {port}, after {took:?})"));
                 thread::sleep(PAUSE);
             }
         }

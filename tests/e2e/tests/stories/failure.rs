@@ -288,12 +288,15 @@ fn out_of_file_descriptors_and_back() {
     lives_on(&mut story);
 }
 
+/// Clients of a load, each with one connection.
+const CLIENTS: usize = 4;
+
 #[test]
 fn kill_9_under_load_then_a_restart() {
     let mut story =
         Story::begin(&Terrain::standard().rule("all", "{services: [vehicle-recognition], timeouts: {request: 5s}}"));
     let request = Request::new("GET", &url("/fast")).unwrap();
-    let load = Load::start(&story.lab, "client", 4, &request, |response| match brief(response) {
+    let load = Load::start(&story.lab, "client", CLIENTS, &request, |response| match brief(response) {
         right if right == "200 v1" => Ok(()),
         other => Err(other),
     });
@@ -301,41 +304,54 @@ fn kill_9_under_load_then_a_restart() {
     let version = story.admin.current();
     let killed = Instant::now();
     story.kill9();
+    let gone = Instant::now();
     story.start();
     let back = killed.elapsed();
     load.await_good(300);
     let report = load.stop();
     assert_eq!(story.admin.current()["version_id"], version["version_id"], "the last good version");
-    // Connections of the dead process break, once for each client, and once more for those that connected again while
-    // the kernel was still closing its listeners; new ones wait for the new process.
-    assert!(report.failed <= 8, "{report:#?}");
-    let silent = report.failures.iter().filter(|why| why.contains("no complete response")).count();
+    // Connections of the dying process break, also new ones until the kernel has closed its listeners. What begins when
+    // the process is gone waits for the next one, and succeeds.
+    let late: Vec<_> = report.failures.iter().filter(|failure| failure.begun > gone).collect();
+    assert!(late.is_empty(), "begun after the process was gone: {late:#?}");
+    let before = report.failures.iter().filter(|failure| failure.begun <= killed).count();
+    assert!(before <= CLIENTS, "one request of each client was under way: {report:#?}");
+    assert!(report.failed <= 20, "all failures are looked at: {report:#?}");
+    let silent = report.failures.iter().filter(|failure| failure.why.contains("no complete response")).count();
     assert_eq!(silent, 0, "a broken connection is told, not left hanging: {report:#?}");
     assert_eq!(story.counted("v1")["mirrored"], 0);
     println!(
-        "kill -9 under load: ready again after {back:?}, {} requests good, {} failed: {:?}",
-        report.good, report.failed, report.failures
+        "kill -9 under load: gone after {:?}, ready again after {back:?}, {} requests good, {before} broken, {} refused \
+         while it died",
+        gone - killed,
+        report.good,
+        report.failed as usize - before,
     );
 }
 
 #[test]
-fn a_restart_in_order_under_load_loses_nothing_but_idle_time() {
+fn a_restart_in_order_under_load_loses_no_request() {
     let mut story =
         Story::begin(&Terrain::standard().rule("all", "{services: [vehicle-recognition], timeouts: {request: 5s}}"));
     story.overlay(json!({ "interception": { "onStop": "keep" } }));
     story.restart();
-    let request = Request::new("GET", &url("/fast")).unwrap().header("connection", "close");
-    let load = Load::start(&story.lab, "client", 4, &request, |response| match brief(response) {
-        right if right == "200 v1" => Ok(()),
-        other => Err(other),
+    let kept = Request::new("GET", &url("/fast")).unwrap();
+    let new = kept.clone().header("connection", "close");
+    let loads = [kept, new].map(|request| {
+        Load::start(&story.lab, "client", 3, &request, |response| match brief(response) {
+            right if right == "200 v1" => Ok(()),
+            other => Err(other),
+        })
     });
-    load.await_good(200);
+    loads.iter().for_each(|load| load.await_good(100));
     story.restart();
-    load.await_good(200);
-    let report = load.stop();
-    println!("restart in order under load: {} requests good, the slowest {:?}", report.good, report.slowest);
-    // What was accepted is answered, and kept programs make new connections wait for the next process.
-    assert_eq!(report.failed, 0, "{report:#?}");
+    loads.iter().for_each(|load| load.await_good(100));
+    for load in loads {
+        let report = load.stop();
+        println!("restart in order under load: {} requests good, the slowest {:?}", report.good, report.slowest);
+        // What was accepted is answered, and kept programs make new connections wait for the next process.
+        assert_eq!(report.failed, 0, "{report:#?}");
+    }
 }
 
 #[test]
