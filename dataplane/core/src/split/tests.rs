@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use http::{HeaderMap, HeaderValue, Method};
 use proptest::prelude::*;
@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::name::ServiceName;
 use crate::route::Source;
+use crate::workload::{Enrolment, Workload};
 
 fn split(sticky: Option<StickyKey>, weights: &[u32]) -> Split {
     let destination = |(index, weight): (usize, &u32)| Destination {
@@ -68,6 +69,116 @@ fn sticky_shares_follow_the_weights() {
     let on_canary = (0..20_000).filter(|n| chosen(&split, Some(&format!("user-{n}")), 0).unwrap().0 == "v2").count();
     // 5 % of 20,000 with five standard deviations (31) to each side; the hash is fixed, so this cannot flake.
     assert!((845..=1155).contains(&on_canary), "{on_canary}");
+}
+
+/// Users of each kind of key.
+const USERS: u32 = 10_000;
+
+struct Asked {
+    headers: HeaderMap,
+    address: IpAddr,
+    workload: Workload,
+}
+
+/// A request in which the nth value of this key is the only thing of the user's own, unless the key is its address.
+fn asked(key: &StickyKey, n: u32) -> Asked {
+    let mut headers = HeaderMap::new();
+    let mut address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    let mut account = "default".to_owned();
+    match key {
+        StickyKey::Header(name) => drop(headers.insert(name, HeaderValue::from(n))),
+        StickyKey::Cookie(name) => {
+            let cookies = format!("theme=dark; {name}=user-{n}; other={name}");
+            headers.insert(http::header::COOKIE, HeaderValue::from_str(&cookies).unwrap());
+        }
+        StickyKey::SourceIdentity => account = format!("account-{n}"),
+        // Neighbours in one network, as pods are; every other one of IPv6.
+        StickyKey::SourceIp if n.is_multiple_of(2) => address = Ipv4Addr::from(0x0a2a_0000 + n).into(),
+        StickyKey::SourceIp => address = Ipv6Addr::from(0xfd42_u128 << 112 | u128::from(n)).into(),
+    }
+    let workload = Workload {
+        namespace: "default".into(),
+        name: "client".into(),
+        service_account: account.as_str().into(),
+        version: None,
+        addresses: Vec::new(),
+        enrolment: Enrolment::Enrolled,
+    };
+    Asked { headers, address, workload }
+}
+
+/// The versions of all users of a key.
+fn versions(key: &StickyKey, weights: &[u32], roll: u64) -> Vec<String> {
+    let split = split(Some(key.clone()), weights);
+    let version = |n: u32| {
+        let Asked { headers, address, workload } = &asked(key, n);
+        let source = Source { address: *address, workload: Some(workload) };
+        let request = Request { method: &Method::GET, path: "/", query: None, headers, source };
+        let (destination, by) = split.choose(&request, roll).unwrap();
+        let expected = if weights.contains(&0) { ChosenBy::Only } else { ChosenBy::Key };
+        assert_eq!(by, expected, "{key:?} of user {n}");
+        destination.name.service.name.to_string()
+    };
+    (0..USERS).map(version).collect()
+}
+
+fn every_key() -> [StickyKey; 4] {
+    let header = StickyKey::Header(HeaderName::from_static("x-user-id"));
+    [header, StickyKey::Cookie("session".into()), StickyKey::SourceIdentity, StickyKey::SourceIp]
+}
+
+#[test]
+fn users_of_every_key_stay_and_raising_the_canary_only_adds_some() {
+    for key in every_key() {
+        let steps = [1, 5, 10, 25, 50, 100].map(|percent| (percent, versions(&key, &[100 - percent, percent], 0)));
+        for (percent, found) in &steps {
+            if *percent < 100 {
+                assert_eq!(*found, versions(&key, &[100 - percent, *percent], u64::MAX), "{key:?}: a draw decided");
+            }
+            let (share, of) = (f64::from(*percent) / 100.0, f64::from(USERS));
+            let canary = found.iter().filter(|version| *version == "v2").count() as f64;
+            // Five standard deviations of as many draws; the hash is fixed, so that this is the same on every run.
+            let tolerance = 5.0 * (of * share * (1.0 - share)).sqrt();
+            assert!((canary - of * share).abs() <= tolerance, "{key:?}: {canary} users of {of} at {percent} %");
+        }
+        for pair in steps.windows(2) {
+            let ((low, before), (high, after)) = (&pair[0], &pair[1]);
+            let left = before.iter().zip(after).filter(|(before, after)| *before == "v2" && *after != "v2").count();
+            assert_eq!(left, 0, "{key:?}: users left the canary from {low} % to {high} %");
+        }
+    }
+}
+
+#[test]
+fn with_several_versions_users_only_move_to_the_one_that_is_raised() {
+    for key in every_key() {
+        let (before, after) = (versions(&key, &[60, 30, 5], 0), versions(&key, &[60, 30, 10], 0));
+        let moved: Vec<_> = before.iter().zip(&after).filter(|(before, after)| before != after).collect();
+        assert!(moved.iter().all(|(_, after)| *after == "v3"), "{key:?}: {moved:?}");
+        // From 5 of 95 to 10 of 100: 4.7 % of all users.
+        assert!((400..=550).contains(&moved.len()), "{key:?}: {} moved", moved.len());
+    }
+}
+
+#[test]
+fn the_order_of_destinations_does_not_move_users() {
+    let key = &every_key()[0];
+    let split = split(Some(key.clone()), &[90, 10]);
+    let mut turned = split.clone();
+    turned.destinations.reverse();
+    for n in 0..USERS {
+        let Asked { headers, address, .. } = &asked(key, n);
+        let source = Source { address: *address, workload: None };
+        let request = Request { method: &Method::GET, path: "/", query: None, headers, source };
+        let name = |split: &Split| split.choose(&request, 0).map(|(destination, _)| destination.name.clone());
+        assert_eq!(name(&split), name(&turned), "user {n}");
+    }
+}
+
+#[test]
+fn a_source_that_is_no_workload_has_no_identity() {
+    let split = split(Some(StickyKey::SourceIdentity), &[1, 1]);
+    assert_eq!(chosen(&split, Some("ann"), 0), Some(("v1".into(), ChosenBy::DrawWithoutKey)));
 }
 
 proptest! {
