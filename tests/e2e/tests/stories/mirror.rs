@@ -161,7 +161,7 @@ const REASONS: [&str; 11] = [
 
 #[test]
 fn a_bad_mirror_costs_the_client_nothing_and_is_counted() {
-    let settings = json!({ "proxy": { "mirror": { "deadline": "1s", "copyBytes": 65536 } } });
+    let settings = json!({ "proxy": { "mirror": { "deadline": "4s", "copyBytes": 65536 } } });
     let mut story = Story::begin(&Terrain::standard().rule("mirror", ALL).settings(settings));
     for (what, mode, reasons) in BAD {
         match mode {
@@ -180,8 +180,8 @@ fn a_bad_mirror_costs_the_client_nothing_and_is_counted() {
             slowest = slowest.max(begun.elapsed());
             assert_eq!(brief(&response), "200 v1", "{what}");
         }
-        // A mirror that could hold a request up would do so for its deadline of a second.
-        assert!(slowest < Duration::from_millis(900), "{what}: a request took {slowest:?}");
+        // A mirror that could hold a request up would do so for its deadline.
+        assert!(slowest < Duration::from_secs(3), "{what}: a request took {slowest:?}");
         until("every copy is counted", || {
             let row = mirrors(&story);
             let counted = sum(&row, &REASONS) - sum(&first, &REASONS);
