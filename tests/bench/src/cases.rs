@@ -6,11 +6,13 @@ mod beside;
 mod idle;
 mod mirror;
 mod reload;
+mod untouched;
 
 /// Runs one case.
 pub(crate) async fn run(case: Case, ground: &mut Ground) -> anyhow::Result<Vec<Table>> {
     let table = match case {
         Case::Mirror => return mirror::run(ground).await,
+        Case::Untouched => return untouched::run(ground).await,
         Case::Reload => reload::run(ground).await?,
         Case::Idle => idle::run(ground).await?,
         Case::HeaderRoute | Case::Paced | Case::NewConnection | Case::Post64k | Case::Get1m => {

@@ -85,6 +85,8 @@ pub(crate) enum Case {
     Mirror,
     /// Weir alone: reloads of a 1,000-rule folder under load.
     Reload,
+    /// Weir alone: pod to pod, where no rule concerns it, with and without enrolment.
+    Untouched,
     /// Memory and CPU of each proxy with nothing to do.
     Idle,
 }

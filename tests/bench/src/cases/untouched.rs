@@ -1,0 +1,249 @@
+//! What enrolment costs traffic that no rule concerns: pod to pod, between enrolled pods and between pods without any
+//! program, in one lab and in turn. The proxy has no part in it.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::net::UnixStream,
+    path::Path,
+    process::{Child, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
+};
+use weir_lab::{Lab, PodSpec, Spec, manifests};
+
+use crate::{
+    ground::Ground,
+    progress,
+    report::{Figures, Metric, Row, Table, metric},
+};
+
+/// How long the node may take to be ready, and a connection to come about.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// A question and an answer of the round trips, in bytes.
+const MESSAGE: usize = 64;
+/// What is written at a time in the stream, in bytes.
+const CHUNK: usize = 128 << 10;
+const SERVER_CORE: usize = 0;
+const CLIENT_CORE: usize = 1;
+const BASELINE: &str = "no programs";
+
+/// Two pods of the same kind.
+struct Pair {
+    name: &'static str,
+    client: &'static str,
+    server: &'static str,
+}
+
+const PAIRS: [Pair; 2] = [
+    Pair { name: BASELINE, client: "outside-client", server: "outside-server" },
+    Pair { name: "enrolled", client: "client", server: "server" },
+];
+
+#[derive(Clone, Copy)]
+enum Way {
+    RoundTrips,
+    Stream,
+}
+
+const WAYS: [Way; 2] = [Way::RoundTrips, Way::Stream];
+
+pub(super) async fn run(ground: &mut Ground) -> anyhow::Result<Vec<Table>> {
+    let spec =
+        Spec { pods: PAIRS.iter().flat_map(|pair| [pair.client, pair.server]).map(pod).collect(), ..Spec::default() };
+    let lab = Lab::build(&spec).context("build a lab: namespaces need root")?;
+    let directory = ground.directory("untouched")?;
+    let _node = Node::start(&lab, &ground.weir, &directory)?;
+    let length = Duration::from_secs(ground.options.seconds()).div_f64(2.0);
+    let mut rounds: [[Vec<Figures>; PAIRS.len()]; WAYS.len()] = Default::default();
+    for round in 1..=ground.options.rounds() * 2 {
+        for at in ground.shuffle.order(PAIRS.len()) {
+            let pair = &PAIRS[at];
+            progress::line(&format!("untouched: round {round}, {}", pair.name));
+            for (way, rounds) in WAYS.into_iter().zip(&mut rounds) {
+                let mut figures = Figures::default();
+                figures.put(way.metric(), measure(&lab, pair, way, length)?);
+                rounds[at].push(figures);
+            }
+        }
+    }
+    let tables = WAYS.into_iter().zip(rounds).map(|(way, rounds)| Table {
+        case: format!("untouched, {}", way.name()),
+        about: format!("pod to pod, {}, no rule concerns it; rounds of {length:?}", way.about()),
+        rows: PAIRS.iter().zip(rounds).map(|(pair, rounds)| Row::of(&pair.name, &rounds)).collect(),
+        ratio: Some((way.metric(), vec![BASELINE.to_owned()])),
+    });
+    Ok(tables.collect())
+}
+
+fn pod(name: &str) -> PodSpec {
+    let pod = PodSpec::new(name);
+    if name.starts_with("outside") { pod.outside_mesh() } else { pod }
+}
+
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Self::RoundTrips => "round trips",
+            Self::Stream => "stream",
+        }
+    }
+
+    fn about(self) -> &'static str {
+        match self {
+            Self::RoundTrips => "64 bytes there and back over one connection",
+            Self::Stream => "one connection, as much as goes through",
+        }
+    }
+
+    fn metric(self) -> Metric {
+        match self {
+            Self::RoundTrips => metric::ROUND_TRIPS,
+            Self::Stream => metric::STREAM,
+        }
+    }
+}
+
+/// A node whose programs are on the enrolled pods' links, and whose folder has no rule. Dropping it ends it.
+struct Node(Child);
+
+impl Node {
+    fn start(lab: &Lab, weir: &Path, directory: &Path) -> anyhow::Result<Self> {
+        let rules = directory.join("rules");
+        fs::create_dir_all(&rules)?;
+        fs::write(rules.join("cluster.yaml"), manifests(lab, &[])?)?;
+        let admin = directory.join("admin.sock");
+        let settings = format!(
+            "node: bench-{}\nworkers: 1\nadmin: {{address: \"unix:{}\"}}\nstate: {}\nsource: {{folder: {}}}\n\
+             interception: {{bridge: cni0}}\n",
+            lab.id,
+            admin.display(),
+            directory.join("state").display(),
+            rules.display()
+        );
+        let path = directory.join("node.yaml");
+        fs::write(&path, settings)?;
+        let log = fs::File::create(directory.join("node.log"))?;
+        let mut command = lab.command("node", weir)?;
+        command.arg("node").arg("--settings").arg(path);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let mut node = Self(lab.spawn(command).context("start Weir")?);
+        let begun = Instant::now();
+        while !is_ready(&admin) {
+            if let Some(status) = node.0.try_wait()? {
+                let log = fs::read_to_string(directory.join("node.log")).unwrap_or_default();
+                bail!("Weir ended with {status}:\n{log}");
+            }
+            ensure!(begun.elapsed() < PATIENCE, "Weir is not ready after {PATIENCE:?}");
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(node)
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let pid = Pid::from_raw(self.0.id() as i32);
+        // In order, so that it removes its pins; both fail only when it is gone.
+        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+        let _ = self.0.wait();
+    }
+}
+
+fn is_ready(admin: &Path) -> bool {
+    let ask = || -> std::io::Result<String> {
+        let mut stream = UnixStream::connect(admin)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: weir\r\nconnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    };
+    ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
+}
+
+/// Round trips, or MiB, per second.
+fn measure(lab: &Lab, pair: &Pair, way: Way, length: Duration) -> anyhow::Result<f64> {
+    let to = SocketAddr::new(lab.pod(pair.server)?.ip4().into(), 9_000);
+    let listener = lab.enter(pair.server, || TcpListener::bind(to))?.context("listen in a pod")?;
+    let mut stream = lab.connect(pair.client, to, PATIENCE).context("connect from pod to pod")?;
+    stream.set_nodelay(true)?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let (mut accepted, _) = listener.accept()?;
+    accepted.set_nodelay(true)?;
+    for end in [&stream, &accepted] {
+        end.set_read_timeout(Some(PATIENCE))?;
+    }
+    thread::scope(|scope| {
+        let server = scope.spawn(move || {
+            pin(SERVER_CORE)?;
+            match way {
+                Way::RoundTrips => answer(&mut accepted),
+                Way::Stream => count(&mut accepted),
+            }
+        });
+        let client = scope.spawn(move || {
+            pin(CLIENT_CORE)?;
+            match way {
+                Way::RoundTrips => ask(&mut stream, length),
+                Way::Stream => send(&mut stream, length),
+            }
+        });
+        let asked = client.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
+        let received = server.join().map_err(|_| anyhow::anyhow!("a server panicked"))??;
+        Ok(match way {
+            Way::RoundTrips => asked,
+            Way::Stream => received,
+        })
+    })
+}
+
+fn pin(core: usize) -> anyhow::Result<()> {
+    let mut set = CpuSet::new();
+    set.set(core)?;
+    sched_setaffinity(Pid::from_raw(0), &set).context("stay on one core")
+}
+
+fn ask(stream: &mut TcpStream, length: Duration) -> anyhow::Result<f64> {
+    let (begun, mut done, mut buffer) = (Instant::now(), 0_u32, [0; MESSAGE]);
+    while begun.elapsed() < length {
+        stream.write_all(&buffer)?;
+        stream.read_exact(&mut buffer)?;
+        done += 1;
+    }
+    Ok(f64::from(done) / begun.elapsed().as_secs_f64())
+}
+
+fn answer(stream: &mut TcpStream) -> anyhow::Result<f64> {
+    let mut buffer = [0; MESSAGE];
+    while stream.read_exact(&mut buffer).is_ok() {
+        stream.write_all(&buffer)?;
+    }
+    Ok(0.0)
+}
+
+fn send(stream: &mut TcpStream, length: Duration) -> anyhow::Result<f64> {
+    let (begun, chunk) = (Instant::now(), vec![0x5a; CHUNK]);
+    while begun.elapsed() < length {
+        stream.write_all(&chunk)?;
+    }
+    stream.shutdown(std::net::Shutdown::Write)?;
+    Ok(0.0)
+}
+
+fn count(stream: &mut TcpStream) -> anyhow::Result<f64> {
+    let (begun, mut bytes, mut buffer) = (Instant::now(), 0_u64, vec![0; CHUNK]);
+    loop {
+        match stream.read(&mut buffer)? {
+            0 => return Ok(bytes as f64 / f64::from(1 << 20) / begun.elapsed().as_secs_f64()),
+            read => bytes += read as u64,
+        }
+    }
+}
