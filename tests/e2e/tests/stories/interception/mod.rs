@@ -4,6 +4,7 @@ mod bytes;
 mod flows;
 mod life;
 mod modes;
+mod places;
 mod scope;
 
 use weir_e2e::Terrain;
