@@ -42,8 +42,25 @@ fn main() -> Result<(), Box<dyn Error>> {
     let output = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     let target_dir = output.join("ebpf");
     build(&toolchain, target, &target_dir)?;
-    std::fs::copy(target_dir.join(target).join("release/weir-ebpf"), output.join("weir-ebpf.o"))?;
+    let built = std::fs::read(target_dir.join(target).join("release/weir-ebpf"))?;
+    std::fs::write(output.join("weir-ebpf.o"), without_dwarf(&built)?)?;
     Ok(())
+}
+
+/// BTF, which the kernel reads, is made of DWARF, which nobody reads any more; it is most of the file.
+fn without_dwarf(built: &[u8]) -> Result<Vec<u8>, Box<dyn Error>> {
+    let mut elf = object::build::elf::Builder::read(built)?;
+    for section in &mut elf.sections {
+        section.delete = section.name.starts_with(b".debug_") || section.name.starts_with(b".rel.debug_");
+    }
+    // LLVM keeps the names of sections among those of symbols, which cannot be written back so.
+    let names = elf.sections.add();
+    names.name = b".shstrtab"[..].into();
+    names.sh_type = object::elf::SHT_STRTAB;
+    names.data = object::build::elf::SectionData::SectionString;
+    let mut bytes = Vec::new();
+    elf.write(&mut bytes)?;
+    Ok(bytes)
 }
 
 enum Toolchain {
@@ -107,7 +124,7 @@ fn build(toolchain: &Toolchain, target: &str, target_dir: &Path) -> Result<(), B
     let flags = [
         "-Clinker=bpf-linker".to_owned(),
         "-Clink-arg=--btf".to_owned(),
-        "-Cdebuginfo=line-tables-only".to_owned(),
+        "-Cdebuginfo=2".to_owned(),
         format!("--cfg=bpf_target_arch=\"{arch}\""),
     ];
     cargo

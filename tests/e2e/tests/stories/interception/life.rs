@@ -28,6 +28,13 @@ fn an_orderly_stop_leaves_nothing_and_names_are_recognisable() {
     let status = story.stop();
     assert!(status.success(), "an orderly stop ends well: {status}");
     footprint.await_gone();
+    let complaints: Vec<_> = story
+        .log()
+        .lines()
+        .filter(|line| [" WARN ", " ERROR "].iter().any(|level| line.contains(level)))
+        .map(str::to_owned)
+        .collect();
+    assert!(complaints.is_empty(), "a quiet life has nothing to complain of: {complaints:#?}");
     assert_eq!(network_state(&story.lab), before);
     assert!(!story.pins().exists(), "{} is left", story.pins().display());
     let v1 = story.lab.pod("v1").unwrap().ip4();
