@@ -4,7 +4,7 @@
 CARGO ?= cargo
 # One profile for the lab, the tests and development; `dist` is what is shipped and benchmarked.
 BIN = target/release/weir
-DIST = target/dist/weir
+DIST = target/dist
 
 # A test that cannot go on panics, and the type of its table of cases is the table's business.
 TESTS_MAY = -A clippy::unwrap_used -A clippy::panic -A clippy::type_complexity
@@ -45,9 +45,10 @@ fmt: ## Format everything
 dist: setup ## Build what is shipped (target/dist/weir)
 	$(CARGO) build --profile dist --locked -p weir
 
-bench: dist ## Weir beside Envoy, nginx and HAProxy in one run
+bench: setup ## Weir beside Envoy, nginx and HAProxy in one run (BENCH='--quick' to try it)
 	./tests/bench/install.sh
-	$(CARGO) run --release --locked -p weir-bench -- --weir $(DIST) $(BENCH)
+	$(CARGO) build --profile dist --locked -p weir -p weir-bench
+	$(DIST)/weir-bench $(BENCH)
 
 fuzz: setup ## Each fuzz target for a minute (FUZZ_SECONDS=600 for longer)
 	./tests/fuzz/run.sh $(or $(FUZZ_SECONDS),60)

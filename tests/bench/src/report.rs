@@ -24,6 +24,7 @@ pub(crate) mod metric {
     pub(crate) const LATE: Metric = of("generator_late_p99_us", "generator late p99 µs", 0);
     pub(crate) const IDLE_CPU: Metric = of("idle_cpu_ms_per_second", "CPU ms/s", 2);
     pub(crate) const ROUND_TRIPS: Metric = of("round_trips_per_second", "trips/s", 0);
+    pub(crate) const PER_RUN: Metric = of("ns_per_run", "ns/run", 0);
     pub(crate) const STREAM: Metric = of("stream_mib_per_second", "MiB/s", 0);
     pub(crate) const IN_FORCE: Metric = of("change_to_in_force_ms", "change to in force ms", 1);
 }

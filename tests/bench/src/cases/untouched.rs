@@ -74,13 +74,79 @@ pub(super) async fn run(ground: &mut Ground) -> anyhow::Result<Vec<Table>> {
             }
         }
     }
+    let programs = programs(&lab, length)?;
     let tables = WAYS.into_iter().zip(rounds).map(|(way, rounds)| Table {
         case: format!("untouched, {}", way.name()),
         about: format!("pod to pod, {}, no rule concerns it; rounds of {length:?}", way.about()),
         rows: PAIRS.iter().zip(rounds).map(|(pair, rounds)| Row::of(&pair.name, &rounds)).collect(),
         ratio: Some((way.metric(), vec![BASELINE.to_owned()])),
     });
-    Ok(tables.collect())
+    Ok(tables.chain([programs]).collect())
+}
+
+/// What each run of a program costs, in a round of its own: the kernel's measuring costs, too.
+fn programs(lab: &Lab, length: Duration) -> anyhow::Result<Table> {
+    progress::line("untouched: nanoseconds per run of the programs");
+    let before = Counted::all()?;
+    let counting = Counting::on()?;
+    measure(lab, &PAIRS[1], Way::RoundTrips, length)?;
+    let after = Counted::all()?;
+    drop(counting);
+    let mut rows = Vec::new();
+    for program in &after {
+        let earlier = before.iter().find(|one| one.id == program.id);
+        let (runs, time) =
+            earlier.map_or((program.runs, program.time), |one| (program.runs - one.runs, program.time - one.time));
+        // Those of other nodes on this machine, and those that have no part in this traffic.
+        if runs < 100 || !program.name.starts_with("weir_") {
+            continue;
+        }
+        let mut figures = Figures::default();
+        figures.put(metric::PER_RUN, time as f64 / runs as f64);
+        rows.push(Row::of(&program.name, &[figures]).noted(format!("{runs} runs")));
+    }
+    let about = "the programs on the links of the enrolled pods, by the kernel's own count (kernel.bpf_stats_enabled)";
+    Ok(Table { case: "untouched, programs".to_owned(), about: about.to_owned(), rows, ratio: None })
+}
+
+/// What `bpftool` says of a program.
+#[derive(serde::Deserialize)]
+struct Counted {
+    id: u32,
+    #[serde(default)]
+    name: String,
+    #[serde(default, rename = "run_cnt")]
+    runs: u64,
+    #[serde(default, rename = "run_time_ns")]
+    time: u64,
+}
+
+impl Counted {
+    fn all() -> anyhow::Result<Vec<Self>> {
+        let output = std::process::Command::new("bpftool").args(["--json", "prog", "show"]).output();
+        let output = output.context("run bpftool (setup.sh installs it)")?;
+        serde_json::from_slice(&output.stdout).context("read what bpftool says")
+    }
+}
+
+/// The kernel counts time and runs of all programs while this lives.
+struct Counting(String);
+
+const COUNTING: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
+impl Counting {
+    fn on() -> anyhow::Result<Self> {
+        let before = fs::read_to_string(COUNTING).context("read whether programs are counted")?;
+        fs::write(COUNTING, "1").context("have programs counted")?;
+        Ok(Self(before))
+    }
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        // An error means that the machine goes on counting, which costs it little.
+        let _ = fs::write(COUNTING, self.0.trim());
+    }
 }
 
 fn pod(name: &str) -> PodSpec {
