@@ -15,6 +15,11 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 
+/// Workers allocate and free all the time, nearly always on the same thread. Against the C library's allocator a body of
+/// 64 KiB costs 40 % less and a small request some percent less, for a MiB of memory (`make bench`).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A service mesh data plane for K3s edge clusters: one proxy per node, intercepted by eBPF.
 #[derive(Debug, Parser)]
 #[command(name = "weir", version, max_term_width = 100, arg_required_else_help = true, after_help = AFTER_HELP)]
