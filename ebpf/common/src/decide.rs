@@ -151,6 +151,14 @@ pub fn is_own_source(pod: &PodRecord, src: &Addr, dst: &Addr) -> bool {
     stays_on_link && (src.is_link_local() || src.is_zero())
 }
 
+/// Whether a pod may send neighbour discovery from this address, or claim it in an advertisement: its
+/// own addresses, and those that only mean something on the link. An address of the node must be
+/// refused besides: it is on the same link.
+#[inline(always)]
+pub fn is_own_on_link(pod: &PodRecord, address: &Addr) -> bool {
+    is_listed(pod, address) || address.is_link_local() || address.is_zero()
+}
+
 /// Whether a pod may say in ARP that this address is its own; `0.0.0.0` asks without saying so
 /// (RFC 5227).
 #[inline(always)]

@@ -19,7 +19,7 @@ mod reset;
 pub use addr::Addr;
 pub use decide::{
     AddressKind, Decision, FirstPacket, Path, Policies, Verdict, decide_first, find_policy, is_own_neighbour,
-    is_own_source,
+    is_own_on_link, is_own_source,
 };
 pub use names::{maps, programs};
 pub use packet::{Bytes, Kind, Parsed, parse};

@@ -20,8 +20,9 @@ impl Bytes for [u8] {
 /// the eBPF compiler copy contents that were never written, which the verifier refuses.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Parsed {
-    /// Addresses and ports; ports are zero for protocols without, and for ARP only the sender's
-    /// protocol address is set.
+    /// Addresses and ports; ports are zero for protocols without. For ARP only the sender's protocol
+    /// address is set, and for a neighbour advertisement the destination is the address that it
+    /// claims.
     pub tuple: Tuple,
     /// Place in the flow.
     pub kind: Kind,
@@ -44,8 +45,13 @@ pub enum Kind {
     Datagram,
     /// A protocol without ports, judged packet by packet.
     Other,
-    /// ICMPv6 neighbour discovery (RFC 4861) or multicast listener report, which never leave the link.
+    /// ICMPv6 neighbour discovery (RFC 4861) that asks, or a multicast listener report (RFC 2710,
+    /// 3810): they never leave the link.
     Neighbour,
+    /// A neighbour advertisement: says whose an address is.
+    Advertisement,
+    /// What only routers say on a link: router advertisements and redirects (RFC 4861).
+    Routing,
     /// A fragment that is not the first.
     Fragment,
     /// ARP (RFC 826) for IPv4.
@@ -187,9 +193,13 @@ fn read_transport<B: Bytes + ?Sized>(frame: &B, parsed: &mut Parsed) -> Option<K
         }
         crate::ICMPV6 => {
             let [kind]: [u8; 1] = frame.load(offset)?;
-            // Multicast listener discovery (RFC 2710, 3810) and neighbour discovery (RFC 4861).
             match kind {
-                130..=137 | 143 => Some(Kind::Neighbour),
+                130..=133 | 135 | 143 => Some(Kind::Neighbour),
+                134 | 137 => Some(Kind::Routing),
+                136 => {
+                    parsed.tuple.dst = Addr::v6(frame.load(offset + 8)?);
+                    Some(Kind::Advertisement)
+                }
                 _ => Some(Kind::Other),
             }
         }

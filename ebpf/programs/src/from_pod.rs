@@ -2,8 +2,8 @@
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use weir_ebpf_common::{
-    AddressKind, Config, FirstPacket, FlowState, Kind, Parsed, Path, PodRecord, Reason, ServiceKey, Tuple,
-    decide_first, is_own_neighbour, is_own_source,
+    Addr, AddressKind, Config, FirstPacket, FlowState, Kind, Parsed, Path, PodRecord, Reason, ServiceKey, Tuple,
+    decide_first, is_own_neighbour, is_own_on_link, is_own_source,
 };
 
 use crate::{
@@ -42,6 +42,9 @@ impl Sender<'_> {
             Kind::Unparsed => return self.lose(Reason::DroppedUnparsed, &parsed.tuple, 0),
             Kind::Foreign => true,
             Kind::Arp => is_own_neighbour(self.pod, &parsed.tuple.src),
+            Kind::Neighbour => self.is_own_on_link(&parsed.tuple.src),
+            Kind::Advertisement => self.is_own_on_link(&parsed.tuple.src) && self.is_own_on_link(&parsed.tuple.dst),
+            Kind::Routing => false,
             _ => is_own_source(self.pod, &parsed.tuple.src, &parsed.tuple.dst),
         };
         if !is_own {
@@ -53,8 +56,13 @@ impl Sender<'_> {
             Kind::Reset => self.judge_later(parsed, false),
             Kind::Syn | Kind::Datagram | Kind::Other => self.judge_first(parsed),
             Kind::Fragment => self.pass(Reason::PassedFragment),
-            Kind::Neighbour | Kind::Arp | Kind::Foreign | Kind::Unparsed => self.pass(Reason::PassedNeighbour),
+            _ => self.pass(Reason::PassedNeighbour),
         }
+    }
+
+    #[inline(always)]
+    fn is_own_on_link(&self, address: &Addr) -> bool {
+        is_own_on_link(self.pod, address) && !maps::is_node(address)
     }
 
     #[inline(always)]

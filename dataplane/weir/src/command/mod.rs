@@ -7,20 +7,20 @@ pub(crate) mod lab;
 pub(crate) mod node;
 pub(crate) mod rollback;
 pub(crate) mod status;
+mod table;
 pub(crate) mod versions;
 
 use std::io::Write as _;
 
 /// Prints a JSON value on lines of their own.
 pub(crate) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
-    serde_json::to_writer_pretty(&mut out, value).map_err(std::io::Error::from)?;
-    writeln!(out)?;
-    Ok(())
+    print(&(serde_json::to_string_pretty(value)? + "\n"))
 }
 
-/// Prints text.
+/// Prints text. Whoever reads it may stop before its end, as `head` does.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
-    write!(std::io::stdout().lock(), "{text}")?;
-    Ok(())
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
 }

@@ -24,7 +24,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let answer = args.node.json(http::Method::POST, &path, None)?;
     match args.output {
         Output::Json => print_json(&answer)?,
-        Output::Text => print(&super::versions::line(&answer))?,
+        Output::Text => print(&super::versions::table(std::slice::from_ref(&answer)))?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
+use super::table::{Cell, Table};
 use super::{print, print_json};
 use crate::Output;
 use crate::client::Node;
@@ -54,41 +55,43 @@ fn text(status: &Value) -> String {
     }
     routes(&mut text, status);
     mirrors(&mut text, status);
-    let _ = writeln!(text, "\nconnections");
+    let mut connections = Table::default();
+    connections.row(["connections".into(), Cell::right("count")]);
     for (name, count) in status["connections"].as_object().into_iter().flatten().filter(|(_, count)| **count != 0) {
-        let _ = writeln!(text, "  {name:<24}{count:>12}");
+        connections.row([name.as_str().into(), count.into()]);
     }
-    let _ = writeln!(text, "\nkernel{:>30}{:>16}", "packets", "bytes");
+    let mut kernel = Table::default();
+    kernel.row(["kernel".into(), Cell::right("packets"), Cell::right("bytes")]);
     for row in rows(status, "kernel").iter().filter(|row| row["packets"] != 0) {
-        let _ = writeln!(text, "  {:<24}{:>10}{:>16}", word(&row["reason"]), row["packets"], row["bytes"]);
+        kernel.row([&row["reason"], &row["packets"], &row["bytes"]].map(Cell::from));
     }
-    let _ = writeln!(text, "\npods");
+    let mut pods = Table::default();
+    pods.row(["pod", "mesh", "addresses"].map(Cell::from));
     for pod in rows(status, "pods") {
         let addresses: Vec<&str> = pod["addresses"].as_array().into_iter().flatten().map(word).collect();
-        let mesh = if pod["enrolled"] == Value::Bool(true) { "in the mesh" } else { "outside" };
-        let _ = writeln!(text, "  {:<36}{mesh:<14}{}", word(&pod["name"]), addresses.join(" "));
+        let mesh = if pod["enrolled"] == Value::Bool(true) { "enrolled" } else { "outside" };
+        pods.row([word(&pod["name"]).into(), mesh.into(), addresses.join(" ").into()]);
+    }
+    for table in [connections, kernel, pods] {
+        let _ = write!(text, "\n{table}");
     }
     text
 }
 
+/// The name of a rule without its kind.
+fn rule(value: &Value) -> Cell {
+    value.as_str().map_or("(no rule)", |rule| rule.trim_start_matches("RouteRule ")).into()
+}
+
 fn routes(text: &mut String, status: &Value) {
-    let _ = writeln!(
-        text,
-        "\n{:<36}{:<36}{:>10}{:>8}{:>10}{:>10}",
-        "rule", "destination", "requests", "errors", "p50 us", "p99 us"
-    );
+    let mut table = Table::default();
+    let numbers = ["requests", "errors", "p50 µs", "p99 µs"];
+    table.row(["rule", "destination"].map(Cell::from).into_iter().chain(numbers.map(Cell::right)));
     for route in rows(status, "routes") {
-        let rule = route["rule"].as_str().map_or("(no rule)", |rule| rule.trim_start_matches("RouteRule "));
-        let _ = writeln!(
-            text,
-            "{rule:<36}{:<36}{:>10}{:>8}{:>10}{:>10}",
-            word(&route["destination"]),
-            route["requests"],
-            route["errors"],
-            route["p50_us"],
-            route["p99_us"],
-        );
+        let numbers = ["requests", "errors", "p50_us", "p99_us"].map(|field| Cell::from(&route[field]));
+        table.row([rule(&route["rule"]), word(&route["destination"]).into()].into_iter().chain(numbers));
     }
+    let _ = write!(text, "\n{table}");
 }
 
 fn mirrors(text: &mut String, status: &Value) {
@@ -96,20 +99,16 @@ fn mirrors(text: &mut String, status: &Value) {
     if mirrors.is_empty() {
         return;
     }
-    let _ = writeln!(text, "\n{:<36}{:<36}{:>10}  dropped", "mirror of", "destination", "sent");
+    let mut table = Table::default();
+    table.row(["mirror of".into(), "destination".into(), Cell::right("sent"), "dropped".into()]);
     for mirror in mirrors {
         let not_drops = ["sent", "in_flight", "bytes"];
         let fields = mirror.as_object().into_iter().flatten();
         let drops =
             fields.filter(|(name, count)| !not_drops.contains(&name.as_str()) && count.as_u64().is_some_and(|n| n > 0));
         let drops: Vec<String> = drops.map(|(name, count)| format!("{name} {count}")).collect();
-        let rule = word(&mirror["rule"]).trim_start_matches("RouteRule ");
-        let _ = writeln!(
-            text,
-            "{rule:<36}{:<36}{:>10}  {}",
-            word(&mirror["destination"]),
-            mirror["sent"],
-            drops.join(", ")
-        );
+        let drops = if drops.is_empty() { "none".to_owned() } else { drops.join(", ") };
+        table.row([rule(&mirror["rule"]), word(&mirror["destination"]).into(), (&mirror["sent"]).into(), drops.into()]);
     }
+    let _ = write!(text, "\n{table}");
 }

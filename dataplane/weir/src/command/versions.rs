@@ -1,10 +1,10 @@
 //! `weir versions [VERSION]`: the version log of a node.
 
-use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use serde_json::Value;
 
+use super::table::{Cell, Table};
 use super::{print, print_json};
 use crate::Output;
 use crate::client::Node;
@@ -31,32 +31,33 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let answer = args.node.json(http::Method::GET, &path, None)?;
     match (args.output, &args.version) {
         (Output::Json, _) => print_json(&answer)?,
-        (Output::Text, Some(_)) => print(&(line(&answer) + &super::diff::text(&answer)))?,
+        (Output::Text, Some(_)) => {
+            let changes = super::diff::text(&answer);
+            print(&format!("{}\n{changes}", table(std::slice::from_ref(&answer))))?;
+        }
         (Output::Text, None) => {
             let versions = answer["versions"].as_array().map(Vec::as_slice).unwrap_or_default();
-            print(&versions.iter().map(line).collect::<String>())?;
+            print(&table(versions))?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// One version on one line.
-pub(crate) fn line(version: &Value) -> String {
-    let text = |field: &str| version[field].as_str().unwrap_or("?").to_owned();
-    let count = |field: &str| version["change_log"][field].as_array().map_or(0, Vec::len);
-    let id = text("version_id");
-    let mut line = String::new();
-    let _ = writeln!(
-        line,
-        "{:>6}  {}  {}  +{} -{} ~{}  {}{}",
-        version["sequence"],
-        id.get(..12).unwrap_or(&id),
-        text("applied_at"),
-        count("added"),
-        count("removed"),
-        count("changed"),
-        text("cause"),
-        if version["current"].as_bool() == Some(true) { "  (in force)" } else { "" },
+/// Versions with a heading.
+pub(crate) fn table(versions: &[Value]) -> String {
+    let mut table = Table::default();
+    let numbers = ["added", "removed", "changed"].map(Cell::right);
+    table.row(
+        [Cell::right("version"), "id".into(), "applied at".into()].into_iter().chain(numbers).chain(["cause".into()]),
     );
-    line
+    for version in versions {
+        let text = |field: &str| version[field].as_str().unwrap_or("?");
+        let count = |field| Cell::Number(version["change_log"][field].as_array().map_or(0, Vec::len).to_string());
+        let id = text("version_id");
+        let in_force = if version["current"].as_bool() == Some(true) { "  (in force)" } else { "" };
+        let row = [(&version["sequence"]).into(), id.get(..12).unwrap_or(id).into(), text("applied_at").into()];
+        let counts = ["added", "removed", "changed"].map(count);
+        table.row(row.into_iter().chain(counts).chain([format!("{}{in_force}", text("cause")).into()]));
+    }
+    table.to_string()
 }

@@ -103,6 +103,10 @@ fn a_pod_sends_only_from_its_own_addresses() {
     ] {
         assert_eq!(is_own_source(&pod, &addr(src), &addr(dst)), own, "{src} to {dst}");
     }
+    for (address, own) in [("fd00::1", true), ("fd00::2", false), ("fe80::1", true), ("::", true), ("10.0.0.2", false)]
+    {
+        assert_eq!(is_own_on_link(&pod, &addr(address)), own, "{address}");
+    }
     for (sender, own) in [("10.0.0.1", true), ("0.0.0.0", true), ("10.0.0.2", false)] {
         assert_eq!(is_own_neighbour(&pod, &addr(sender)), own, "{sender}");
     }

@@ -115,6 +115,11 @@ fn fragments_and_other_protocols_have_their_own_kinds() {
         (ETH_IP6, ip6(44, &fragment6), Kind::Fragment),
         (ETH_IP6, ip6(44, &first6), Kind::Datagram),
         (ETH_IP6, ip6(58, &[135]), Kind::Neighbour),
+        (ETH_IP6, ip6(58, &[143]), Kind::Neighbour),
+        (ETH_IP6, ip6(58, &[134]), Kind::Routing),
+        (ETH_IP6, ip6(58, &[137]), Kind::Routing),
+        (ETH_IP6, ip6(58, &[&[136], &[0; 23][..]].concat()), Kind::Advertisement),
+        (ETH_IP6, ip6(58, &[136]), Kind::Unparsed),
         (ETH_IP6, ip6(58, &[128]), Kind::Other),
         (ETH_IP6, ip6(59, &[]), Kind::Other),
     ] {

@@ -35,6 +35,7 @@ fn loads(story: &Story) -> [Load; 2] {
 }
 
 #[track_caller]
+#[expect(clippy::print_stdout, reason = "the figures are worth a look")]
 fn nothing_failed(loads: [Load; 2]) {
     for (load, what) in loads.into_iter().zip(["kept connections", "new connections"]) {
         let report = load.stop();

@@ -146,7 +146,7 @@ fn datagrams_go_straight_on_and_services_of_udp_are_balanced() {
         story.told("client", &["bash", "-c", &script]).trim().to_owned()
     };
     let balanced = story.admin.kernel("balanced");
-    for (targets, port) in [(v1.clone(), 5353), (parsed(NAMES).to_vec(), 53)] {
+    for (targets, port) in [(v1, 5353), (parsed(NAMES).to_vec(), 53)] {
         for (to, from) in targets.into_iter().zip(&client) {
             assert_eq!(said(to, port), format!("hello from {from}"), "to {to}");
         }
