@@ -103,7 +103,8 @@ impl fmt::Display for PathMatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exact(path) => write!(f, "exactly \"{path}\""),
-            Self::Prefix(path) => write!(f, "prefix \"{path}/\""),
+            Self::Prefix(path) if path.is_empty() => f.write_str("prefix \"/\""),
+            Self::Prefix(path) => write!(f, "prefix \"{path}\" in whole segments"),
             Self::Suffix(path) => write!(f, "suffix \"{path}\""),
             Self::Regex(regex) => write!(f, "regex \"{}\"", shown(regex)),
         }

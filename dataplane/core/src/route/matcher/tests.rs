@@ -66,7 +66,7 @@ fn path_conditions() {
     check(
         &path(PathMatch::prefix("/v2")),
         "GET /v2example",
-        Err("the path must be prefix \"/v2/\", it is \"/v2example\""),
+        Err("the path must be prefix \"/v2\" in whole segments, it is \"/v2example\""),
     );
     check(&path(PathMatch::prefix("/")), "GET /anything", Ok(()));
     check(&path(PathMatch::Exact("/a".into())), "GET /a?b=c", Ok(()));

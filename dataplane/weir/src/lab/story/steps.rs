@@ -203,7 +203,7 @@ fn counted(running: &Running) -> anyhow::Result<Told> {
         .filter(|row| count(&row["packets"]) > 0)
         .map(|row| format!("{} {}", row["reason"].as_str().unwrap_or_default(), row["packets"]))
         .collect();
-    let saw = format!("{requests} requests by {} routes, {copies} copies", routes.len());
+    let saw = format!("{requests} requests by {} routes, {copies} mirrored", routes.len());
     Ok(Told {
         command: "weir lab exec node -- weir status".to_owned(),
         saw,
