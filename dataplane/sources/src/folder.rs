@@ -30,6 +30,9 @@ pub struct Settings {
     /// Quiet time after the last event before the folder is read. A change of several files is one change when its
     /// parts are no further apart.
     pub debounce: Duration,
+    /// The same where a change began a moment ago and its last event says that a file is whole: closed after writing,
+    /// moved to its place, removed. Most changes are of one file, and end so.
+    pub whole: Duration,
     /// From the first event: how long events are gathered at most when they do not cease.
     pub longest: Duration,
     /// Time between two looks at what no event told. The looks compare sizes and times; every twelfth reads everything.
@@ -41,10 +44,12 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// A change is known after 100 ms, and after a second however busy the folder is.
+    /// A change of one file is known after 20 ms, one that takes its time 100 ms after its last event, and after a
+    /// second however busy the folder is.
     fn default() -> Self {
         Self {
             debounce: Duration::from_millis(100),
+            whole: Duration::from_millis(20),
             longest: Duration::from_secs(1),
             check: Duration::from_secs(5),
             events: Events::Kernel,

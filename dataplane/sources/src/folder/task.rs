@@ -23,6 +23,10 @@ const QUEUE: usize = 16;
 /// Every so many checks everything is read, in case a file system keeps a file's times when its content changes.
 const CHECKS_PER_READ: u32 = 12;
 
+/// A change of one file is over within this: created, written, moved to its place. What takes longer is the work of
+/// somebody who may not be done.
+const BURST: Duration = Duration::from_millis(5);
+
 /// Reads that fail in one look before the failure is reported: what is being replaced is whole a moment later.
 const ATTEMPTS: u32 = 3;
 
@@ -30,9 +34,18 @@ const ATTEMPTS: u32 = 3;
 #[derive(Debug)]
 pub(super) enum Signal {
     /// Something may have changed.
-    Look,
+    Look(Hint),
     /// Nobody wants the folder any more.
     Stop,
+}
+
+/// What an event says about the writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hint {
+    /// A file is whole: the writer may be done.
+    Whole,
+    /// The writer is at work, or nothing is known of it.
+    Unfinished,
 }
 
 /// The handle of the thread.
@@ -44,7 +57,7 @@ pub(super) struct Control {
 impl Control {
     pub(super) fn look(&self) {
         // A full queue has a signal to look already.
-        let _full = self.signals.try_send(Signal::Look);
+        let _full = self.signals.try_send(Signal::Look(Hint::Unfinished));
     }
 }
 
@@ -101,7 +114,7 @@ struct Task {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cause {
     Start,
-    Event,
+    Event(Hint),
     /// No event told: nothing says either when the writer is done.
     Check,
 }
@@ -119,7 +132,7 @@ impl Task {
                 return;
             }
             cause = match self.signals.recv_timeout(self.settings.check) {
-                Ok(Signal::Look) => Some(Cause::Event),
+                Ok(Signal::Look(hint)) => Some(Cause::Event(hint)),
                 Err(RecvTimeoutError::Timeout) if self.differs() => Some(Cause::Check),
                 Err(RecvTimeoutError::Timeout) => None,
                 Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return,
@@ -143,8 +156,10 @@ impl Task {
         let deadline = detected + self.settings.longest;
         let mut failures = 0;
         let mut before = None;
-        if cause != Cause::Start {
-            self.quiet(deadline)?;
+        match cause {
+            Cause::Start => {}
+            Cause::Event(hint) => self.quiet(hint, detected, deadline)?,
+            Cause::Check => self.quiet(Hint::Unfinished, detected, deadline)?,
         }
         loop {
             let read = self.read();
@@ -163,7 +178,7 @@ impl Task {
                     }
                 }
             }
-            self.quiet(deadline)?;
+            self.quiet(Hint::Unfinished, detected, deadline)?;
         }
     }
 
@@ -195,7 +210,7 @@ impl Task {
         match self.signals.try_recv() {
             Ok(Signal::Stop) => Err(Stopped),
             // Told while reading: read again.
-            Ok(Signal::Look) => Ok(false),
+            Ok(Signal::Look(_)) => Ok(false),
             Err(_) => Ok(true),
         }
     }
@@ -205,14 +220,19 @@ impl Task {
         files.iter().any(|file| file.text.is_empty() && last.sizes.get(&file.path).is_some_and(|size| *size > 0))
     }
 
-    /// Waits until nothing has been told for the debounce time, at most until the deadline.
-    fn quiet(&self, deadline: Instant) -> Result<(), Stopped> {
-        let mut until = Instant::now() + self.settings.debounce;
+    /// Waits until nothing has been told for long enough, at most until the deadline.
+    fn quiet(&self, hint: Hint, detected: Instant, deadline: Instant) -> Result<(), Stopped> {
+        let after = |hint| {
+            let now = Instant::now();
+            let is_short = hint == Hint::Whole && now.duration_since(detected) < BURST;
+            now + if is_short { self.settings.whole.min(self.settings.debounce) } else { self.settings.debounce }
+        };
+        let mut until = after(hint);
         loop {
             let wait = until.min(deadline).saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
             match self.signals.recv_timeout(wait) {
-                Ok(Signal::Look) if Instant::now() >= deadline => return Ok(()),
-                Ok(Signal::Look) => until = Instant::now() + self.settings.debounce,
+                Ok(Signal::Look(_)) if Instant::now() >= deadline => return Ok(()),
+                Ok(Signal::Look(hint)) => until = after(hint),
                 Err(RecvTimeoutError::Timeout) => return Ok(()),
                 Ok(Signal::Stop) | Err(RecvTimeoutError::Disconnected) => return Err(Stopped),
             }

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use notify::event::{AccessKind, AccessMode};
+use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
-use super::task::Signal;
+use super::task::{Hint, Signal};
 
 /// What matters in a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,13 +44,13 @@ impl Watches {
         let shared = Arc::new(Mutex::new(Interests::new()));
         let interests = Arc::clone(&shared);
         let handler = move |event: notify::Result<Event>| {
-            let matters = event.map_or(true, |event| {
+            let hint = event.map_or(Some(Hint::Unfinished), |event| {
                 let interests = interests.lock().unwrap_or_else(PoisonError::into_inner);
-                matters(&event, &interests)
+                matters(&event, &interests).then(|| hint(event.kind))
             });
             // A full queue already has what wakes the receiver; it looks at everything anyway.
-            if matters {
-                let _full_or_gone = signals.try_send(Signal::Look);
+            if let Some(hint) = hint {
+                let _full_or_gone = signals.try_send(Signal::Look(hint));
             }
         };
         let (watcher, failure) = match notify::recommended_watcher(handler) {
@@ -135,9 +135,19 @@ fn matters(event: &Event, interests: &Interests) -> bool {
     })
 }
 
+/// What an event says about the writer.
+fn hint(kind: EventKind) -> Hint {
+    match kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write))
+        | EventKind::Modify(ModifyKind::Name(_))
+        | EventKind::Remove(_) => Hint::Whole,
+        _ => Hint::Unfinished,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use notify::event::{CreateKind, DataChange, Flag, ModifyKind};
+    use notify::event::{CreateKind, DataChange, Flag};
 
     use super::*;
 
