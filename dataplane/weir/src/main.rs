@@ -6,6 +6,7 @@ mod interception;
 mod interrupt;
 mod lab;
 mod logging;
+mod memory;
 mod metrics;
 mod node;
 mod settings;
@@ -38,21 +39,13 @@ Start here:
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the node proxy: load the eBPF programs, follow the rules, serve requests
     Node(command::node::Args),
-    /// Build a laboratory node with pods on this machine and show the main job
     Lab(command::lab::Args),
-    /// Check files or folders of documents; all errors at once, exit status 1 if there are any
     Check(command::check::Args),
-    /// Explain a request: which rule matches, why the others lost, where it goes, what is mirrored
     Explain(command::explain::Args),
-    /// Show what a running node is doing
     Status(command::status::Args),
-    /// List the versions of the configuration that a node has applied
     Versions(command::versions::Args),
-    /// Show what differs between two versions
     Diff(command::diff::Args),
-    /// Go back to an earlier version; recorded as a new one
     Rollback(command::rollback::Args),
     /// Print the completion script for a shell
     Completions {
@@ -104,5 +97,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         super::Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_teaches() {
+        for (command, word) in [("node", "bridge: cni0"), ("lab", "Ctrl-C"), ("rollback", "stays in force")] {
+            let mut cli = super::Cli::command();
+            let help = cli.find_subcommand_mut(command).unwrap().render_long_help().to_string();
+            assert!(help.contains(word), "{command}: {help}");
+        }
     }
 }

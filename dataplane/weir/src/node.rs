@@ -265,7 +265,10 @@ impl Node {
                 outcome = &mut pods => outcome?,
                 outcome = &mut events => outcome?,
                 asked = &mut asked => return asked,
-                _ = repair.tick() => self.repair(),
+                _ = repair.tick() => {
+                    self.repair();
+                    crate::memory::give_back();
+                }
                 _ = retry.tick() => {
                     if self.publisher().has_unfinished() {
                         self.publisher().retry();

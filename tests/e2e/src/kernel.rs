@@ -49,12 +49,12 @@ impl Footprint {
     #[track_caller]
     pub fn await_gone(&self) {
         until("links and programs are gone", || {
-            let ids = |kind: &str| -> BTreeSet<u64> {
-                let all = bpftool(&[kind, "show"]);
-                all.as_array().into_iter().flatten().filter_map(|one| one["id"].as_u64()).collect()
+            let ids = |kind: &str| -> Result<BTreeSet<u64>, String> {
+                let all = try_bpftool(&[kind, "show"])?;
+                Ok(all.as_array().into_iter().flatten().filter_map(|one| one["id"].as_u64()).collect())
             };
-            let links: Vec<_> = self.links.intersection(&ids("link")).copied().collect();
-            let loaded = ids("prog");
+            let links: Vec<_> = self.links.intersection(&ids("link")?).copied().collect();
+            let loaded = ids("prog")?;
             let programs: Vec<_> = self.programs.iter().filter(|(id, _)| loaded.contains(id)).collect();
             if links.is_empty() && programs.is_empty() {
                 return Ok(());
@@ -78,11 +78,19 @@ fn pinned_links(pins: &Path) -> Vec<PathBuf> {
 
 #[track_caller]
 fn bpftool(arguments: &[&str]) -> Value {
+    try_bpftool(arguments).unwrap()
+}
+
+/// An error is no surprise where links end at this moment: the tool meets one that is listed and gone.
+fn try_bpftool(arguments: &[&str]) -> Result<Value, String> {
     let mut command = Command::new(require("bpftool").unwrap());
     command.arg("-j").args(arguments);
     let output = run(command, b"", LIMIT).unwrap();
-    assert!(output.status.success(), "bpftool {arguments:?}: {}", String::from_utf8_lossy(&output.stdout));
-    serde_json::from_slice(&output.stdout).unwrap()
+    let text = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() {
+        return Err(format!("bpftool {arguments:?}: {text}"));
+    }
+    serde_json::from_str(&text).map_err(|error| format!("bpftool {arguments:?}: {error}: {text}"))
 }
 
 /// Rules, routes and packet filter of the node's namespace, as text that is equal when they are.
