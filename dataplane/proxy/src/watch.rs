@@ -42,7 +42,7 @@ pub(crate) enum Verdict {
 }
 
 /// How the worker's end concerns a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ending {
     /// Not at all.
     No,

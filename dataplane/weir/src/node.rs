@@ -210,13 +210,15 @@ fn load_kernel(settings: &Settings) -> anyhow::Result<Option<(Kernel, PodLinks)>
 }
 
 /// The proxy's listeners for the programs, once more: they are given again when another process fails to take over.
-fn slots(proxy: &Proxy) -> anyhow::Result<Slots> {
+fn slots(proxy: &Proxy) -> std::io::Result<Slots> {
     let sockets = proxy.transparent();
-    let sockets = [(Slot::Out4, sockets.v4), (Slot::Out6, sockets.v6)];
-    let owned =
-        |(slot, socket): (Slot, Option<std::os::fd::BorrowedFd<'_>>)| Some((slot, socket?.try_clone_to_owned()));
-    let owned = sockets.into_iter().filter_map(owned);
-    Ok(owned.map(|(slot, socket)| socket.map(|socket| (slot, socket))).collect::<Result<_, _>>()?)
+    let mut slots = Slots::new();
+    for (slot, socket) in [(Slot::Out4, sockets.v4), (Slot::Out6, sockets.v6)] {
+        if let Some(socket) = socket {
+            slots.push((slot, socket.try_clone_to_owned()?));
+        }
+    }
+    Ok(slots)
 }
 
 /// Gives the proxy's listeners to the programs: from here on intercepted connections come.

@@ -4,8 +4,8 @@
 //! new  {"takeOver":1}                                  I want to take over; this is the protocol's version
 //! old  {"lent":{"admin":"127.0.0.1:15021"}}            the version log is yours, and the API's listening socket
 //!      or {"refused":"why"}
-//! new  {"ready":true}                                  the programs are mine, the last revision is in force
-//! old  {"farewell":true}                               from now on I touch nothing that is shared
+//! new  "ready"                                         the programs are mine, the last revision is in force
+//! old  "farewell"                                      from now on I touch nothing that is shared
 //! ```
 //!
 //! Each message is a line of JSON. Until the farewell the old process is the node: when the connection ends before, for
@@ -47,8 +47,8 @@ enum Message {
     TakeOver(u32),
     Lent { admin: String },
     Refused(String),
-    Ready(bool),
-    Farewell(bool),
+    Ready,
+    Farewell,
 }
 
 impl Message {
@@ -119,9 +119,9 @@ impl Lent {
     /// When the other is gone, or has given up waiting: it may be the node again.
     pub(crate) fn ready(mut self) -> anyhow::Result<()> {
         let gone = "the process that runs has gone, or did not wait; it is the node, if it still runs";
-        self.stream.write_all(&Message::Ready(true).line()?).context(gone)?;
+        self.stream.write_all(&Message::Ready.line()?).context(gone)?;
         match receive(&self.stream).context(gone)?.0 {
-            Message::Farewell(_) => Ok(()),
+            Message::Farewell => Ok(()),
             other => bail!("the process that runs answers {other:?}, which makes no sense"),
         }
     }
@@ -224,14 +224,14 @@ impl Asked {
     /// Waits until the other process is ready, or fails.
     pub(crate) async fn ready(&mut self) -> io::Result<()> {
         match self.receive(Instant::now() + READY_WITHIN).await? {
-            Message::Ready(_) => Ok(()),
+            Message::Ready => Ok(()),
             other => Err(io::Error::other(format!("{other:?} makes no sense here"))),
         }
     }
 
     /// Says that everything is the other's now.
     pub(crate) async fn farewell(mut self) -> io::Result<()> {
-        self.send(&Message::Farewell(true), None).await
+        self.send(&Message::Farewell, None).await
     }
 
     async fn send(&mut self, message: &Message, socket: Option<BorrowedFd<'_>>) -> io::Result<()> {

@@ -121,6 +121,8 @@ impl Publisher {
         let Some(candidate) = compiled.snapshot else {
             return self.rejected(cycle, &wanted.source, compiled.diagnostics);
         };
+        // What is in force in spite of them; the errors of a rejected change are logged with its outcome.
+        compiled.diagnostics.iter().for_each(|warning| tracing::warn!(cycle = cycle.id, "{warning}"));
         if let Err(reason) = self.stage(cycle, &candidate) {
             return self.fail(cycle, &wanted.source, StepName::Planned, reason);
         }

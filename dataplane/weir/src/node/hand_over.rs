@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd as _;
 
-use super::{Node, SOURCE, load_kernel, open_slots};
+use super::{Node, load_kernel, open_slots};
 use crate::take_over::Asked;
 
 impl Node {
@@ -21,15 +21,12 @@ impl Node {
             asked.refuse(&format!("what is in force is not recorded: {error}")).await;
             return Ok(false);
         }
-        match self.converse(&mut asked).await {
-            Ok(()) => {}
-            Err(error) => {
-                tracing::error!(%error, "the other process did not take over");
-                // Only now may the other not be the node any more: it sees the end of the connection.
-                drop(asked);
-                self.take_back()?;
-                return Ok(false);
-            }
+        if let Err(error) = self.converse(&mut asked).await {
+            tracing::error!(%error, "the other process did not take over; its own log says why");
+            // From here on the other cannot become the node any more: it sees the end of the connection.
+            drop(asked);
+            self.take_back()?;
+            return Ok(false);
         }
         if let Some(wiring) = &self.wiring {
             wiring.let_go();
@@ -37,7 +34,7 @@ impl Node {
         // The other waits for this; if it is gone, its supervisor starts the next, which finds everything as after a
         // crash. Taking back now could make two nodes.
         if let Err(error) = asked.farewell().await {
-            tracing::error!(%error, "the other process has gone after it took over");
+            tracing::error!(%error, "the other process has gone after it took over: start a node");
         }
         tracing::info!("the other process is the node now");
         Ok(true)
@@ -64,7 +61,7 @@ impl Node {
         if publisher.has_unfinished() {
             publisher.retry();
         }
-        tracing::info!(source = SOURCE, "this process is the node again");
+        tracing::info!("this process is the node again");
         Ok(())
     }
 }

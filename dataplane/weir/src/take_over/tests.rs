@@ -63,7 +63,7 @@ fn a_refusal_says_why() {
 #[test]
 fn who_is_not_understood_is_refused_and_the_next_is_heard() {
     let new = |state: &Path| {
-        let refusals = [&b"{\"takeOver\":99}\n"[..], b"garbage\n", b"{\"ready\":true}\n"].map(|words| {
+        let refusals = [&b"{\"takeOver\":99}\n"[..], b"garbage\n", b"\"ready\"\n"].map(|words| {
             let (_folder, path) = socket_path(state).unwrap();
             let mut stream = Blocking::connect(path).unwrap();
             stream.write_all(words).unwrap();

@@ -319,7 +319,6 @@ fn kill_9_under_load_then_a_restart() {
     assert!(report.failed <= 20, "all failures are looked at: {report:#?}");
     let silent = report.failures.iter().filter(|failure| failure.why.contains("no complete response")).count();
     assert_eq!(silent, 0, "a broken connection is told, not left hanging: {report:#?}");
-    assert_eq!(story.counted("v1")["mirrored"], 0);
     println!(
         "kill -9 under load: gone after {:?}, ready again after {back:?}, {} requests good, {before} broken, {} refused \
          while it died",

@@ -58,8 +58,8 @@ fn five_hundred_reloads_under_load_fail_no_request() {
     assert!(old.good + new.good > 1000, "a real load: {old:?} {new:?}");
     times.sort();
     let (median, slowest) = (times[times.len() / 2], times[times.len() - 1]);
-    // The median, because what a single change takes is the machine's business when others use it too.
-    assert!(median < IN_FORCE, "half of the changes took more than {IN_FORCE:?}: {times:?}");
+    // All but a few: what a single change takes is the machine's business when others use it too.
+    assert!(times[494] < IN_FORCE, "more than 5 changes took more than {IN_FORCE:?}: {times:?}");
     assert_eq!(version_of(&story, "t500"), "200 v2");
     println!(
         "500 reloads in {took:?}, the median {median:?}, the slowest {slowest:?}; {} requests, 0 failed, the slowest {:?}",

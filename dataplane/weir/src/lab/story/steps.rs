@@ -186,6 +186,10 @@ fn rollback(running: &Running) -> anyhow::Result<Told> {
         "revision {} has the content of revision {sequence}; canary users get the new version again",
         now["sequence"]
     );
+    // What the user opens next says what is in force; the same content makes no new version.
+    let file = running.rules().join("user-header-canary.yaml");
+    let text = std::fs::read_to_string(&file)?;
+    std::fs::write(&file, text.replace("tester", "canary-user"))?;
     Ok(Told { command: format!("weir lab exec node -- weir rollback {sequence}"), saw, why: changes(&now) })
 }
 
