@@ -25,6 +25,7 @@ mod backend;
 mod cases;
 mod client;
 mod ground;
+mod intercepting;
 mod lifeline;
 mod machine;
 mod options;

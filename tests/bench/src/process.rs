@@ -125,7 +125,8 @@ impl Drop for Tree {
     }
 }
 
-fn resident_kib_of(pid: Pid) -> anyhow::Result<u64> {
+/// Resident memory of one process in KiB.
+pub(crate) fn resident_kib_of(pid: Pid) -> anyhow::Result<u64> {
     let path = format!("/proc/{pid}/status");
     let status = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
     let line =

@@ -5,14 +5,11 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
-    os::unix::net::UnixStream,
-    path::Path,
-    process::{Child, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::Context as _;
 use nix::{
     sched::{CpuSet, sched_setaffinity},
     unistd::Pid,
@@ -21,11 +18,12 @@ use weir_lab::{Lab, PodSpec, Spec, manifests};
 
 use crate::{
     ground::Ground,
+    intercepting::Intercepting,
     progress,
     report::{Figures, Metric, Row, Table, metric},
 };
 
-/// How long the node may take to be ready, and a connection to come about.
+/// How long a connection may take to come about, and an answer to arrive.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// A question and an answer of the round trips, in bytes.
 const MESSAGE: usize = 64;
@@ -60,7 +58,7 @@ pub(super) async fn run(ground: &mut Ground) -> anyhow::Result<Vec<Table>> {
         Spec { pods: PAIRS.iter().flat_map(|pair| [pair.client, pair.server]).map(pod).collect(), ..Spec::default() };
     let lab = Lab::build(&spec).context("build a lab: namespaces need root")?;
     let directory = ground.directory("untouched")?;
-    let _node = Node::start(&lab, &ground.weir, &directory)?;
+    let _node = Intercepting::start(&lab, &ground.weir, &directory, &manifests(&lab, &[])?)?;
     let length = Duration::from_secs(ground.options.seconds()).div_f64(2.0);
     let mut rounds: [[Vec<Figures>; PAIRS.len()]; WAYS.len()] = Default::default();
     for round in 1..=ground.options.rounds() * 2 {
@@ -175,64 +173,6 @@ impl Way {
             Self::Stream => metric::STREAM,
         }
     }
-}
-
-/// A node whose programs are on the enrolled pods' links, and whose folder has no rule. Dropping it ends it.
-struct Node(Child);
-
-impl Node {
-    fn start(lab: &Lab, weir: &Path, directory: &Path) -> anyhow::Result<Self> {
-        let rules = directory.join("rules");
-        fs::create_dir_all(&rules)?;
-        fs::write(rules.join("cluster.yaml"), manifests(lab, &[])?)?;
-        let admin = directory.join("admin.sock");
-        let settings = format!(
-            "node: bench-{}\nworkers: 1\nadmin: {{address: \"unix:{}\"}}\nstate: {}\nsource: {{folder: {}}}\n\
-             interception: {{bridge: cni0}}\n",
-            lab.id,
-            admin.display(),
-            directory.join("state").display(),
-            rules.display()
-        );
-        let path = directory.join("node.yaml");
-        fs::write(&path, settings)?;
-        let log = fs::File::create(directory.join("node.log"))?;
-        let mut command = lab.command("node", weir)?;
-        command.arg("node").arg("--settings").arg(path);
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let mut node = Self(lab.spawn(command).context("start Weir")?);
-        let begun = Instant::now();
-        while !is_ready(&admin) {
-            if let Some(status) = node.0.try_wait()? {
-                let log = fs::read_to_string(directory.join("node.log")).unwrap_or_default();
-                bail!("Weir ended with {status}:\n{log}");
-            }
-            ensure!(begun.elapsed() < PATIENCE, "Weir is not ready after {PATIENCE:?}");
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(node)
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        let pid = Pid::from_raw(self.0.id() as i32);
-        // In order, so that it removes its pins; both fail only when it is gone.
-        let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-        let _ = self.0.wait();
-    }
-}
-
-fn is_ready(admin: &Path) -> bool {
-    let ask = || -> std::io::Result<String> {
-        let mut stream = UnixStream::connect(admin)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all(b"GET /readyz HTTP/1.1\r\nhost: weir\r\nconnection: close\r\n\r\n")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer)?;
-        Ok(answer)
-    };
-    ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
 }
 
 /// Round trips, or MiB, per second.
