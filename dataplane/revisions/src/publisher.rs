@@ -44,6 +44,9 @@ pub use change::Source;
 pub struct Publisher {
     shared: Arc<Shared>,
     snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Snapshots that are no longer in force and that requests may still use. They are held here so that they are freed
+    /// on this thread: that takes as long as there are objects in them, and no worker shall stand still for it.
+    retired: Vec<Arc<Snapshot>>,
     stats: Arc<Mutex<StatsTable>>,
     interception: Box<dyn Interception + Send>,
     parsed: ParseCache,
@@ -72,6 +75,7 @@ impl Publisher {
         Self {
             shared: Arc::new(Shared::new(log)),
             snapshot,
+            retired: Vec::new(),
             stats,
             interception,
             parsed: ParseCache::default(),
@@ -88,6 +92,11 @@ impl Publisher {
     /// A handle for everyone who wants to know.
     pub fn reader(&self) -> Reader {
         Reader { shared: Arc::clone(&self.shared) }
+    }
+
+    /// Frees the snapshots that no request uses any more. To be called every few seconds.
+    pub fn free_retired(&mut self) {
+        self.retired.retain(|snapshot| Arc::strong_count(snapshot) > 1);
     }
 
     fn current(&self) -> Option<Arc<Record>> {

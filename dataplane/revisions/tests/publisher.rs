@@ -45,6 +45,21 @@ fn a_change_takes_every_step_in_order() {
 }
 
 #[test]
+fn a_snapshot_is_freed_by_the_publisher_and_not_by_its_last_reader() {
+    let state = tempfile::tempdir().unwrap();
+    let mut node = Node::start(state.path());
+    node.apply(&leading_to("a"));
+    let in_use = node.snapshot.load_full();
+    let old = Arc::downgrade(&in_use);
+    node.apply(&leading_to("b"));
+    node.publisher.free_retired();
+    drop(in_use);
+    assert!(old.upgrade().is_some(), "the reader freed it");
+    node.publisher.free_retired();
+    assert!(old.upgrade().is_none(), "it is kept for ever");
+}
+
+#[test]
 fn equal_content_is_no_new_revision() {
     let state = tempfile::tempdir().unwrap();
     let mut node = Node::start(state.path());

@@ -272,9 +272,12 @@ impl Node {
                     crate::memory::give_back();
                 }
                 _ = retry.tick() => {
-                    if self.publisher().has_unfinished() {
-                        self.publisher().retry();
+                    let mut publisher = self.publisher();
+                    publisher.free_retired();
+                    if publisher.has_unfinished() {
+                        publisher.retry();
                     }
+                    drop(publisher);
                     anyhow::ensure!(!self.proxy.is_finished(), "the proxy has ended");
                 }
             }

@@ -160,13 +160,15 @@ impl Publisher {
     }
 
     /// The moment of the change: from here on new requests see it.
-    pub(super) fn swap(&self, cycle: &mut Running, candidate: Snapshot, record: Arc<Record>) {
-        cycle.step(StepName::Applied, || {
+    pub(super) fn swap(&mut self, cycle: &mut Running, candidate: Snapshot, record: Arc<Record>) {
+        let before = cycle.step(StepName::Applied, || {
             let detail = format!("revision {}", record.version());
-            self.snapshot.store(Arc::new(candidate));
+            let before = self.snapshot.swap(Arc::new(candidate));
             self.shared.state().current = Some(record);
-            ((), detail)
+            (before, detail)
         });
+        self.retired.push(before);
+        self.free_retired();
     }
 
     fn record(&mut self, cycle: &mut Running, unrecorded: Unrecorded) {
