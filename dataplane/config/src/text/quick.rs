@@ -26,10 +26,12 @@ pub(super) fn read(text: &str) -> Option<Vec<(Value, Locations)>> {
     let starts = starts(text);
     let mut values = Vec::with_capacity(starts.len());
     for document in serde_yaml::Deserializer::from_str(text) {
-        values.push(Reader::STRICT.deserialize(document).ok()?);
-        if values.len() > starts.len() {
+        let value = Reader::STRICT.deserialize(document).ok()?;
+        // A text for a document is an error, and where a text begins (`|` and nothing, ...) readers tell differently.
+        if value.is_string() || values.len() == starts.len() {
             return None;
         }
+        values.push(value);
     }
     if values.len() != starts.len() {
         return None;

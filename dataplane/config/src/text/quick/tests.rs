@@ -128,6 +128,7 @@ fn line() -> impl Strategy<Value = &'static str> {
         "# x",
         "  # x",
         "g: |",
+        "| # x",
         "  h",
         "i: 'j",
         "  k'",
