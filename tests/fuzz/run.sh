@@ -19,5 +19,5 @@ for target in "$@"; do
     mkdir -p "${corpus[0]}"
     echo "fuzz: $target for $seconds s"
     cargo fuzz run --fuzz-dir . "$target" "${corpus[@]}" -- \
-        -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=10 -print_final_stats=1 "${options[@]}"
+        -max_total_time="$seconds" -rss_limit_mb=2048 -timeout=30 -print_final_stats=1 "${options[@]}"
 done

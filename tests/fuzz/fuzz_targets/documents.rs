@@ -11,6 +11,14 @@ fn read(text: String) -> Parsed {
     parse(&[SourceFile { path: "fuzz.yaml".into(), text }])
 }
 
+/// The parser has a text without any lines (`|`) begin after what follows it and is nothing: here, the comment.
+fn placed(mut diagnostics: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    for diagnostic in diagnostics.iter_mut().filter(|one| one.message.starts_with("a document is an object")) {
+        (diagnostic.line, diagnostic.column) = (None, None);
+    }
+    diagnostics
+}
+
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let parsed = read(format!("{text}\n"));
@@ -19,7 +27,7 @@ fuzz_target!(|data: &[u8]| {
     // On the edges of YAML readers disagree; what only one of them refuses is no difference of ours.
     let is_yaml = |diagnostic: &Diagnostic| !diagnostic.message.starts_with("not valid YAML");
     if thorough.diagnostics.iter().all(is_yaml) && parsed.diagnostics.iter().all(is_yaml) {
-        assert_eq!(parsed.diagnostics, thorough.diagnostics);
+        assert_eq!(placed(parsed.diagnostics.clone()), placed(thorough.diagnostics));
         assert_eq!(parsed.documents.id(), thorough.documents.id());
     }
     let compiled = compile(&parsed.documents, Sequence(1), &mut StatsTable::default());
