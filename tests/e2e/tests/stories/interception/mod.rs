@@ -3,6 +3,7 @@
 mod bytes;
 mod flows;
 mod life;
+mod matrix;
 mod modes;
 mod places;
 mod scope;

@@ -69,16 +69,9 @@ fn beside_kube_proxy() {
         dnat(&format!("[{}]", PLAIN[1]), 80, "[fd77::6]:8080"),
     ];
     let story = Story::begin(&terrain);
-    for tuning in
-        settings().into_iter().filter(|tuning| tuning.rp_filter != Some(1) || tuning.bridge_nf_call == Some(true))
-    {
+    for tuning in settings() {
         story.lab.tune(tuning).unwrap();
-        if tuning.bridge_nf_call == Some(true) {
-            check(&story, &format!("{tuning:?}"));
-        } else {
-            // Without bridge-nf-call kube-proxy itself cannot translate between ports of one bridge.
-            assert_eq!(story.get("client", &format!("http://{}/", RECOGNITION[0]), &[]), "200 v1", "{tuning:?}");
-        }
+        check(&story, &format!("{tuning:?}"));
     }
     let url = format!("http://{}/", RECOGNITION[0]);
     assert_eq!(story.get("outside", &url, &[]), "200 v1", "a pod outside the mesh is kube-proxy's");

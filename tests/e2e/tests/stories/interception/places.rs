@@ -11,19 +11,19 @@ use weir_lab::{Server, ServerSpec};
 use super::terrain;
 
 /// Virtual addresses of a service whose only endpoint is on another node.
-const FAR: [&str; 2] = ["10.96.0.30", "fd96::30"];
+pub(super) const FAR: [&str; 2] = ["10.96.0.30", "fd96::30"];
 /// Virtual addresses of a service that speaks UDP.
-const NAMES: [&str; 2] = ["10.96.0.40", "fd96::40"];
+pub(super) const NAMES: [&str; 2] = ["10.96.0.40", "fd96::40"];
 
 /// With another node behind `eth0`.
-fn two_nodes() -> Terrain {
+pub(super) fn two_nodes() -> Terrain {
     let mut terrain = terrain().settings(json!({ "interception": { "uplinks": ["eth0"] } }));
     terrain.spec.remote = true;
     terrain
 }
 
 /// A service of both families in front of these addresses.
-fn service(name: &str, vips: [&str; 2], port: (u16, u16, &str), endpoints: &[IpAddr]) -> String {
+pub(super) fn service(name: &str, vips: [&str; 2], port: (u16, u16, &str), endpoints: &[IpAddr]) -> String {
     let (port, target, protocol) = port;
     let mut text = format!(
         "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec:\n  clusterIP: {}\n  clusterIPs: [{}, \"{}\"]\n  \
@@ -46,11 +46,11 @@ fn urls(addresses: impl IntoIterator<Item = IpAddr>, port: u16) -> Vec<String> {
     addresses.into_iter().map(|ip| format!("http://{}/", SocketAddr::new(ip, port))).collect()
 }
 
-fn parsed(addresses: [&str; 2]) -> [IpAddr; 2] {
+pub(super) fn parsed(addresses: [&str; 2]) -> [IpAddr; 2] {
     addresses.map(|address| address.parse().unwrap())
 }
 
-fn far_server(story: &Story) -> Server {
+pub(super) fn far_server(story: &Story) -> Server {
     story.lab.serve("remote", &ServerSpec::http(&server_program(), "far", 8080).version("far")).unwrap()
 }
 
@@ -119,7 +119,7 @@ fn addresses_of_the_node_itself_are_left_alone() {
 }
 
 /// Answers each datagram with the same, and who sent it.
-fn echo(story: &Story, pod: &str, address: SocketAddr) {
+pub(super) fn echo(story: &Story, pod: &str, address: SocketAddr) {
     let socket = story.lab.enter(pod, || UdpSocket::bind(address)).unwrap().unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     thread::spawn(move || {
