@@ -4,27 +4,34 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use weir_e2e::{PLAIN, RECOGNITION, Story, Terrain, server_program};
-use weir_lab::{DnatRule, Protocol, Server, ServerSpec, Tuning};
+use weir_e2e::{PLAIN, RECOGNITION, Story, server_program};
+use weir_lab::server::Mode;
+use weir_lab::{DnatRule, PodSpec, Protocol, Server, ServerSpec, ServicePort, Tuning};
 
 use super::places::{FAR, NAMES, echo, far_server, parsed, service, two_nodes};
 
 /// Virtual addresses of a service of the other node that a rule concerns.
 const AWAY: [&str; 2] = ["10.96.0.31", "fd96::31"];
+/// Virtual addresses of a service whose pod is not on the bridge; a rule concerns it.
+const BESIDE: [&str; 2] = ["10.96.0.32", "fd96::32"];
 /// Where echoes of datagrams listen.
 const ECHO: u16 = 5353;
 /// Where the node's own server listens.
 const OWN: u16 = 9090;
 
-/// What serves a probe where no program of Weir is.
+/// Who brings a probe to its server.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Alone {
-    /// The addresses themselves.
-    Served,
-    /// Kube-proxy, where there is one.
+enum Way {
+    /// Nobody needs to: it is the server's own address.
+    Straight,
+    /// The proxy, or kube-proxy on a node without Weir.
+    Proxy,
+    /// The kernel when the client connects, or kube-proxy on a node without Weir.
+    Balanced,
+    /// As before, but kube-proxy does not know the service.
+    BalancedAlone,
+    /// Kube-proxy alone: the client is not Weir's concern.
     KubeProxy,
-    /// Nobody.
-    Nobody,
 }
 
 /// Something that is asked from somewhere, and who shall answer whom.
@@ -32,12 +39,14 @@ struct Probe {
     from: &'static str,
     /// A URL, or an address that gets a datagram.
     to: Result<String, SocketAddr>,
-    /// `<who answers> from <whom it sees>`.
-    expected: String,
-    alone: Alone,
-    /// Whom the server sees where kube-proxy serves: the client.
+    way: Way,
+    /// Who answers.
+    who: &'static str,
+    /// Whom the server sees with Weir.
+    seen: IpAddr,
     client: IpAddr,
-    is_proxied: bool,
+    /// Whether both ends are ports of the bridge: there kube-proxy translates only what netfilter is shown.
+    stays_on_bridge: bool,
 }
 
 impl Probe {
@@ -61,21 +70,24 @@ impl Probe {
         }
     }
 
-    fn name(&self) -> String {
-        let to = self.to.as_ref().map_or_else(|to| format!("udp://{to}"), String::clone);
-        format!("{} to {to}", self.from)
+    /// Answer and the address that the server shall see; nothing where nobody may answer.
+    fn expected(&self, has_weir: bool, has_kube_proxy: bool, row: Row) -> Option<String> {
+        let is_translated = has_kube_proxy && (!self.stays_on_bridge || row.tuning.bridge_nf_call == Some(true));
+        let seen = match self.way {
+            Way::Straight => self.seen,
+            Way::Proxy | Way::Balanced | Way::BalancedAlone if has_weir => self.seen,
+            Way::Proxy | Way::Balanced | Way::KubeProxy if is_translated => self.client,
+            _ => return None,
+        };
+        Some(format!("{} from {seen}", self.who))
     }
 
-    /// What is expected where only kube-proxy is, or not even that; nothing where it must fail.
-    fn expected_alone(&self, has_kube_proxy: bool) -> Option<String> {
-        match self.alone {
-            Alone::Served => Some(self.expected.clone()),
-            Alone::KubeProxy if has_kube_proxy => {
-                let who = self.expected.split(" from ").next().unwrap_or_default();
-                Some(format!("{who} from {}", self.client))
-            }
-            Alone::KubeProxy | Alone::Nobody => None,
-        }
+    /// What is wrong with the answer.
+    fn check(&self, story: &Story, has_weir: bool, has_kube_proxy: bool, row: Row) -> Option<String> {
+        let expected = self.expected(has_weir, has_kube_proxy, row)?;
+        let got = self.ask(story);
+        let to = self.to.as_ref().map_or_else(|to| format!("udp://{to}"), String::clone);
+        (got != expected).then(|| format!("{row:?}, {} to {to}: {got}, not {expected}", self.from))
     }
 }
 
@@ -84,6 +96,10 @@ struct Family {
     index: usize,
     client: IpAddr,
     v1: IpAddr,
+    outside: IpAddr,
+    routed: IpAddr,
+    /// The node's own address on the link of the routed pod.
+    hop: IpAddr,
     node: IpAddr,
     uplink: IpAddr,
     remote: IpAddr,
@@ -102,12 +118,22 @@ fn families(story: &Story) -> [Family; 2] {
             index,
             client: of(&lab.pod("client").unwrap().ips()),
             v1: of(&lab.pod("v1").unwrap().ips()),
+            outside: of(&lab.pod("outside").unwrap().ips()),
+            routed: of(&lab.pod("routed").unwrap().ips()),
+            hop: source_towards(story, of(&lab.pod("routed").unwrap().ips())),
             node: own(lab.node().ip4, lab.node().ip6),
             uplink: of(&lab.uplink),
             remote: own(remote.ip4, remote.ip6),
             behind: of(&remote.behind),
         }
     })
+}
+
+/// Which of its addresses the node uses towards another.
+fn source_towards(story: &Story, ip: IpAddr) -> IpAddr {
+    let route = story.told("node", &["ip", "route", "get", &ip.to_string()]);
+    let (_, rest) = route.split_once(" src ").unwrap();
+    rest.split(' ').next().unwrap().parse().unwrap()
 }
 
 impl Family {
@@ -117,45 +143,49 @@ impl Family {
 
     /// All places, as the table of the matrix has them.
     fn probes(&self) -> Vec<Probe> {
-        use Alone::{KubeProxy, Nobody, Served};
-        let Self { client, v1, node, uplink, remote, behind, .. } = *self;
-        let [far, away, names] = [FAR, AWAY, NAMES].map(|of| self.vip(of));
+        use Way::{Balanced, BalancedAlone, KubeProxy, Proxy, Straight};
+        let Self { client, v1, node, uplink, remote, behind, outside, routed, hop, .. } = *self;
+        let [far, away, names, beside] = [FAR, AWAY, NAMES, BESIDE].map(|of| self.vip(of));
         let [recognition, plain] = [RECOGNITION, PLAIN].map(|of| self.vip(of));
         let http = [
-            ("client", v1, 8080, "200 v1", client, Served),
-            ("client", behind, 8080, "200 far", client, Served),
-            ("client", node, OWN, "200 own", client, Served),
-            ("client", uplink, OWN, "200 own", client, Served),
-            ("client", recognition, 80, "200 v1", node, KubeProxy),
-            ("client", plain, 80, "200 plain", client, KubeProxy),
-            ("client", far, 80, "200 far", client, KubeProxy),
-            ("client", away, 80, "200 far", uplink, KubeProxy),
-            ("node", v1, 8080, "200 v1", node, Served),
-            ("remote", v1, 8080, "200 v1", remote, Served),
-            ("remote", recognition, 80, "200 v1", node, KubeProxy),
+            ("client", v1, 8080, "200 v1", client, Straight),
+            ("client", routed, 8080, "200 routed", client, Straight),
+            ("client", behind, 8080, "200 far", client, Straight),
+            ("client", node, OWN, "200 own", client, Straight),
+            ("client", uplink, OWN, "200 own", client, Straight),
+            ("client", recognition, 80, "200 v1", node, Proxy),
+            ("client", plain, 80, "200 plain", client, Balanced),
+            ("client", beside, 80, "200 routed", hop, Proxy),
+            ("client", far, 80, "200 far", client, Balanced),
+            ("client", away, 80, "200 far", uplink, Proxy),
+            ("node", v1, 8080, "200 v1", node, Straight),
+            ("remote", v1, 8080, "200 v1", remote, Straight),
+            ("remote", recognition, 80, "200 v1", node, Proxy),
+            ("outside", v1, 8080, "200 v1", outside, Straight),
+            ("outside", recognition, 80, "200 v1", outside, KubeProxy),
+            ("routed", v1, 8080, "200 v1", routed, Straight),
+            ("routed", recognition, 80, "200 v1", routed, KubeProxy),
+            ("routed", away, 80, "200 far", routed, KubeProxy),
         ];
-        let datagrams = [
-            (v1, ECHO, client, Served),
-            (behind, ECHO, client, Served),
-            (node, ECHO, client, Served),
-            (names, 53, client, Nobody),
-        ];
-        let mut probes = Vec::new();
-        for (from, ip, port, who, seen, alone) in http {
-            probes.push(Probe {
-                from,
-                to: Ok(format!("http://{}/", SocketAddr::new(ip, port))),
-                expected: format!("{who} from {seen}"),
-                alone,
-                client: if from == "remote" { remote } else { client },
-                is_proxied: [recognition, away].contains(&ip),
-            });
-        }
-        for (ip, port, seen, alone) in datagrams {
-            let (to, expected) = (Err(SocketAddr::new(ip, port)), format!("hello from {seen}"));
-            probes.push(Probe { from: "client", to, expected, alone, client, is_proxied: false });
-        }
-        probes
+        let datagrams =
+            [(v1, ECHO, Straight), (behind, ECHO, Straight), (node, ECHO, Straight), (names, 53, BalancedAlone)];
+        let on_bridge =
+            |from: &str, who: &str| ["client", "outside"].contains(&from) && !["200 far", "200 routed"].contains(&who);
+        let own = |from: &str| match from {
+            "remote" => remote,
+            "outside" => outside,
+            "routed" => routed,
+            _ => client,
+        };
+        let http = http.map(|(from, ip, port, who, seen, way)| {
+            let to = Ok(format!("http://{}/", SocketAddr::new(ip, port)));
+            Probe { from, to, way, who, seen, client: own(from), stays_on_bridge: on_bridge(from, who) }
+        });
+        let datagrams = datagrams.map(|(ip, port, way)| {
+            let to = Err(SocketAddr::new(ip, port));
+            Probe { from: "client", to, way, who: "hello", seen: client, client, stays_on_bridge: true }
+        });
+        http.into_iter().chain(datagrams).collect()
     }
 }
 
@@ -201,8 +231,12 @@ impl Row {
 }
 
 /// The lab with everything that the probes ask, and the node not yet started.
-fn prepare(terrain: &Terrain) -> (Story, [Server; 2]) {
-    let story = Story::prepare(terrain);
+fn prepare() -> (Story, [Server; 2]) {
+    let mut terrain = two_nodes();
+    terrain.spec.pods.push(PodSpec::new("routed").routed());
+    terrain.servers.push(("routed".to_owned(), Mode::Http, "routed".to_owned()));
+    terrain.services.push(weir_e2e::service("beside", BESIDE, ServicePort::http(80, 8080), &["routed"]));
+    let story = Story::prepare(&terrain.rule("beside", "{services: [beside], timeouts: {request: 9s}}"));
     let behind = story.lab.remote().unwrap().behind.clone();
     let v1 = story.lab.pod("v1").unwrap().ips();
     story.write("far.yaml", &service("far", FAR, (80, 8080, "TCP"), &behind));
@@ -227,7 +261,14 @@ fn translations(story: &Story) -> Vec<DnatRule> {
     let mut rules = Vec::new();
     for family in &all {
         let plain = story.lab.pod("plain").unwrap().ips()[family.index];
-        for (of, endpoint) in [(RECOGNITION, family.v1), (PLAIN, plain), (FAR, family.behind), (AWAY, family.behind)] {
+        let endpoints = [
+            (RECOGNITION, family.v1),
+            (PLAIN, plain),
+            (FAR, family.behind),
+            (AWAY, family.behind),
+            (BESIDE, family.routed),
+        ];
+        for (of, endpoint) in endpoints {
             rules.push(DnatRule {
                 vip: SocketAddr::new(family.vip(of), 80),
                 protocol: Protocol::Tcp,
@@ -238,46 +279,32 @@ fn translations(story: &Story) -> Vec<DnatRule> {
     rules
 }
 
-/// All that deviates, told at once.
+/// The same probes in the same rows, without Weir and with it. Tells all deviations at once.
 fn run(has_kube_proxy: bool) {
-    let (mut story, servers) = prepare(&two_nodes());
+    let (mut story, _servers) = prepare();
     let families = families(&story);
     if has_kube_proxy {
         story.lab.set_kube_proxy(&translations(&story)).unwrap();
     }
     let probes: Vec<Probe> = families.iter().flat_map(Family::probes).collect();
-    let mut wrong = Vec::new();
-    for row in Row::all() {
-        row.set(&story, &families);
-        // Between ports of one bridge kube-proxy translates only what netfilter sees.
-        let is_translated = has_kube_proxy && row.tuning.bridge_nf_call == Some(true);
-        for probe in &probes {
-            let Some(expected) = probe.expected_alone(is_translated) else { continue };
-            let got = probe.ask(&story);
-            if got != expected {
-                wrong.push(format!("without Weir, {row:?}, {}: {got}, not {expected}", probe.name()));
-            }
-        }
-    }
+    let all = |story: &Story, has_weir: bool, row: Row| -> Vec<String> {
+        row.set(story, &families);
+        probes.iter().filter_map(|probe| probe.check(story, has_weir, has_kube_proxy, row)).collect()
+    };
+    let wrong: Vec<String> = Row::all().into_iter().flat_map(|row| all(&story, false, row)).collect();
     assert!(wrong.is_empty(), "the lab itself is broken:\n{}", wrong.join("\n"));
     story.start();
+    let proxied = probes.iter().filter(|probe| probe.way == Way::Proxy).count() as u64;
+    let mut wrong = Vec::new();
     for row in Row::all() {
-        row.set(&story, &families);
-        let accepted = story.admin.connections("accepted");
-        for probe in &probes {
-            let got = probe.ask(&story);
-            if got != probe.expected {
-                wrong.push(format!("{row:?}, {}: {got}, not {}", probe.name(), probe.expected));
-            }
-        }
-        let proxied = probes.iter().filter(|probe| probe.is_proxied).count() as u64;
-        let came = story.admin.connections("accepted") - accepted;
+        let before = story.admin.connections("accepted");
+        wrong.extend(all(&story, true, row));
+        let came = story.admin.connections("accepted") - before;
         if came != proxied {
             wrong.push(format!("{row:?}: {came} connections came to the proxy, not {proxied}"));
         }
     }
     assert!(wrong.is_empty(), "{} deviations:\n{}", wrong.len(), wrong.join("\n"));
-    drop(servers);
 }
 
 #[test]

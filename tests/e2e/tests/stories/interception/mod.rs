@@ -4,7 +4,6 @@ mod bytes;
 mod flows;
 mod life;
 mod matrix;
-mod modes;
 mod places;
 mod scope;
 
