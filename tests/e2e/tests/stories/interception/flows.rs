@@ -7,9 +7,10 @@ use std::time::Duration;
 use nix::sys::socket::{setsockopt, sockopt::TcpRepair};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use weir_e2e::{RECOGNITION, Story, Terrain, until};
+use weir_lab::Tuning;
 use weir_lab::client::{Request, connect};
 
-use super::{ALL, terrain};
+use super::{ALL, terrain, translations};
 
 const LIMIT: Duration = Duration::from_secs(20);
 const PORT: u16 = 45_678;
@@ -52,44 +53,77 @@ fn the_same_source_port_again_and_again() {
 #[test]
 fn a_client_that_vanished_comes_back_on_the_same_port() {
     let story = Story::begin(&terrain());
-    let to = SocketAddr::new(RECOGNITION[0].parse().unwrap(), 80);
-    let mut first = from_port(&story, "client", PORT, to).unwrap();
-    first.write_all(b"GET /fast HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
-    let mut head = [0; 1024];
-    assert!(first.read(&mut head).unwrap() > 0);
-    // Closed in repair mode a socket sends nothing, as after a power cut: the proxy's end stays established.
-    setsockopt(&first, TcpRepair, &1).unwrap();
-    drop(first);
-    let answer = from_port(&story, "client", PORT, to).and_then(closed_by_the_proxy);
-    assert_eq!(answer.unwrap_or_else(|e| format!("{e}")), "HTTP/1.1 200 OK");
+    for vip in RECOGNITION {
+        let to = SocketAddr::new(vip.parse().unwrap(), 80);
+        let mut first = from_port(&story, "client", PORT, to).unwrap();
+        first.write_all(b"GET /fast HTTP/1.1\r\nhost: a\r\n\r\n").unwrap();
+        assert!(first.read(&mut [0; 1024]).unwrap() > 0);
+        let own = first.local_addr().unwrap();
+        // Closed in repair mode a socket sends nothing, as after a power cut: the proxy's end stays established.
+        setsockopt(&first, TcpRepair, &1).unwrap();
+        drop(first);
+        let stale = story.told("node", &["ss", "-Htn", "state", "established", "src", &vip_filter(vip)]);
+        assert!(stale.contains(&own.to_string()), "the proxy still has the dead connection: {stale}");
+        let answer = from_port(&story, "client", PORT, to).and_then(closed_by_the_proxy);
+        assert_eq!(answer.unwrap_or_else(|e| format!("{e}")), "HTTP/1.1 200 OK", "{vip}");
+    }
+}
+
+/// An address as `ss` filters by it.
+fn vip_filter(vip: &str) -> String {
+    if vip.contains(':') { format!("[{vip}]") } else { vip.to_owned() }
 }
 
 #[test]
 fn connections_from_before_survive_the_start_of_the_node() {
     let mut story = Story::prepare(&terrain());
-    let v1 = SocketAddr::new(story.lab.pod("v1").unwrap().ip4().into(), 8080);
-    let mut old = connect(&story.lab, "client", v1, LIMIT).unwrap();
-    let request = Request::new("GET", &format!("http://{v1}/")).unwrap();
-    assert_eq!(old.exchange(&request, LIMIT).unwrap().status, 200);
+    story.lab.set_kube_proxy(&translations(&story)).unwrap();
+    story.lab.tune(Tuning { bridge_nf_call: Some(true), ..Tuning::default() }).unwrap();
+    let v1 = story.lab.pod("v1").unwrap().ips().into_iter().map(|ip| SocketAddr::new(ip, 8080));
+    let vips: Vec<SocketAddr> = RECOGNITION.iter().map(|vip| SocketAddr::new(vip.parse().unwrap(), 80)).collect();
+    let mut old: Vec<_> = v1
+        .chain(vips.clone())
+        .map(|to| {
+            (connect(&story.lab, "client", to, LIMIT).unwrap(), Request::new("GET", &format!("http://{to}/")).unwrap())
+        })
+        .collect();
+    let mut exchange_all = |when: &str| {
+        for (connection, request) in &mut old {
+            let to = request.to;
+            let response = connection.exchange(request, LIMIT).unwrap_or_else(|error| panic!("{when}, {to}: {error}"));
+            assert_eq!((response.status, response.served_by()), (200, Some("v1")), "{when}, {to}");
+        }
+    };
+    exchange_all("before");
     story.start();
-    let response = old.exchange(&request, LIMIT).unwrap();
-    assert_eq!((response.status, response.served_by()), (200, Some("v1")));
+    exchange_all("while the node runs");
+    assert_eq!(story.admin.connections("accepted"), 0, "what began without the proxy goes on without it");
+    for vip in &vips {
+        assert_eq!(story.get("client", &format!("http://{vip}/"), &[]), "200 v1", "{vip}");
+    }
+    assert_eq!(story.admin.connections("accepted"), 2, "what begins now is intercepted");
+    exchange_all("beside new connections");
     story.stop();
-    assert_eq!(old.exchange(&request, LIMIT).unwrap().status, 200);
+    exchange_all("after the node's end");
 }
 
 #[test]
 fn the_address_of_the_bridge_may_change() {
     let story = Story::begin(&terrain());
-    let url = format!("http://{}/", RECOGNITION[0]);
-    assert_eq!(story.get("client", &url, &[]), "200 v1");
-    story.told("node", &["ip", "link", "set", "cni0", "address", "0a:58:0a:4d:00:77"]);
-    // The pods learn the new address by asking; the programs must follow it.
-    story.told("client", &["ip", "neigh", "flush", "all"]);
-    until("requests go on after the change", || match story.get("client", &url, &[]).as_str() {
-        "200 v1" => Ok(()),
-        other => Err(other.to_owned()),
-    });
+    let urls = [format!("http://{}/", RECOGNITION[0]), format!("http://[{}]/", RECOGNITION[1])];
+    for url in &urls {
+        assert_eq!(story.get("client", url, &[]), "200 v1", "{url}");
+    }
+    // One change for each family: the first to be asked after a change may still meet the old address.
+    for (number, url) in urls.iter().enumerate() {
+        story.told("node", &["ip", "link", "set", "cni0", "address", &format!("0a:58:0a:4d:00:7{number}")]);
+        // The pods learn the new address by asking; the programs must follow it.
+        story.told("client", &["ip", "neigh", "flush", "all"]);
+        until("requests go on after the change", || match story.get("client", url, &[]).as_str() {
+            "200 v1" => Ok(()),
+            other => Err(other.to_owned()),
+        });
+    }
 }
 
 #[test]

@@ -2,15 +2,23 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::thread::JoinHandle;
+use std::time::Duration;
 
 use serde_json::json;
 use weir_e2e::{RECOGNITION, Story, network_state, until};
+use weir_lab::Tuning;
 
-use super::terrain;
+use super::{terrain, translations};
 
 fn url() -> String {
     format!("http://{}/", RECOGNITION[0])
+}
+
+/// The same service in both families.
+fn urls() -> [String; 2] {
+    [url(), format!("http://[{}]/", RECOGNITION[1])]
 }
 
 #[test]
@@ -64,57 +72,66 @@ fn the_next_start_takes_over_what_a_killed_one_left() {
     assert!(!story.pins().exists());
 }
 
+/// What curl says in a pod, on a thread of its own.
+fn ask_aside(story: &Story, url: String) -> JoinHandle<String> {
+    let layout = story.lab.layout().clone();
+    std::thread::spawn(move || {
+        let program = weir_lab::require("curl").unwrap();
+        let words =
+            [program.to_str().unwrap(), "-sS", "--max-time", "30", "-o", "/dev/null", "-w", "%{http_code}", &url];
+        let output = layout.run("client", &words, Duration::from_secs(40)).unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    })
+}
+
 #[test]
 fn closed_means_that_new_connections_wait_for_the_proxy() {
     let mut story = Story::begin(&terrain());
-    assert_eq!(story.get("client", &url(), &[]), "200 v1");
+    for url in urls() {
+        assert_eq!(story.get("client", &url, &[]), "200 v1");
+    }
     story.kill9();
-    let refused = story.curl("client", &["--max-time", "2", &url()]);
-    assert_eq!(refused.exit, 28, "neither answered nor refused: {refused:?}");
-    assert_eq!(story.seen("v1").len(), 1, "and nothing went past the rules");
-    let layout = story.lab.layout().clone();
-    let waiting = std::thread::spawn(move || {
-        let program = weir_lab::require("curl").unwrap();
-        let words =
-            [program.to_str().unwrap(), "-sS", "--max-time", "30", "-o", "/dev/null", "-w", "%{http_code}", &url()];
-        let output = layout.run("client", &words, Duration::from_secs(40)).unwrap();
-        String::from_utf8_lossy(&output.stdout).into_owned()
-    });
-    // The waiting client's first packet is dropped before the node is back.
-    let begun = Instant::now();
-    until("the client waits", || {
+    for url in urls() {
+        let refused = story.curl("client", &["--max-time", "2", &url]);
+        assert_eq!(refused.exit, 28, "neither answered nor refused: {refused:?}");
+    }
+    assert_eq!(story.seen("v1").len(), 2, "and nothing went past the rules");
+    let waiting = urls().map(|url| ask_aside(&story, url));
+    // The waiting clients' first packets are dropped before the node is back.
+    until("the clients wait", || {
         let sockets = story.told("client", &["ss", "-tn", "state", "syn-sent"]);
-        if sockets.contains("10.96.0.10") { Ok(()) } else { Err(sockets) }
+        if RECOGNITION.iter().all(|vip| sockets.contains(vip)) { Ok(()) } else { Err(sockets) }
     });
     story.start();
-    assert_eq!(waiting.join().unwrap(), "200", "the client that waited got its answer");
-    assert!(begun.elapsed() < Duration::from_secs(20));
-    assert!(story.admin.kernel("dropped_no_proxy") >= 1);
+    for client in waiting {
+        assert_eq!(client.join().unwrap(), "200", "the client that waited got its answer");
+    }
+    assert!(story.admin.kernel("dropped_no_proxy") >= 4);
 }
 
 #[test]
 fn open_means_that_new_connections_go_on_without_the_proxy() {
-    let mut terrain = terrain().settings(json!({ "interception": { "fail": "open" } }));
-    let v1 = "10.77.0.3:8080".parse().unwrap();
-    terrain.spec.kube_proxy = vec![weir_lab::DnatRule {
-        vip: format!("{}:80", RECOGNITION[0]).parse().unwrap(),
-        protocol: weir_lab::Protocol::Tcp,
-        endpoints: vec![v1],
-    }];
-    let mut story = Story::begin(&terrain);
-    assert_eq!(story.lab.pod("v1").unwrap().ip4().to_string(), "10.77.0.3");
-    let client = story.lab.pod("client").unwrap().ip4().to_string();
-    assert_eq!(story.get("client", &url(), &[]), "200 v1");
-    assert_eq!(story.admin.connections("accepted"), 1);
-    story.kill9();
-    let answer = story.curl("client", &[&url()]);
-    assert_eq!(answer.brief(), "200 v1");
-    let peer = answer.json()["peer"].as_str().unwrap().to_owned();
-    assert!(peer.starts_with(&format!("{client}:")), "kube-proxy served it, so v1 sees the client: {peer}");
+    let mut story = Story::prepare(&terrain().settings(json!({ "interception": { "fail": "open" } })));
+    story.lab.set_kube_proxy(&translations(&story)).unwrap();
+    story.lab.tune(Tuning { bridge_nf_call: Some(true), ..Tuning::default() }).unwrap();
     story.start();
-    assert!(story.admin.kernel("passed_no_proxy") >= 1);
-    assert_eq!(story.get("client", &url(), &[]), "200 v1");
-    assert_eq!(story.admin.connections("accepted"), 1, "the new process serves again");
+    for url in urls() {
+        assert_eq!(story.get("client", &url, &[]), "200 v1");
+    }
+    assert_eq!(story.admin.connections("accepted"), 2);
+    story.kill9();
+    for (url, client) in urls().iter().zip(story.lab.pod("client").unwrap().ips()) {
+        let answer = story.curl("client", &[url]);
+        assert_eq!(answer.brief(), "200 v1", "{url}");
+        let peer: SocketAddr = answer.json()["peer"].as_str().unwrap().parse().unwrap();
+        assert_eq!(peer.ip(), client, "kube-proxy served it, so v1 sees the client");
+    }
+    story.start();
+    assert!(story.admin.kernel("passed_no_proxy") >= 2);
+    for url in urls() {
+        assert_eq!(story.get("client", &url, &[]), "200 v1");
+    }
+    assert_eq!(story.admin.connections("accepted"), 2, "the new process serves again");
 }
 
 #[test]

@@ -6,9 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 
 use weir_e2e::{PLAIN, RECOGNITION, Story, server_program};
 use weir_lab::server::Mode;
-use weir_lab::{DnatRule, PodSpec, Protocol, Server, ServerSpec, ServicePort, Tuning};
+use weir_lab::{DnatRule, PodSpec, Server, ServerSpec, ServicePort, Tuning};
 
 use super::places::{FAR, NAMES, echo, far_server, parsed, service, two_nodes};
+use super::{translation, translations};
 
 /// Virtual addresses of a service of the other node that a rule concerns.
 const AWAY: [&str; 2] = ["10.96.0.31", "fd96::31"];
@@ -255,25 +256,12 @@ fn prepare() -> (Story, [Server; 2]) {
     (story, servers)
 }
 
-/// What kube-proxy would make of the services. Its imitation has no UDP, so that the kernel's balancing is seen.
-fn translations(story: &Story) -> Vec<DnatRule> {
-    let all = families(story);
-    let mut rules = Vec::new();
-    for family in &all {
-        let plain = story.lab.pod("plain").unwrap().ips()[family.index];
-        let endpoints = [
-            (RECOGNITION, family.v1),
-            (PLAIN, plain),
-            (FAR, family.behind),
-            (AWAY, family.behind),
-            (BESIDE, family.routed),
-        ];
-        for (of, endpoint) in endpoints {
-            rules.push(DnatRule {
-                vip: SocketAddr::new(family.vip(of), 80),
-                protocol: Protocol::Tcp,
-                endpoints: vec![SocketAddr::new(endpoint, 8080)],
-            });
+/// What kube-proxy would make of the services. Its imitation has no UDP here, so that the kernel's balancing is seen.
+fn all_translations(story: &Story, families: &[Family]) -> Vec<DnatRule> {
+    let mut rules = translations(story);
+    for family in families {
+        for (vips, ip) in [(FAR, family.behind), (AWAY, family.behind), (BESIDE, family.routed)] {
+            rules.push(translation(vips[family.index], ip));
         }
     }
     rules
@@ -284,7 +272,7 @@ fn run(has_kube_proxy: bool) {
     let (mut story, _servers) = prepare();
     let families = families(&story);
     if has_kube_proxy {
-        story.lab.set_kube_proxy(&translations(&story)).unwrap();
+        story.lab.set_kube_proxy(&all_translations(&story, &families)).unwrap();
     }
     let probes: Vec<Probe> = families.iter().flat_map(Family::probes).collect();
     let all = |story: &Story, has_weir: bool, row: Row| -> Vec<String> {

@@ -1,16 +1,18 @@
 //! Which connections the proxy sees.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::time::Duration;
 
 use serde_json::json;
 use weir_e2e::{PLAIN, RECOGNITION, Story, capture, until};
+use weir_lab::client::Request;
 
 use super::terrain;
 
 /// The address of a `peer` field.
 fn ip_of(peer: &serde_json::Value) -> IpAddr {
     let text = peer.as_str().unwrap();
-    text.parse::<std::net::SocketAddr>().unwrap().ip()
+    text.parse::<SocketAddr>().unwrap().ip()
 }
 
 #[test]
@@ -93,24 +95,49 @@ fn a_pod_outside_the_mesh_is_left_alone() {
 #[test]
 fn spoofed_sources_are_dropped_counted_logged_and_exported() {
     let story = Story::begin(&terrain());
-    let (forged, v1) = (Ipv4Addr::new(10, 77, 0, 99), story.lab.pod("v1").unwrap().ip4());
-    story.told("client", &["ip", "addr", "add", &format!("{forged}/32"), "dev", "eth0"]);
-    for url in [format!("http://{v1}:8080/"), format!("http://{}/", RECOGNITION[0])] {
-        let answer = story.curl("client", &["--max-time", "2", "--interface", &forged.to_string(), &url]);
-        assert_eq!(answer.exit, 28, "nothing comes back: {answer:?}");
+    let v1 = story.lab.pod("v1").unwrap();
+    let cases = [
+        (IpAddr::from([10, 77, 0, 99]), IpAddr::from(v1.ip4()), RECOGNITION[0]),
+        ("fd77::99".parse().unwrap(), v1.ip6().unwrap().into(), RECOGNITION[1]),
+    ];
+    for (forged, v1, vip) in cases {
+        let targets = [SocketAddr::new(v1, 8080), SocketAddr::new(vip.parse().unwrap(), 80)];
+        // With its own address first: then the forged packets need to ask for no neighbour.
+        for to in targets {
+            assert_eq!(story.get("client", &format!("http://{to}/"), &[]), "200 v1");
+        }
+        let bits = if forged.is_ipv4() { 32 } else { 128 };
+        story.told("client", &["ip", "addr", "add", &format!("{forged}/{bits}"), "dev", "eth0"]);
+        let (dropped, seen) = (story.admin.kernel("dropped_spoofed"), story.seen("v1").len());
+        for to in targets {
+            let url = format!("http://{to}/");
+            let answer = story.curl("client", &["--max-time", "1", "--interface", &forged.to_string(), &url]);
+            assert_eq!(answer.exit, 28, "nothing comes back: {answer:?}");
+            // The drop record of the kernel reaches the node's log with both ends.
+            let (source, destination) = (format!("source={}", before_port(forged)), format!("destination={to} "));
+            story.await_log(&["weir::kernel", "dropped_spoofed", &source, &destination]);
+        }
+        assert!(story.admin.kernel("dropped_spoofed") >= dropped + 2, "{forged}");
+        assert_eq!(story.seen("v1").len(), seen, "{:?}", story.seen("v1"));
+        let own = own_like(&story, forged);
+        for to in targets {
+            let answer = story.curl("client", &["--interface", &own, &format!("http://{to}/")]);
+            assert_eq!(answer.brief(), "200 v1", "its own address still works");
+        }
     }
-    assert!(story.admin.kernel("dropped_spoofed") >= 2);
-    assert!(story.seen("v1").is_empty(), "{:?}", story.seen("v1"));
     let exported = story.admin.metric("weir_kernel_packets_total", &["reason=\"dropped_spoofed\""]);
-    assert!(exported >= 2.0, "{}", story.admin.metrics());
-    // The drop record of the kernel, or aya-log's line, reaches the node's log with the address.
-    let line = story.await_log(&["10.77.0.99"]);
-    assert!(line.contains("spoofed"), "{line}");
-    assert_eq!(
-        story.get("client", &format!("http://{}/", RECOGNITION[0]), &[]),
-        "200 v1",
-        "its own address still works"
-    );
+    assert!(exported >= 4.0, "{}", story.admin.metrics());
+}
+
+/// How an address begins where its port follows.
+fn before_port(ip: IpAddr) -> String {
+    if ip.is_ipv4() { format!("{ip}:") } else { format!("[{ip}]:") }
+}
+
+/// The client's own address of a family.
+fn own_like(story: &Story, other: IpAddr) -> String {
+    let own = story.lab.pod("client").unwrap().ips();
+    own.iter().find(|ip| ip.is_ipv4() == other.is_ipv4()).unwrap().to_string()
 }
 
 #[test]
@@ -122,21 +149,39 @@ fn lines_of_the_programs_arrive_in_the_nodes_log() {
 
 #[test]
 fn packets_reach_nobody_else_also_when_the_bridge_forgets() {
-    let story = Story::prepare(&terrain());
+    let mut story = Story::prepare(&terrain());
     story.told("node", &["ip", "link", "set", "cni0", "type", "bridge", "ageing_time", "100"]);
-    let mut story = story;
     story.start();
     let mut third = capture(&story.lab, "shadow");
-    let mut connection = story.connect("client", RECOGNITION[0]);
-    let request =
-        weir_lab::client::Request::new("GET", &format!("http://{}/drip?bytes=8&every=400ms", RECOGNITION[0])).unwrap();
+    let urls = RECOGNITION.map(|vip| format!("http://{}/", SocketAddr::new(vip.parse().unwrap(), 80)));
     // Slow enough for the forwarding database to forget the client within the transfer: it ages after 1 s.
-    let response = connection.exchange(&request, std::time::Duration::from_secs(20)).unwrap();
-    assert_eq!(response.body.len(), 8);
-    until("a second connection", || match story.get("client", &format!("http://{}/", RECOGNITION[0]), &[]).as_str() {
-        "200 v1" => Ok(()),
-        other => Err(other.to_owned()),
+    let slow = urls.each_ref().map(|url| Request::new("GET", &format!("{url}drip?bytes=8&every=400ms")).unwrap());
+    let mut connections = RECOGNITION.map(|vip| story.connect("client", vip));
+    std::thread::scope(|scope| {
+        for (connection, request) in connections.iter_mut().zip(&slow) {
+            scope.spawn(move || {
+                let response = connection.exchange(request, Duration::from_secs(20)).unwrap();
+                assert_eq!(response.body.len(), 8, "{}", request.to);
+            });
+        }
     });
-    let strangers: Vec<String> = third.strangers().into_iter().filter(|flow| flow.contains("10.96.")).collect();
+    for url in &urls {
+        until("a second connection", || match story.get("client", url, &[]).as_str() {
+            "200 v1" => Ok(()),
+            other => Err(other.to_owned()),
+        });
+    }
+    let strangers = third.strangers();
+    let is_intercepted = |flow: &String| RECOGNITION.iter().any(|vip| flow.split(" > ").any(|end| end == *vip));
+    let strangers: Vec<&String> = strangers.iter().filter(|flow| is_intercepted(flow)).collect();
     assert!(strangers.is_empty(), "intercepted packets were flooded to a third pod: {strangers:?}");
+    // The control: what the bridge floods is seen there.
+    story.told("node", &["ip", "link", "set", "cni0", "type", "bridge", "fdb_flush"]);
+    let client = story.lab.pod("client").unwrap().ip4();
+    story.lab.enter("node", || UdpSocket::bind("0.0.0.0:0")?.send_to(b"flooded", (client, 9))).unwrap().unwrap();
+    let flooded = format!("{} > {client}", story.lab.node().ip4);
+    until("a flooded packet is seen", || {
+        let strangers = third.strangers();
+        if strangers.contains(&flooded) { Ok(()) } else { Err(format!("{strangers:?}")) }
+    });
 }
