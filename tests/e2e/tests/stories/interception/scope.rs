@@ -1,6 +1,6 @@
 //! Which connections the proxy sees.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use serde_json::json;
@@ -96,10 +96,7 @@ fn a_pod_outside_the_mesh_is_left_alone() {
 fn spoofed_sources_are_dropped_counted_logged_and_exported() {
     let story = Story::begin(&terrain());
     let v1 = story.lab.pod("v1").unwrap();
-    let cases = [
-        (IpAddr::from([10, 77, 0, 99]), IpAddr::from(v1.ip4()), RECOGNITION[0]),
-        ("fd77::99".parse().unwrap(), v1.ip6().unwrap().into(), RECOGNITION[1]),
-    ];
+    let cases = v1.ips().into_iter().zip(RECOGNITION).map(|(ip, vip)| (neighbour_of(ip), ip, vip));
     for (forged, v1, vip) in cases {
         let targets = [SocketAddr::new(v1, 8080), SocketAddr::new(vip.parse().unwrap(), 80)];
         // With its own address first: then the forged packets need to ask for no neighbour.
@@ -127,6 +124,14 @@ fn spoofed_sources_are_dropped_counted_logged_and_exported() {
     }
     let exported = story.admin.metric("weir_kernel_packets_total", &["reason=\"dropped_spoofed\""]);
     assert!(exported >= 4.0, "{}", story.admin.metrics());
+}
+
+/// An address of the same network that nobody has.
+fn neighbour_of(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(four) => Ipv4Addr::from(u32::from(four) | 0xf0).into(),
+        IpAddr::V6(six) => Ipv6Addr::from(u128::from(six) | 0xf0).into(),
+    }
 }
 
 /// How an address begins where its port follows.
