@@ -1,13 +1,14 @@
 //! Questions and orders to the kernel's network configuration, each with a deadline. Works in the
 //! network namespace of the thread that opened it.
 
-use std::{io, net::IpAddr, time::Duration};
+use std::{collections::BTreeSet, io, net::IpAddr, time::Duration};
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{
-    RouteNetlinkMessage,
+    AddressFamily, RouteNetlinkMessage,
     address::{AddressAttribute, AddressMessage},
     link::{LinkAttribute, LinkLayerType, LinkMessage},
+    route::{RouteAttribute, RouteHeader, RouteMessage, RouteType},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use nix::sys::socket::{setsockopt, sockopt::ReceiveTimeout};
@@ -136,6 +137,35 @@ impl Netlink {
         }
         Ok(addresses)
     }
+
+    /// Links to which the main table sends single addresses without a gateway: as point-to-point links of pods have it.
+    pub(crate) fn host_routes(&mut self) -> Result<BTreeSet<u32>, KernelError> {
+        let mut found = BTreeSet::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut message = RouteMessage::default();
+            message.header.address_family = family;
+            for answer in self.dump("listing routes", RouteNetlinkMessage::GetRoute(message))? {
+                if let RouteNetlinkMessage::NewRoute(route) = answer {
+                    found.extend(host_route(&route));
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+fn host_route(route: &RouteMessage) -> Option<u32> {
+    let header = &route.header;
+    let whole = if header.address_family == AddressFamily::Inet { 32 } else { 128 };
+    let is_direct = !route.attributes.iter().any(|attribute| matches!(attribute, RouteAttribute::Gateway(_)));
+    let is_host = header.kind == RouteType::Unicast && header.table == RouteHeader::RT_TABLE_MAIN;
+    if !is_host || !is_direct || header.destination_prefix_length != whole {
+        return None;
+    }
+    route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    })
 }
 
 fn link(message: &LinkMessage) -> Link {

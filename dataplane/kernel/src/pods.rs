@@ -39,6 +39,9 @@ pub struct PodLinks {
     pub pods: Vec<PodLink>,
     /// Names of ports that lead to a namespace without a name, or to none.
     pub unresolved: Vec<String>,
+    /// Links that lead to a named namespace and have a route for a single address, but are no ports of the bridge: pods
+    /// of networks that route instead of bridging. Nothing is attached to them, so nothing of theirs is intercepted.
+    pub beside: Vec<PodLink>,
     /// Hardware address of the bridge; when it changes, [`Kernel::refresh`](crate::Kernel::refresh)
     /// is due.
     pub bridge_mac: Option<[u8; 6]>,

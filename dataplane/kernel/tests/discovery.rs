@@ -45,6 +45,26 @@ fn a_port_without_a_pod_is_named() {
 }
 
 #[test]
+fn a_pod_beside_the_bridge_is_told_apart() {
+    let lab = Lab::new();
+    let (node, routed, far) = (lab.node(), lab.pod("routed"), lab.pod("far"));
+    // One as networks have it that route to their pods; one that is another machine, also with a route for one address.
+    run(&format!(
+        "ip netns add {routed} && ip -n {node} link add vrouted type veth peer name eth0 netns {routed} &&
+         ip -n {node} link set vrouted up && ip -n {routed} link set eth0 up &&
+         ip -n {routed} addr add 10.77.1.14/32 dev eth0 && ip -n {node} route add 10.77.1.14/32 dev vrouted &&
+         ip netns add {far} && ip -n {node} link add up0 type veth peer name eth0 netns {far} &&
+         ip -n {node} link set up0 up && ip -n {far} link set eth0 up &&
+         ip -n {node} addr add 192.168.77.1/24 dev up0 && ip -n {node} route add 10.78.0.2/32 via 192.168.77.2"
+    ));
+    let found = look(&lab);
+    assert_eq!((found.pods.len(), found.unresolved.len()), (3, 0), "{found:?}");
+    let beside: Vec<_> = found.beside.iter().map(|link| (link.name.as_str(), link.addresses.clone())).collect();
+    assert_eq!(beside, [("vrouted", [ip("10.77.1.14")].into())]);
+    assert_eq!(found.beside[0].netns.to_str().unwrap(), format!("/run/netns/{routed}"));
+}
+
+#[test]
 fn changes_are_seen_without_waiting_for_the_next_full_look() {
     let lab = Lab::new();
     let node = lab.node();

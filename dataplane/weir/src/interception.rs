@@ -2,15 +2,15 @@
 
 mod desired;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use weir_admin::{KernelCount, KernelView, PodView};
 use weir_core::snapshot::Snapshot;
 use weir_core::workload::{Enrolment, Workload};
-use weir_kernel::pods::PodLinks;
-use weir_kernel::{Desired, FailMode, Kernel, KernelError, ServiceAction, ServiceAddr};
+use weir_kernel::pods::{PodLink, PodLinks};
+use weir_kernel::{Desired, DropRecord, FailMode, IfIndex, Kernel, KernelError, ServiceAction, ServiceAddr};
 use weir_revisions::{Interception, KernelPlan};
 
 use desired::{Identities, Sightings, services, union};
@@ -35,6 +35,16 @@ struct State {
     services: Services,
     /// None before the first revision.
     workloads: Option<Workloads>,
+    /// Links of enrolled pods that cannot be intercepted, and of which that was said.
+    told: BTreeSet<IfIndex>,
+}
+
+/// The pods that a dropped flow concerns; none where an address is not a pod's.
+pub(crate) struct Ends {
+    pub(crate) source: Option<String>,
+    pub(crate) destination: Option<String>,
+    /// Whose link it was dropped at. Of a forged source it tells who forged it.
+    pub(crate) link: Option<String>,
 }
 
 impl Wiring {
@@ -50,6 +60,7 @@ impl Wiring {
             identities: Identities::default(),
             services: Services::new(),
             workloads: None,
+            told: BTreeSet::new(),
         };
         state.see(links);
         Self(Arc::new(Mutex::new(state)))
@@ -98,6 +109,19 @@ impl Wiring {
         state.apply_published()
     }
 
+    /// Who is at the ends of a flow that was dropped, as far as documents tell.
+    pub(crate) fn ends(&self, record: &DropRecord) -> Ends {
+        let state = self.state();
+        let name = |ip: IpAddr| state.workloads.as_ref()?.get(&ip).map(|w| format!("{}/{}", w.namespace, w.name));
+        let mut links = state.links.pods.iter();
+        let link = links.find(|link| link.ifindex.0 == record.ifindex);
+        Ends {
+            source: name(record.source.ip()),
+            destination: name(record.destination.ip()),
+            link: link.and_then(|link| link.addresses.iter().find_map(|ip| name(*ip))),
+        }
+    }
+
     /// Removes everything from the kernel.
     pub(crate) fn detach(&self) -> Result<(), KernelError> {
         let kernel = self.state().kernel.take();
@@ -124,7 +148,32 @@ impl State {
         let Some(workloads) = self.workloads.take() else { return Ok(()) };
         let applied = self.apply(self.services.clone(), &workloads);
         self.workloads = Some(workloads);
+        self.tell_of_pods_beside();
         applied.map(drop)
+    }
+
+    /// Pods that documents know and whose link is no port of the bridge.
+    fn pods_beside(&self) -> impl Iterator<Item = (&PodLink, &Workload)> {
+        let workload = |link: &PodLink| link.addresses.iter().find_map(|ip| self.workloads.as_ref()?.get(ip));
+        self.links.beside.iter().filter_map(move |link| Some((link, &**workload(link)?)))
+    }
+
+    /// Says once of each enrolled pod that cannot be intercepted that it is not.
+    fn tell_of_pods_beside(&mut self) {
+        let enrolled = self.pods_beside().filter(|(_, workload)| workload.enrolment == Enrolment::Enrolled);
+        let now: BTreeMap<IfIndex, (String, String)> = enrolled
+            .map(|(link, workload)| {
+                (link.ifindex, (format!("{}/{}", workload.namespace, workload.name), link.name.clone()))
+            })
+            .collect();
+        for (_, (pod, link)) in now.iter().filter(|(index, _)| !self.told.contains(index)) {
+            tracing::warn!(
+                pod,
+                link,
+                "the pod's link is not a port of the bridge: its connections are not intercepted"
+            );
+        }
+        self.told = now.into_keys().collect();
     }
 
     fn apply(&mut self, services: Services, workloads: &Workloads) -> Result<KernelPlan, KernelError> {
@@ -185,7 +234,7 @@ impl KernelView for Wiring {
 
     fn pods(&self) -> Vec<PodView> {
         let state = self.state();
-        let view = |link: &weir_kernel::pods::PodLink| {
+        let view = |link: &PodLink| {
             let workload = link.addresses.iter().find_map(|ip| state.workloads.as_ref()?.get(ip));
             let netns = link.netns.file_name().map(|name| name.to_string_lossy().into_owned());
             PodView {
@@ -195,7 +244,8 @@ impl KernelView for Wiring {
                 enrolled: workload.is_none_or(|workload| workload.enrolment == Enrolment::Enrolled),
             }
         };
-        state.links.pods.iter().map(view).collect()
+        let beside = state.pods_beside().map(|(link, _)| PodView { enrolled: false, ..view(link) });
+        state.links.pods.iter().map(view).chain(beside).collect()
     }
 }
 

@@ -370,17 +370,21 @@ async fn follow_pods(
 
 /// Logs what the programs report.
 async fn follow_events(wiring: Option<Wiring>) -> anyhow::Result<()> {
-    let events = wiring.as_ref().and_then(|wiring| wiring.with_kernel(Kernel::take_events));
-    let Some(mut events) = events.transpose()?.flatten() else {
+    let Some(wiring) = wiring else { return std::future::pending().await };
+    let Some(mut events) = wiring.with_kernel(Kernel::take_events).transpose()?.flatten() else {
         return std::future::pending().await;
     };
     loop {
         let record = events.next().await?;
+        let ends = wiring.ends(&record);
         tracing::warn!(
             target: "weir::kernel",
             reason = record.reason.name(),
             source = %record.source,
+            source_pod = ends.source,
             destination = %record.destination,
+            destination_pod = ends.destination,
+            link_pod = ends.link,
             ifindex = record.ifindex,
             suppressed = record.suppressed,
             "dropped"

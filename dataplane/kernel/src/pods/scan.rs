@@ -1,4 +1,4 @@
-//! One look at all ports of the bridge.
+//! One look at all ports of the bridge, and at the links of pods that are none.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -60,7 +60,9 @@ impl Scanner<'_> {
         let bridge = links.iter().find(|link| link.name == self.options.bridge);
         let bridge = bridge.ok_or_else(|| KernelError::NoLink(self.options.bridge.clone()))?;
         let ports = || links.iter().filter(|link| link.master == Some(bridge.index));
-        let needed: BTreeSet<i32> = ports().filter_map(|port| port.peer.map(|(_, id)| id)).collect();
+        let routed = netlink.host_routes()?;
+        let beside = || links.iter().filter(|link| link.master.is_none() && routed.contains(&link.index));
+        let needed: BTreeSet<i32> = ports().chain(beside()).filter_map(|link| link.peer.map(|(_, id)| id)).collect();
         let namespaces = self.namespaces(&mut netlink, &needed)?;
         let mut found = PodLinks { bridge_mac: bridge.mac, ..PodLinks::default() };
         for port in ports() {
@@ -69,6 +71,7 @@ impl Scanner<'_> {
                 None => found.unresolved.push(port.name.clone()),
             }
         }
+        found.beside = beside().filter_map(|link| self.look_into(link, &namespaces)).collect();
         found.pods.sort_by_key(|pod| pod.ifindex);
         Ok(found)
     }

@@ -107,6 +107,11 @@ fn closed_means_that_new_connections_wait_for_the_proxy() {
         assert_eq!(client.join().unwrap(), "200", "the client that waited got its answer");
     }
     assert!(story.admin.kernel("dropped_no_proxy") >= 4);
+    // The kernel kept the records of what happened while nobody was there.
+    for vip in RECOGNITION {
+        let destination = format!("destination={} ", SocketAddr::new(vip.parse().unwrap(), 80));
+        story.await_log(&["weir::kernel", "dropped_no_proxy", "source_pod=\"default/client\"", &destination]);
+    }
 }
 
 #[test]

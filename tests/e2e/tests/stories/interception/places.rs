@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use serde_json::json;
 use weir_e2e::{RECOGNITION, Story, Terrain, server_program};
-use weir_lab::{Server, ServerSpec};
+use weir_lab::server::Mode;
+use weir_lab::{PodSpec, Server, ServerSpec};
 
 use super::terrain;
 
@@ -99,6 +100,32 @@ fn clients_of_another_node_meet_the_rules_at_the_uplink_and_pods_as_ever() {
         assert_eq!(story.get("remote", &url, &[]), "200 v1", "{url}");
     }
     assert_eq!(story.admin.connections("accepted"), 4, "from the other node straight to a pod");
+}
+
+#[test]
+fn a_pod_whose_link_is_no_port_of_the_bridge_is_not_intercepted_and_that_is_told() {
+    let mut terrain = terrain();
+    terrain.spec.pods.push(PodSpec::new("routed").routed());
+    terrain.servers.push(("routed".to_owned(), Mode::Http, "routed".to_owned()));
+    let story = Story::begin(&terrain);
+    story.await_log(&[" WARN ", "default/routed", "not a port of the bridge"]);
+    let pods = story.admin.status()["pods"].clone();
+    let routed = story.lab.pod("routed").unwrap();
+    let told = pods.as_array().unwrap().iter().find(|pod| pod["name"] == "default/routed");
+    let told = told.unwrap_or_else(|| panic!("{pods}"));
+    assert_eq!((&told["enrolled"], &told["ifindex"]), (&json!(false), &json!(routed.host_ifindex)), "{told}");
+    for (vip, ip) in parsed(RECOGNITION).into_iter().zip(routed.ips()) {
+        let url = format!("http://{}/", SocketAddr::new(vip, 80));
+        let own = story.curl("routed", &["--max-time", "2", &url]);
+        assert_ne!(own.exit, 0, "without kube-proxy nobody serves the virtual address for it: {own:?}");
+        let url = format!("http://{}/", SocketAddr::new(ip, 8080));
+        assert_eq!(story.get("client", &url, &[]), "200 routed", "{url}: others reach it");
+    }
+    assert_eq!((story.admin.connections("accepted"), story.admin.kernel("steered")), (0, 0));
+    // Said again only when it is news.
+    story.apply_rule("more", "{services: [shadow], timeouts: {request: 9s}}");
+    let log = story.log();
+    assert_eq!(log.matches("not a port of the bridge").count(), 1, "{log}");
 }
 
 #[test]

@@ -112,7 +112,10 @@ fn spoofed_sources_are_dropped_counted_logged_and_exported() {
             assert_eq!(answer.exit, 28, "nothing comes back: {answer:?}");
             // The drop record of the kernel reaches the node's log with both ends.
             let (source, destination) = (format!("source={}", before_port(forged)), format!("destination={to} "));
-            story.await_log(&["weir::kernel", "dropped_spoofed", &source, &destination]);
+            let line = story.await_log(&["weir::kernel", "dropped_spoofed", &source, &destination]);
+            assert!(line.contains("link_pod=\"default/client\""), "who forged it: {line}");
+            assert!(!line.contains("source_pod"), "the forged address is nobody's: {line}");
+            assert_eq!(line.contains("destination_pod=\"default/v1\""), to.ip() == v1, "{line}");
         }
         assert!(story.admin.kernel("dropped_spoofed") >= dropped + 2, "{forged}");
         assert_eq!(story.seen("v1").len(), seen, "{:?}", story.seen("v1"));
