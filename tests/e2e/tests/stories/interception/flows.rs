@@ -1,7 +1,7 @@
 //! Connections that an interceptor easily gets wrong.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt::TcpRepair};
@@ -10,6 +10,7 @@ use weir_e2e::{RECOGNITION, Story, Terrain, until};
 use weir_lab::Tuning;
 use weir_lab::client::{Request, connect};
 
+use super::places::{far_server, parsed, two_nodes};
 use super::{ALL, terrain, translations};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -76,22 +77,27 @@ fn vip_filter(vip: &str) -> String {
 
 #[test]
 fn connections_from_before_survive_the_start_of_the_node() {
-    let mut story = Story::prepare(&terrain());
+    let mut story = Story::prepare(&two_nodes());
+    let _far = far_server(&story);
     story.lab.set_kube_proxy(&translations(&story)).unwrap();
     story.lab.tune(Tuning { bridge_nf_call: Some(true), ..Tuning::default() }).unwrap();
-    let v1 = story.lab.pod("v1").unwrap().ips().into_iter().map(|ip| SocketAddr::new(ip, 8080));
-    let vips: Vec<SocketAddr> = RECOGNITION.iter().map(|vip| SocketAddr::new(vip.parse().unwrap(), 80)).collect();
-    let mut old: Vec<_> = v1
-        .chain(vips.clone())
-        .map(|to| {
-            (connect(&story.lab, "client", to, LIMIT).unwrap(), Request::new("GET", &format!("http://{to}/")).unwrap())
-        })
-        .collect();
+    let (v1, behind) = (story.lab.pod("v1").unwrap().ips(), story.lab.remote().unwrap().behind.clone());
+    let vips = parsed(RECOGNITION).map(|vip| SocketAddr::new(vip, 80));
+    let at = |ips: &[IpAddr]| [0, 1].map(|family| SocketAddr::new(ips[family], 8080));
+    let ways =
+        [("client", vips, "v1"), ("client", at(&v1), "v1"), ("client", at(&behind), "far"), ("remote", at(&v1), "v1")];
+    let mut old = Vec::new();
+    for (from, to, who) in ways {
+        for to in to {
+            let request = Request::new("GET", &format!("http://{to}/")).unwrap();
+            old.push((connect(&story.lab, from, to, LIMIT).unwrap(), request, from, who));
+        }
+    }
     let mut exchange_all = |when: &str| {
-        for (connection, request) in &mut old {
-            let to = request.to;
-            let response = connection.exchange(request, LIMIT).unwrap_or_else(|error| panic!("{when}, {to}: {error}"));
-            assert_eq!((response.status, response.served_by()), (200, Some("v1")), "{when}, {to}");
+        for (connection, request, from, who) in &mut old {
+            let case = format!("{when}, {from} to {}", request.to);
+            let response = connection.exchange(request, LIMIT).unwrap_or_else(|error| panic!("{case}: {error}"));
+            assert_eq!((response.status, response.served_by()), (200, Some(*who)), "{case}");
         }
     };
     exchange_all("before");
