@@ -7,6 +7,7 @@ mod answer;
 mod connection;
 mod readiness;
 mod server;
+mod sources;
 mod status;
 mod versions;
 
@@ -27,6 +28,7 @@ use weir_telemetry::Telemetry;
 
 pub use readiness::{Readiness, Token};
 pub use server::{Address, BindError, Server};
+pub use sources::{SourceView, Sources};
 pub use status::{KernelCount, KernelView, PodView};
 
 use answer::{Body, Failure, Json};
@@ -48,6 +50,8 @@ pub struct Node {
     pub telemetry: Arc<Telemetry>,
     /// What the node still waits for.
     pub readiness: Readiness,
+    /// How the sources are.
+    pub sources: Sources,
     /// What the kernel part knows.
     pub kernel: Arc<dyn KernelView>,
 }
@@ -80,13 +84,22 @@ pub fn router(node: Node) -> Router {
         .with_state(node)
 }
 
-/// 200 when the node is ready, else 503 with what it waits for.
+/// 200 when the node is ready, else 503 with what it waits for. What is wrong with a source follows, a line for each:
+/// with a last good revision in force the node is ready all the same.
 async fn ready(State(node): State<Node>) -> Response {
     let waiting = node.readiness.waiting_for();
-    if waiting.is_empty() {
-        return "ready\n".into_response();
-    }
-    (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {}\n", waiting.join(", "))).into_response()
+    let (status, mut text) = match waiting.is_empty() {
+        true => (StatusCode::OK, "ready\n".to_owned()),
+        false => (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for {}\n", waiting.join(", "))),
+    };
+    let unread = node.sources.all().into_iter().filter_map(|source| source.trouble());
+    let rejected = node.reader.rejections();
+    let rejected = rejected.iter().map(|rejection| {
+        let count = rejection.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).count();
+        format!("{} was rejected: {count} errors, see GET /api/v1/status", rejection.source)
+    });
+    unread.chain(rejected).for_each(|line| text.extend([line.as_str(), "\n"]));
+    (status, text).into_response()
 }
 
 /// Everything that is counted, in the OpenMetrics text format.

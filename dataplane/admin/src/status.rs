@@ -56,6 +56,8 @@ pub(crate) async fn status(State(node): State<Node>) -> Json<Value> {
         "sequence": snapshot.sequence,
         "version_id": snapshot.revision,
         "rejected": rejected,
+        "warnings": node.reader.current().map(|current| current.warnings.to_vec()).unwrap_or_default(),
+        "sources": node.sources.all(),
         "routes": node.telemetry.routes(&keys).iter().map(route).collect::<Vec<_>>(),
         "mirrors": node.telemetry.mirrors(&keys).iter().map(mirror).collect::<Vec<_>>(),
         "connections": connections(&node),

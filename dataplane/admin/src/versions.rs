@@ -1,15 +1,20 @@
 //! `/api/v1/version…`: the version log, differences, rollback, and the last update cycles.
 
+use std::time::Duration;
+
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::broadcast::error::RecvError;
 use weir_core::revision::Sequence;
 use weir_revisions::{Cause, LogError, Outcome, Record, Rejection, SelectError, Selector};
 
 use crate::Node;
 use crate::answer::{Failure, Json};
 
+/// How long an answer waits for a later version at most: less than an answer may take.
+const WAIT: Duration = Duration::from_secs(20);
 /// Revisions in one answer at most.
 const MAX_LIMIT: usize = 1_000;
 
@@ -57,11 +62,41 @@ fn cause(cause: &Cause) -> String {
     }
 }
 
-pub(crate) async fn current(State(node): State<Node>) -> Result<Json<Value>, Failure> {
+/// Whether to wait for a later version than one that the caller knows.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wait {
+    /// Answers as soon as a version after this sequence number is in force.
+    after: Option<u64>,
+}
+
+/// The version in force; with `after`, a later one as soon as there is one, or what is in force when none came.
+pub(crate) async fn current(State(node): State<Node>, Query(wait): Query<Wait>) -> Result<Json<Value>, Failure> {
+    if let Some(after) = wait.after {
+        // An end of the time is no failure: the caller sees by the sequence that nothing came.
+        let _ = tokio::time::timeout(WAIT, later(&node, Sequence(after))).await;
+    }
+    in_force(&node)
+}
+
+/// Waits until a version after this one is in force.
+async fn later(node: &Node, after: Sequence) {
+    // Listened for before it is looked at, so that nothing is missed in between.
+    let mut announcements = node.reader.announcements();
+    while node.reader.current().is_none_or(|current| current.record.sequence <= after) {
+        // Who falls behind has missed some and looks again, as for those it has heard.
+        if let Err(RecvError::Closed) = announcements.recv().await {
+            return;
+        }
+    }
+}
+
+fn in_force(node: &Node) -> Result<Json<Value>, Failure> {
     let nothing = || Failure::new(StatusCode::NOT_FOUND, "no revision is in force yet: the node waits for its source");
     let current = node.reader.current().ok_or_else(nothing)?;
-    let mut value = version(&node, &current.record);
+    let mut value = version(node, &current.record);
     value["recorded"] = json!(current.is_recorded);
+    value["warnings"] = json!(&*current.warnings);
     Ok(Json(value))
 }
 
@@ -106,7 +141,7 @@ pub(crate) async fn rollback(State(node): State<Node>, Path(id): Path<String>) -
             refused(StatusCode::CONFLICT, format!("that version is no longer valid: {}", why.join("; ")))
         }
         Outcome::Failed { reason, .. } => refused(StatusCode::SERVICE_UNAVAILABLE, reason.clone()),
-        Outcome::Applied { .. } | Outcome::Unchanged { .. } | Outcome::Restored { .. } => current(State(node)).await,
+        Outcome::Applied { .. } | Outcome::Unchanged { .. } | Outcome::Restored { .. } => in_force(&node),
     }
 }
 

@@ -8,7 +8,7 @@ use weir_core::name::ObjectName;
 
 /// Whether a diagnostic prevents the configuration from being applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// The configuration as a whole is not applied.
     Error,
@@ -18,7 +18,6 @@ pub enum Severity {
 
 /// One thing that is wrong, and where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub struct Diagnostic {
     /// Error or warning.
     pub severity: Severity,

@@ -129,7 +129,7 @@ fn what_is_kept_is_read_again() {
             .map(|document| (document.name.clone(), Arc::clone(&document.canonical), document.origin.clone()))
             .collect();
         let kept = kept.iter().map(|(name, canonical, origin)| (name.clone(), &**canonical, origin.clone()));
-        let after = from_canonical(kept).unwrap();
+        let after = from_canonical(kept).unwrap().documents;
         assert_eq!(after.id(), before.id());
         let said = |set: &DocumentSet| {
             let compiled = compile(set, Sequence(1), &mut StatsTable::default());
@@ -166,7 +166,7 @@ fn what_is_kept_wrongly_is_refused() {
         let said: Vec<String> = said.iter().filter(|said| said.is_error()).map(ToString::to_string).collect();
         assert_eq!(said, [expected]);
     }
-    assert_eq!(from_canonical([(rule, right, Origin::default())]).unwrap().len(), 1);
+    assert_eq!(from_canonical([(rule, right, Origin::default())]).unwrap().documents.len(), 1);
 }
 
 #[test]

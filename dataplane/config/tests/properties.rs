@@ -19,7 +19,7 @@ fn survive(files: &[SourceFile]) {
     assert_eq!(compiled.snapshot.is_none(), compiled.diagnostics.iter().any(weir_config::Diagnostic::is_error));
     let kept = parsed.documents.iter().map(|document| (document.name.clone(), &*document.canonical, Origin::default()));
     match from_canonical(kept) {
-        Ok(again) => assert_eq!(again.id(), parsed.documents.id()),
+        Ok(again) => assert_eq!(again.documents.id(), parsed.documents.id()),
         Err(diagnostics) => assert!(diagnostics.is_empty(), "what was right is wrong when read again: {diagnostics:?}"),
     }
 }

@@ -16,7 +16,6 @@ pub use described::{DescribeError, Described};
 
 /// Everything that can be said about a request without sending it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub struct Explanation {
     /// The version that decides.
     pub version_id: RevisionId,
@@ -44,7 +43,6 @@ pub struct Explanation {
 
 /// What became of one entry.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub struct EntryOutcome {
     /// The rule.
     pub rule: String,
@@ -62,7 +60,6 @@ pub struct EntryOutcome {
 
 /// One destination of the rule that wins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub struct DestinationOutcome {
     /// Service and port.
     pub destination: String,
@@ -79,7 +76,6 @@ pub struct DestinationOutcome {
 
 /// One mirror of the rule that wins.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub struct MirrorOutcome {
     /// Where copies go.
     pub destination: String,

@@ -24,6 +24,8 @@ pub struct Cycle {
     pub duration_us: u64,
     /// The steps that were taken, in order.
     pub steps: Vec<Step>,
+    /// What is in force in spite of them, where the cycle put something in force: the first of the warnings.
+    pub warnings: Vec<Diagnostic>,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -79,7 +81,7 @@ pub enum StepName {
     Recorded,
     /// What nothing needs any more went from the kernel's side.
     Settled,
-    /// Who listens was told.
+    /// Who waits for a revision was told.
     Announced,
 }
 
@@ -132,7 +134,37 @@ pub struct Rejection {
     pub diagnostics: Vec<Diagnostic>,
 }
 
+impl Cycle {
+    /// From the first sign of a source's change until new requests saw it. `None` for every other cycle.
+    pub fn reload(&self) -> Option<Duration> {
+        if !matches!((&self.trigger, &self.outcome), (Trigger::Source { .. }, Outcome::Applied { .. })) {
+            return None;
+        }
+        let applied = self.steps.iter().find(|step| step.name == StepName::Applied)?;
+        Some(Duration::from_micros(applied.at_us.saturating_add(applied.duration_us)))
+    }
+}
+
 impl Outcome {
+    /// The names of all outcomes: those in JSON, and the values of the metric's label.
+    pub const NAMES: [&'static str; 5] = ["applied", "restored", "unchanged", "rejected", "failed"];
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        Self::NAMES[self.position()]
+    }
+
+    /// The place of its name.
+    pub(crate) fn position(&self) -> usize {
+        match self {
+            Self::Applied { .. } => 0,
+            Self::Restored { .. } => 1,
+            Self::Unchanged { .. } => 2,
+            Self::Rejected { .. } => 3,
+            Self::Failed { .. } => 4,
+        }
+    }
+
     /// Rejected for these reasons, of which the first are kept.
     pub(crate) fn rejected(diagnostics: &[Diagnostic]) -> Self {
         let first = diagnostics.iter().take(DIAGNOSTICS).cloned().collect();
@@ -148,11 +180,12 @@ pub(crate) struct Running {
     pub(crate) started_at: SystemTime,
     started: Instant,
     steps: Vec<Step>,
+    warnings: Vec<Diagnostic>,
 }
 
 impl Running {
     pub(crate) fn new(id: u64, trigger: Trigger, started: Instant, started_at: SystemTime) -> Self {
-        Self { id, trigger, started_at, started, steps: Vec::new() }
+        Self { id, trigger, started_at, started, steps: Vec::new(), warnings: Vec::new() }
     }
 
     /// Takes a step: runs `action`, which says what came of it.
@@ -174,6 +207,11 @@ impl Running {
         self.steps.push(Step { name: StepName::Detected, at_us: 0, duration_us, detail });
     }
 
+    /// Notes what is put in force in spite of them.
+    pub(crate) fn warn(&mut self, warnings: &[Diagnostic]) {
+        self.warnings = warnings.iter().take(DIAGNOSTICS).cloned().collect();
+    }
+
     pub(crate) fn finish(self, outcome: Outcome) -> Cycle {
         Cycle {
             id: self.id,
@@ -181,6 +219,7 @@ impl Running {
             started_at: self.started_at,
             duration_us: micros(self.started.elapsed()),
             steps: self.steps,
+            warnings: self.warnings,
             outcome,
         }
     }

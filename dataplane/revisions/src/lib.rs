@@ -9,6 +9,7 @@ pub mod log;
 mod publisher;
 mod reader;
 mod record;
+mod tally;
 mod unrecorded;
 
 pub use cycle::{Cycle, Outcome, Rejection, Step, StepName, Trigger};

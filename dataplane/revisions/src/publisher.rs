@@ -115,6 +115,7 @@ impl Publisher {
             info!(cycle = cycle.id, step = ?step.name, duration_us = step.duration_us, "{}", step.detail);
         }
         let (id, duration_us) = (cycle.id, cycle.duration_us);
+        cycle.warnings.iter().for_each(|warning| warn!(cycle = id, "in force all the same: {warning}"));
         match &cycle.outcome {
             Outcome::Applied { version } => {
                 info!(cycle = id, duration_us, sequence = version.sequence.0, version = %version.version_id, "applied");

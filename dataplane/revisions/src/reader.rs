@@ -4,13 +4,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::broadcast;
-use weir_config::{DocumentSet, Origin, from_canonical};
+use weir_config::{Diagnostic, Origin, Parsed, from_canonical};
 use weir_core::diff::{ChangeLog, DiffGraph, Limits};
 use weir_core::revision::Sequence;
+use weir_telemetry::Latencies;
 
-use crate::cycle::{Cycle, Rejection};
+use crate::cycle::{Cycle, Outcome, Rejection};
 use crate::log::{Kept, KeptDocument, Log, SelectError, Selector};
 use crate::record::{Diff, Record};
+use crate::tally::Tally;
 use crate::unrecorded::Unrecorded;
 
 /// Cycles that are remembered.
@@ -35,6 +37,8 @@ pub struct InForce {
     pub record: Arc<Record>,
     /// Whether it is in the log. If not, a restart brings back an earlier one until the source has been read.
     pub is_recorded: bool,
+    /// What it is in force in spite of: references that do not resolve, ports that are not routed, and the like.
+    pub warnings: Arc<[Diagnostic]>,
 }
 
 /// What the publisher and its readers share.
@@ -48,9 +52,11 @@ pub(crate) struct Shared {
 #[derive(Debug, Default)]
 pub(crate) struct State {
     pub(crate) current: Option<Arc<Record>>,
+    pub(crate) warnings: Arc<[Diagnostic]>,
     pub(crate) unrecorded: VecDeque<Arc<Unrecorded>>,
     pub(crate) rejections: BTreeMap<String, Arc<Rejection>>,
     cycles: VecDeque<Arc<Cycle>>,
+    tally: Tally,
 }
 
 impl Shared {
@@ -68,6 +74,7 @@ impl Shared {
         if state.cycles.len() == CYCLES {
             state.cycles.pop_front();
         }
+        state.tally.on_cycle(&cycle);
         state.cycles.push_back(cycle);
     }
 }
@@ -85,7 +92,7 @@ impl Reader {
         let state = self.shared.state();
         let record = Arc::clone(state.current.as_ref()?);
         let is_recorded = state.unrecorded.iter().all(|unrecorded| unrecorded.sequence() != record.sequence);
-        Some(InForce { record, is_recorded })
+        Some(InForce { record, is_recorded, warnings: Arc::clone(&state.warnings) })
     }
 
     /// At most `limit` revisions, the newest first, of those before `before`.
@@ -148,7 +155,7 @@ impl Reader {
     pub fn diff(&self, from: &Selector, to: &Selector) -> Result<Diff, SelectError> {
         let (from, to) = (self.documents(from)?, self.documents(to)?);
         if let (Ok(from), Ok(to)) = (parsed(&from), parsed(&to)) {
-            return Ok(Diff::between(&from, &to));
+            return Ok(Diff::between(&from.documents, &to.documents));
         }
         // A revision that this version of Weir does not understand any more: what differs is known all the same.
         fn texts(documents: &[KeptDocument]) -> impl Iterator<Item = (&weir_core::name::ObjectName, &str)> {
@@ -162,6 +169,16 @@ impl Reader {
     /// The last update cycles, the newest first.
     pub fn cycles(&self) -> Vec<Arc<Cycle>> {
         self.shared.state().cycles.iter().rev().cloned().collect()
+    }
+
+    /// How many update cycles ended in which way since the process began, by the name of the outcome.
+    pub fn outcomes(&self) -> [(&'static str, u64); Outcome::NAMES.len()] {
+        self.shared.state().tally.outcomes()
+    }
+
+    /// How long changes of a source took, from the first sign until new requests saw them.
+    pub fn reloads(&self) -> Latencies {
+        self.shared.state().tally.reloads()
     }
 
     /// For each source whose content is not in force, why. Empty when all is well.
@@ -181,7 +198,7 @@ impl Reader {
 }
 
 /// The set of documents that the log kept.
-pub(crate) fn parsed(documents: &[KeptDocument]) -> Result<DocumentSet, Vec<weir_config::Diagnostic>> {
+pub(crate) fn parsed(documents: &[KeptDocument]) -> Result<Parsed, Vec<Diagnostic>> {
     from_canonical(
         documents.iter().map(|document| (document.name.clone(), document.canonical.as_str(), Origin::default())),
     )

@@ -306,3 +306,79 @@ fn a_log_that_is_lent_is_the_others_until_it_is_taken_back() {
     node.publisher.retry();
     assert_eq!(outcome(&node.apply(&leading_to("d"))), "applied 4");
 }
+
+/// Where each warning in force is, and what it is about.
+fn warnings(node: &Node) -> Vec<(Option<String>, String)> {
+    let told = node.publisher.reader().current().unwrap().warnings;
+    told.iter().map(|one| (one.file.as_ref().map(|file| file.display().to_string()), one.message.clone())).collect()
+}
+
+#[test]
+fn what_is_in_force_in_spite_of_warnings_says_so_for_as_long_as_it_is() {
+    let state = tempfile::tempdir().unwrap();
+    let mut node = Node::start(state.path());
+    // One warning of the rule by itself, and one of how documents fit together.
+    let idle = "apiVersion: weir.dev/v1\nkind: RouteRule\nmetadata:\n  name: idle\nspec: {}\n".to_owned();
+    let mut files = leading_to("nowhere");
+    files.push(("idle.yaml", idle));
+    let cycle = node.apply(&files);
+    assert_eq!(outcome(&cycle), "applied 1");
+    let told = warnings(&node);
+    let about = |told: &[(Option<String>, String)], file: Option<&str>, text: &str| {
+        assert!(told.iter().any(|(f, message)| f.as_deref() == file && message.contains(text)), "{text}: {told:?}");
+    };
+    about(&told, Some("idle.yaml"), "says nothing");
+    about(&told, Some("rule.yaml"), "there is no Service");
+    assert_eq!(cycle.warnings.len(), told.len());
+
+    // A restart knows them by the log, without their places, and with their places when the source has been read.
+    drop(node);
+    let mut node = Node::start(state.path());
+    about(&warnings(&node), None, "says nothing");
+    about(&warnings(&node), None, "there is no Service");
+    assert_eq!(outcome(&node.apply(&files)), "unchanged");
+    assert_eq!(warnings(&node), told);
+
+    assert_eq!(outcome(&node.apply(&leading_to("b"))), "applied 2");
+    let of_before = |message: &String| message.contains("says nothing") || message.contains("there is no Service");
+    assert!(!warnings(&node).iter().any(|(_, message)| of_before(message)), "{:?}", warnings(&node));
+    let back = node.publisher.rollback(&select("1"), "a test").unwrap();
+    assert_eq!((outcome(&back), back.warnings.len()), ("applied 3".to_owned(), told.len()));
+    about(&warnings(&node), None, "says nothing");
+}
+
+#[test]
+fn cycles_are_counted_by_outcome_and_changes_of_the_source_timed() {
+    let state = tempfile::tempdir().unwrap();
+    let mut node = Node::start(state.path());
+    let reader = node.publisher.reader();
+    let counts = || reader.outcomes().map(|(_, count)| count);
+    assert_eq!(reader.outcomes().map(|(name, _)| name), ["applied", "restored", "unchanged", "rejected", "failed"]);
+    assert_eq!(counts(), [0, 0, 1, 0, 0], "the empty log");
+    let detected = std::time::Instant::now();
+    node.apply(&leading_to("a"));
+    node.apply(&leading_to("a"));
+    node.apply(&[("bad.yaml", "kind: RouteRule\n".to_owned())]);
+    node.apply(&leading_to("b"));
+    node.publisher.rollback(&select("1"), "a test").unwrap();
+    let elapsed = detected.elapsed();
+    assert_eq!(counts(), [3, 0, 2, 1, 0]);
+    // Of what was applied, a rollback is no change of the source.
+    let reloads = reader.reloads();
+    assert_eq!(reloads.count(), 2);
+    assert!((0.0..elapsed.as_secs_f64()).contains(&reloads.sum_seconds()), "{reloads:?} in {elapsed:?}");
+    drop((node, reader));
+    assert_eq!(Node::start(state.path()).publisher.reader().outcomes()[1], ("restored", 1));
+}
+
+#[test]
+fn an_announcement_says_how_many_were_told() {
+    let state = tempfile::tempdir().unwrap();
+    let mut node = Node::start(state.path());
+    let told = |cycle: &Cycle| cycle.steps.last().map(|step| step.detail.clone()).unwrap();
+    assert_eq!(told(&node.apply(&leading_to("a"))), "0 waiting callers told");
+    let waiting = [node.publisher.reader().announcements(), node.publisher.reader().announcements()];
+    assert_eq!(told(&node.apply(&leading_to("b"))), "2 waiting callers told");
+    drop(waiting);
+    assert_eq!(told(&node.apply(&leading_to("a"))), "0 waiting callers told");
+}

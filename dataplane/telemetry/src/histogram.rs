@@ -62,7 +62,8 @@ impl Default for Latencies {
 }
 
 impl Latencies {
-    pub(crate) fn add(&mut self, histogram: &Histogram) {
+    /// Adds what one worker saw.
+    pub fn add(&mut self, histogram: &Histogram) {
         for (sum, counter) in self.buckets.iter_mut().zip(&histogram.buckets) {
             *sum += counter.value();
         }
@@ -95,7 +96,7 @@ impl Latencies {
     }
 
     /// Upper edges in seconds, each with the count of its own bucket, as `prometheus-client` takes them.
-    pub(crate) fn exported(&self) -> Vec<(f64, u64)> {
+    pub fn exported(&self) -> Vec<(f64, u64)> {
         let mut from = 0;
         let mut buckets = Vec::new();
         for power in EXPORTED {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
-use weir_admin::KernelView;
+use weir_admin::{KernelView, SourceView, Sources};
 use weir_revisions::Reader;
 
 /// `weir_kernel_packets_total` and `weir_kernel_bytes_total`, by reason.
@@ -46,6 +47,51 @@ impl Collector for KernelMetrics {
     }
 }
 
+/// `weir_source_…`: whether the sources can be read.
+#[derive(Debug)]
+pub(crate) struct SourceMetrics(pub(crate) Sources);
+
+impl Collector for SourceMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let sources = self.0.all();
+        type Value = fn(&SourceView) -> i64;
+        let gauges: [(&str, &str, Value); 2] = [
+            ("weir_source_error", "1 when the source cannot be read: what is in force may be old", |source| {
+                i64::from(source.is_broken())
+            }),
+            ("weir_source_warnings", "What will not work as expected although the source can be read", |source| {
+                source.warnings.len() as i64
+            }),
+        ];
+        for (name, help, value) in gauges {
+            let mut family = encoder.encode_descriptor(name, help, None, ConstGauge::new(0_i64).metric_type())?;
+            for source in &sources {
+                ConstGauge::new(value(source)).encode(family.encode_family(&[("source", source.name.as_str())])?)?;
+            }
+        }
+        let help = "Problems that kept the source from being read";
+        let kind = ConstCounter::new(0_u64).metric_type();
+        let mut errors = encoder.encode_descriptor("weir_source_errors", help, None, kind)?;
+        for source in &sources {
+            let family = [("source", source.name.as_str())];
+            ConstCounter::new(source.errors_total).encode(errors.encode_family(&family)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// `weir_build_info`: which version of Weir this is.
+#[derive(Debug)]
+pub(crate) struct BuildInfo;
+
+impl Collector for BuildInfo {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let kind = ConstGauge::new(0_i64).metric_type();
+        let mut info = encoder.encode_descriptor("weir_build_info", "The version of Weir", None, kind)?;
+        ConstGauge::new(1_i64).encode(info.encode_family(&[("version", env!("CARGO_PKG_VERSION"))])?)
+    }
+}
+
 /// `weir_revision_…`: which configuration is in force, and whether a newer one was rejected.
 #[derive(Debug)]
 pub(crate) struct RevisionMetrics(pub(crate) Reader);
@@ -72,6 +118,9 @@ impl Collector for RevisionMetrics {
             "Sources whose content is not in force",
             rejected as i64,
         )?;
+        let warnings = current.as_ref().map_or(0, |current| current.warnings.len());
+        gauge(&mut encoder, "weir_revision_warnings", "Warnings about the revision in force", warnings as i64)?;
+        cycles(&mut encoder, &self.0)?;
         if let Some(current) = current {
             let id = current.record.version_id.to_string();
             let kind = ConstGauge::new(0_i64).metric_type();
@@ -85,6 +134,22 @@ impl Collector for RevisionMetrics {
         }
         Ok(())
     }
+}
+
+/// How update cycles ended, and how long changes took.
+fn cycles(encoder: &mut DescriptorEncoder<'_>, reader: &Reader) -> Result<(), fmt::Error> {
+    let help = "Update cycles, by how they ended";
+    let kind = ConstCounter::new(0_u64).metric_type();
+    let mut ended = encoder.encode_descriptor("weir_revision_cycles", help, None, kind)?;
+    for (outcome, count) in reader.outcomes() {
+        ConstCounter::new(count).encode(ended.encode_family(&[("outcome", outcome)])?)?;
+    }
+    let (help, unit) = ("From the first sign of a source's change until new requests saw it", Unit::Seconds);
+    let name = "weir_revision_reload_duration";
+    let mut durations = encoder.encode_descriptor(name, help, Some(&unit), MetricType::Histogram)?;
+    let reloads = reader.reloads();
+    let (sum, count) = (reloads.sum_seconds(), reloads.count());
+    durations.encode_histogram::<NoLabelSet>(sum, count, &reloads.exported(), None)
 }
 
 fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: i64) -> Result<(), fmt::Error> {

@@ -17,7 +17,7 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-use weir_admin::{Address, KernelView, Readiness, Server};
+use weir_admin::{Address, KernelView, Readiness, Server, Sources};
 use weir_core::snapshot::Snapshot;
 use weir_core::stats::StatsTable;
 use weir_kernel::pods::{PodLinks, PodOptions, PodWatch};
@@ -28,7 +28,7 @@ use weir_sources::Folder;
 use weir_telemetry::Telemetry;
 
 use crate::interception::{NoKernel, Wiring};
-use crate::metrics::{KernelMetrics, RevisionMetrics};
+use crate::metrics::{BuildInfo, KernelMetrics, RevisionMetrics, SourceMetrics};
 use crate::settings::{FailMode, OnStop, Settings};
 use crate::take_over::{Asked, Door, Lent};
 
@@ -52,6 +52,7 @@ struct Node {
     proxy: JoinHandle<Result<(), RunError>>,
     drain: Drain,
     ready: Readiness,
+    sources: Sources,
     /// The proxy's listeners that the programs hand connections to.
     slots: Slots,
     /// The listening socket of the API, for who takes over.
@@ -92,7 +93,7 @@ pub(crate) fn run(settings: &Settings, start: Start) -> anyhow::Result<()> {
 async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let ready = Readiness::default();
+    let (ready, sources) = (Readiness::default(), Sources::default());
     let (telemetry, stats) = (Arc::new(Telemetry::default()), Arc::new(Mutex::new(StatsTable::default())));
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty()));
 
@@ -125,6 +126,8 @@ async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
     publisher.restore(&[SOURCE]);
     let reader = publisher.reader();
     telemetry.register_collector(Box::new(RevisionMetrics(reader.clone())));
+    telemetry.register_collector(Box::new(SourceMetrics(sources.clone())));
+    telemetry.register_collector(Box::new(BuildInfo));
 
     let drain = proxy.drain();
     let revision_token = reader.current().is_none().then(|| ready.wait_for("the first revision from the source"));
@@ -147,12 +150,23 @@ async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
         stats,
         telemetry,
         readiness: ready.clone(),
+        sources: sources.clone(),
         kernel,
     };
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let api = tokio::spawn(server.serve(weir_admin::router(api), async { drop(api_stopped.await) }));
-    let mut node =
-        Node { settings: settings.clone(), wiring, publisher, proxy, drain, ready, slots, api_socket, revision_token };
+    let mut node = Node {
+        settings: settings.clone(),
+        wiring,
+        publisher,
+        proxy,
+        drain,
+        ready,
+        sources,
+        slots,
+        api_socket,
+        revision_token,
+    };
     let door = open_door(settings);
     tracing::info!(node = settings.node, admin = settings.admin.address, "running");
     let stay = node.stay(door.as_ref(), [&mut terminate, &mut interrupt]).await;
@@ -250,6 +264,8 @@ impl Node {
         let pods_token = self.wiring.as_ref().map(|_| self.ready.wait_for("the first look at the pods"));
         let mut folder = Folder::watch(&self.settings.source.folder, self.source_settings())?;
         let source = Source { name: SOURCE.to_owned(), location: self.settings.source.folder.clone() };
+        let mut status = folder.status();
+        status.mark_changed();
         let pods = follow_pods(self.wiring.clone(), self.settings.clone(), pods_token);
         let events = follow_events(self.wiring.clone());
         let (mut pods, mut events) = (std::pin::pin!(pods), std::pin::pin!(events));
@@ -264,6 +280,7 @@ impl Node {
                         drop(self.revision_token.take());
                     }
                 }
+                Ok(()) = status.changed() => self.sources.set(SOURCE, &source.location, &status.borrow_and_update()),
                 outcome = &mut pods => outcome?,
                 outcome = &mut events => outcome?,
                 asked = &mut asked => return asked,

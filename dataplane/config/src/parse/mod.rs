@@ -136,13 +136,13 @@ pub(crate) fn in_reading_order(diagnostics: &mut Vec<Diagnostic>) {
     }
 }
 
-/// Reads documents that were kept in canonical form.
+/// Reads documents that were kept in canonical form. What is told about them are warnings.
 ///
 /// # Errors
 /// Everything that is wrong with any of them: the log is damaged, or was written by a version that knew more.
 pub fn from_canonical<'a>(
     documents: impl IntoIterator<Item = (ObjectName, &'a str, Origin)>,
-) -> Result<DocumentSet, Vec<Diagnostic>> {
+) -> Result<Parsed, Vec<Diagnostic>> {
     let mut parts = Vec::new();
     for (name, json, origin) in documents {
         let mut part = OfFile::default();
@@ -157,7 +157,7 @@ pub fn from_canonical<'a>(
         parts.push(part);
     }
     let parsed = assemble(parts.iter());
-    if parsed.has_errors() { Err(parsed.diagnostics) } else { Ok(parsed.documents) }
+    if parsed.has_errors() { Err(parsed.diagnostics) } else { Ok(parsed) }
 }
 
 fn kept_wrongly(name: &ObjectName, origin: &Origin, message: String) -> Diagnostic {

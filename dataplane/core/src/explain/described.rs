@@ -15,7 +15,7 @@ use crate::workload::Workload;
 
 /// A request that somebody wants explained.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(deny_unknown_fields)]
 pub struct Described {
     /// `http://HOST[:PORT]/PATH[?QUERY]`, where the host is a service (`name`, `name.namespace`,
     /// `name.namespace.svc.cluster.local`) or one of its addresses.

@@ -32,6 +32,8 @@ pub(super) struct Wanted {
     pub(super) documents: DocumentSet,
     pub(super) cause: Cause,
     pub(super) seen: Option<(String, Seen)>,
+    /// What was said about the documents one by one.
+    pub(super) warnings: Vec<Diagnostic>,
     /// Whose fault it is when they cannot be.
     pub(super) source: String,
 }
@@ -72,7 +74,10 @@ impl Publisher {
         let content_hash = ContentHash(change.content_hash);
         let seen = Seen { content_hash, version_id };
         if current == Some(version_id) {
-            // The same content, but now with the lines where it is written.
+            // The same content, but now with the lines where it is written, which is where the warnings point.
+            let mut warnings = parsed.diagnostics;
+            warnings.extend(compile(&parsed.documents, Sequence(0), &mut StatsTable::default()).diagnostics);
+            self.shared.state().warnings = warnings.into();
             self.documents = parsed.documents;
             return self.unchanged(&source.name, seen, "its content is what is in force");
         }
@@ -81,7 +86,8 @@ impl Publisher {
         }
         let cause = Cause::Source { name: source.name.clone(), location: source.location.clone(), content_hash };
         let seen = Some((source.name.clone(), seen));
-        self.publish(cycle, Wanted { documents: parsed.documents, cause, seen, source: source.name.clone() })
+        let source = source.name.clone();
+        self.publish(cycle, Wanted { documents: parsed.documents, cause, seen, warnings: parsed.diagnostics, source })
     }
 
     fn rejected(&self, cycle: &Running, source: &str, diagnostics: Vec<Diagnostic>) -> Outcome {
@@ -115,14 +121,13 @@ impl Publisher {
         let sequence = Sequence(self.last_sequence.0 + 1);
         let compiled = cycle.step(StepName::Compiled, || {
             let compiled = self.with_stats(|stats| compile(&wanted.documents, sequence, stats));
-            let detail = format!("{} errors and warnings", compiled.diagnostics.len());
+            let detail = format!("{} errors and warnings", compiled.diagnostics.len() + wanted.warnings.len());
             (compiled, detail)
         });
+        let diagnostics = [wanted.warnings, compiled.diagnostics].concat();
         let Some(candidate) = compiled.snapshot else {
-            return self.rejected(cycle, &wanted.source, compiled.diagnostics);
+            return self.rejected(cycle, &wanted.source, diagnostics);
         };
-        // What is in force in spite of them; the errors of a rejected change are logged with its outcome.
-        compiled.diagnostics.iter().for_each(|warning| tracing::warn!(cycle = cycle.id, "{warning}"));
         if let Err(reason) = self.stage(cycle, &candidate) {
             return self.fail(cycle, &wanted.source, StepName::Planned, reason);
         }
@@ -136,7 +141,7 @@ impl Publisher {
             change_log: diff.change_log,
         };
         let record = Arc::new(record);
-        self.swap(cycle, candidate, Arc::clone(&record));
+        self.swap(cycle, candidate, Arc::clone(&record), diagnostics);
         self.last_sequence = sequence;
         self.documents = wanted.documents.clone();
         let kept = Kept { record: (*record).clone(), graph: diff.graph };
@@ -159,12 +164,21 @@ impl Publisher {
         })
     }
 
-    /// The moment of the change: from here on new requests see it.
-    pub(super) fn swap(&mut self, cycle: &mut Running, candidate: Snapshot, record: Arc<Record>) {
+    /// The moment of the change: from here on new requests see it. The warnings are what it is in force in spite of.
+    pub(super) fn swap(
+        &mut self,
+        cycle: &mut Running,
+        candidate: Snapshot,
+        record: Arc<Record>,
+        warnings: Vec<Diagnostic>,
+    ) {
+        cycle.warn(&warnings);
         let before = cycle.step(StepName::Applied, || {
             let detail = format!("revision {}", record.version());
             let before = self.snapshot.swap(Arc::new(candidate));
-            self.shared.state().current = Some(record);
+            let mut state = self.shared.state();
+            state.current = Some(record);
+            state.warnings = warnings.into();
             (before, detail)
         });
         self.retired.push(before);
@@ -192,8 +206,9 @@ impl Publisher {
     pub(super) fn announce(&self, cycle: &mut Running, record: Arc<Record>) {
         let id = cycle.id;
         cycle.step(StepName::Announced, || {
-            let listeners = self.shared.announcements.send(Announcement { record, cycle: id }).unwrap_or(0);
-            ((), format!("{listeners} listeners"))
+            // An error means that nobody waits.
+            let told = self.shared.announcements.send(Announcement { record, cycle: id }).unwrap_or(0);
+            ((), format!("{told} waiting callers told"))
         });
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use weir_config::{Diagnostic, compile};
+use weir_config::{Diagnostic, Parsed, compile};
 
 use super::Publisher;
 use crate::cycle::{Cycle, Outcome, Running, StepName, Trigger};
@@ -45,23 +45,24 @@ impl Publisher {
             let read = parsed(&kept);
             (read, format!("{} documents of revision {}", kept.len(), record.version()))
         });
-        let documents = match read {
-            Ok(documents) => documents,
+        let Parsed { documents, diagnostics: warnings } = match read {
+            Ok(parsed) => parsed,
             Err(diagnostics) => return Ok(self.not_restored(cycle, diagnostics)),
         };
         let compiled = cycle.step(StepName::Compiled, || {
             let compiled = self.with_stats(|stats| compile(&documents, record.sequence, stats));
-            let detail = format!("{} errors and warnings", compiled.diagnostics.len());
+            let detail = format!("{} errors and warnings", compiled.diagnostics.len() + warnings.len());
             (compiled, detail)
         });
+        let diagnostics = [warnings, compiled.diagnostics].concat();
         let Some(candidate) = compiled.snapshot else {
-            return Ok(self.not_restored(cycle, compiled.diagnostics));
+            return Ok(self.not_restored(cycle, diagnostics));
         };
         if let Err(reason) = self.stage(cycle, &candidate) {
             return Ok(self.fail(cycle, LOG, StepName::Planned, reason));
         }
         let record = Arc::new(record);
-        self.swap(cycle, candidate, Arc::clone(&record));
+        self.swap(cycle, candidate, Arc::clone(&record), diagnostics);
         self.documents = documents;
         self.settle(cycle);
         self.announce(cycle, Arc::clone(&record));

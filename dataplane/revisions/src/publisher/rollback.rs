@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use weir_config::Parsed;
+
 use super::Publisher;
 use super::change::Wanted;
 use crate::cycle::{Cycle, Outcome, Trigger};
@@ -34,11 +36,12 @@ impl Publisher {
             return Ok(self.finish(cycle, Outcome::Unchanged { reason }));
         }
         let outcome = match parsed(&documents) {
-            Ok(documents) => {
+            Ok(Parsed { documents, diagnostics: warnings }) => {
                 // A change that waits to be tried again must not undo what somebody has just asked for.
                 self.failed = None;
                 let cause = Cause::Rollback { to: target, by };
-                self.publish(&mut cycle, Wanted { documents, cause, seen: None, source: "rollback".to_owned() })
+                let source = "rollback".to_owned();
+                self.publish(&mut cycle, Wanted { documents, cause, seen: None, warnings, source })
             }
             Err(diagnostics) => Outcome::rejected(&diagnostics),
         };

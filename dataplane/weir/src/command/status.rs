@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use serde_json::Value;
+use weir_config::Diagnostic;
 
 use super::table::{Cell, Table};
 use super::{print, print_json};
@@ -28,6 +29,46 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Warnings that are listed; `--output json` has all.
+const WARNINGS: usize = 10;
+
+/// What is wrong with the sources, with what they have, and with what is in force.
+fn troubles(text: &mut String, status: &Value) {
+    for source in rows(status, "sources") {
+        let what = format!("source {} ({})", word(&source["name"]), word(&source["location"]));
+        if !rows(source, "problems").is_empty() {
+            let _ = writeln!(text, "{what} CANNOT be read, what is in force stays:");
+            diagnostics(text, rows(source, "problems"));
+        }
+        if !rows(source, "warnings").is_empty() {
+            let _ = writeln!(text, "{what}, warnings:");
+            diagnostics(text, rows(source, "warnings"));
+        }
+    }
+    if let Some(wrong) = status["rejected"]["diagnostics"].as_array() {
+        let _ = writeln!(text, "NOT in force, rejected at {}:", word(&status["rejected"]["at"]));
+        diagnostics(text, wrong);
+    }
+    let warnings = rows(status, "warnings");
+    if !warnings.is_empty() {
+        let _ = writeln!(text, "in force with {} warnings:", warnings.len());
+        diagnostics(text, &warnings[..warnings.len().min(WARNINGS)]);
+        if warnings.len() > WARNINGS {
+            let _ = writeln!(text, "  and {} more", warnings.len() - WARNINGS);
+        }
+    }
+}
+
+fn diagnostics(text: &mut String, diagnostics: &[Value]) {
+    for diagnostic in diagnostics {
+        let _ = match serde_json::from_value::<Diagnostic>(diagnostic.clone()) {
+            Ok(diagnostic) => writeln!(text, "  {diagnostic}"),
+            // Of a version that says it in another way.
+            Err(_) => writeln!(text, "  {diagnostic}"),
+        };
+    }
+}
+
 fn word(value: &Value) -> &str {
     value.as_str().unwrap_or("-")
 }
@@ -46,13 +87,7 @@ fn text(status: &Value) -> String {
     let id = word(&status["version_id"]);
     let _ = writeln!(text, "node {} (weir {}): {ready}", word(&status["node"]), word(&status["version"]));
     let _ = writeln!(text, "revision {} (version {}) in force", status["sequence"], id.get(..12).unwrap_or(id));
-    if let Some(diagnostics) = status["rejected"]["diagnostics"].as_array() {
-        let _ = writeln!(text, "NOT in force, rejected at {}:", word(&status["rejected"]["at"]));
-        for diagnostic in diagnostics {
-            let place = format!("{}:{}", word(&diagnostic["file"]), diagnostic["line"]);
-            let _ = writeln!(text, "  {place} {}: {}", word(&diagnostic["field"]), word(&diagnostic["message"]));
-        }
-    }
+    troubles(&mut text, status);
     routes(&mut text, status);
     mirrors(&mut text, status);
     let mut connections = Table::default();

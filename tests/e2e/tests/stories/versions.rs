@@ -129,7 +129,7 @@ fn the_command_line_tells_the_same() {
     let rules = story.rules();
     let offline = ["explain", &url, "-H", "x-user-tag: b", "--from", "client", "--files", rules.to_str().unwrap()];
     let offline = story.weir_json(&offline);
-    for field in ["versionId", "rule", "destinations", "entries"] {
+    for field in ["version_id", "rule", "destinations", "entries"] {
         assert_eq!(live[field], offline[field], "{field}");
     }
     assert!(live["rule"].as_str().unwrap().ends_with("tag"), "{live}");
