@@ -31,6 +31,7 @@ pub(crate) async fn run(worker: Rc<Worker>, listener: Listener, mut drain: watch
         Ok(socket) => socket,
         Err(error) => return tracing::error!(%error, "cannot watch a listener"),
     };
+    let mut failures = 0_u32;
     loop {
         let stopped = drain.wait_for(|phase| *phase != Phase::Running);
         let accepted = tokio::select! {
@@ -38,16 +39,28 @@ pub(crate) async fn run(worker: Rc<Worker>, listener: Listener, mut drain: watch
             _ = stopped => break,
             accepted = socket.accept() => accepted,
         };
-        if let Err(error) = take(&worker, accepted, &origin) {
-            rest(&worker, &error).await;
+        match take(&worker, accepted, &origin) {
+            Ok(()) => failures = 0,
+            Err(error) => {
+                failures += 1;
+                rest(&worker, &error, failures).await;
+            }
         }
     }
     let last_call = Instant::now() + LAST_CALL;
     loop {
+        // Looked at by itself: a listener that only fails is always ready, and would never be too late.
+        if Instant::now() >= last_call {
+            return;
+        }
         let within = last_call.min(Instant::now() + STRAGGLERS);
         let Ok(accepted) = tokio::time::timeout_at(within, socket.accept()).await else { return };
-        if let Err(error) = take(&worker, accepted, &origin) {
-            rest(&worker, &error).await;
+        match take(&worker, accepted, &origin) {
+            Ok(()) => failures = 0,
+            Err(error) => {
+                failures += 1;
+                rest(&worker, &error, failures).await;
+            }
         }
     }
 }
@@ -68,14 +81,14 @@ fn take(
     Ok(())
 }
 
-async fn rest(worker: &Worker, error: &io::Error) {
-    if is_exhaustion(error) {
-        worker.shard.on(WorkerEvent::AcceptExhausted);
-        // Without a pause the listener, still readable, would keep the worker busy with failing.
+/// Counts a failure, of which so many came in a row, and waits where the next would only be the same.
+async fn rest(worker: &Worker, error: &io::Error, failures: u32) {
+    let is_exhausted = is_exhaustion(error);
+    worker.shard.on(if is_exhausted { WorkerEvent::AcceptExhausted } else { WorkerEvent::AcceptFailed });
+    // One client may have given up while it waited, or the network says something about it: not this listener's
+    // trouble. Otherwise the listener, still readable, would keep the worker busy with failing.
+    if is_exhausted || failures > 1 {
         tokio::time::sleep(PAUSE).await;
-    } else {
-        // The client gave up while it waited, or the network says something about it: not this listener's trouble.
-        worker.shard.on(WorkerEvent::AcceptFailed);
     }
 }
 

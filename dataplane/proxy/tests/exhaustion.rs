@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 use support::upstream::Upstream;
-use support::world::World;
+use support::world::{RuleOf, World};
 use support::{Node, get};
 use weir_telemetry::WorkerEvent;
 
@@ -21,8 +21,9 @@ fn limit(count: usize) {
 
 #[test]
 fn without_descriptors_what_is_open_is_served_and_the_rest_waits() {
-    let upstream = Upstream::saying("ok");
-    let node = Node::start(World::new(&[upstream.address]));
+    let (upstream, other) = (Upstream::saying("ok"), Upstream::saying("other"));
+    let rule = RuleOf { header: Some(("x-to", "other")), to: vec![("b", 1)], ..RuleOf::default() };
+    let node = Node::start(World::new(&[upstream.address]).service("b", &[other.address]).rule(rule));
     let mut open = node.client();
     assert_eq!(open.ask(&get("/", &[])).text(), "ok");
 
@@ -35,6 +36,11 @@ fn without_descriptors_what_is_open_is_served_and_the_rest_waits() {
     for _ in 0..100 {
         assert_eq!(open.ask(&get("/", &[])).text(), "ok");
     }
+    // A request that needs a new connection is answered, and its client keeps its own.
+    let reply = open.ask(&get("/", &["x-to: other"]));
+    assert_eq!((reply.status(), reply.cause()), (503, Some("out_of_sockets")));
+    node.await_metric("weir_proxy_local_replies_total", r#"cause="out_of_sockets""#, 1.0);
+    assert!(node.metric("weir_proxy_events_total", r#"event="accept_exhausted""#) >= 3.0);
     let (failures, elapsed) = (node.telemetry.count(WorkerEvent::AcceptExhausted), start.elapsed());
     assert!(
         Duration::from_millis(50) * (failures as u32 - 1) <= elapsed,
@@ -42,6 +48,7 @@ fn without_descriptors_what_is_open_is_served_and_the_rest_waits() {
     );
 
     limit(1_024);
+    assert_eq!(open.ask(&get("/", &["x-to: other"])).text(), "other");
     for client in &mut clients {
         client.set_read_timeout(Some(support::PATIENCE)).unwrap();
         client.write_all(get("/", &["connection: close"]).as_bytes()).unwrap();

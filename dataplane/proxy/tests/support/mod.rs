@@ -82,6 +82,20 @@ impl Node {
         until(&format!("{count} times {}", cause.name()), || self.telemetry.count_cause(cause) >= count);
     }
 
+    /// What `/metrics` says: the sum of a metric's samples that have this label.
+    pub fn metric(&self, name: &str, label: &str) -> f64 {
+        let text = self.telemetry.encode(self.world.keys()).unwrap();
+        let samples = text
+            .lines()
+            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{') && rest.contains(label)));
+        samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Waits until `/metrics` says so.
+    pub fn await_metric(&self, name: &str, label: &str, value: f64) {
+        until(&format!("{name}{{{label}}} {value}"), || self.metric(name, label) == value);
+    }
+
     pub fn copies(&self, event: MirrorEvent) -> u64 {
         self.telemetry.mirrors(self.world.keys()).iter().map(|mirror| mirror.count(event)).sum()
     }

@@ -30,6 +30,8 @@ pub struct World {
     pub services: BTreeMap<&'static str, Vec<SocketAddr>>,
     pub rules: Vec<RuleOf>,
     pub protocol: Protocol,
+    /// Whether the configuration has no service at all.
+    pub is_empty: bool,
     sequence: u64,
     stats: StatsTable,
 }
@@ -41,6 +43,7 @@ impl World {
             services: BTreeMap::from([("a", endpoints.to_vec())]),
             rules: Vec::new(),
             protocol: Protocol::Http,
+            is_empty: false,
             sequence: 0,
             stats: StatsTable::default(),
         }
@@ -79,7 +82,8 @@ impl World {
             routes: RouteTable::new(entries),
             service: self.destination(None, "a", 1),
         };
-        Snapshot::new(Sequence(self.sequence), RevisionId::of([]), vec![Arc::new(frontend)], &[])
+        let frontends = if self.is_empty { Vec::new() } else { vec![Arc::new(frontend)] };
+        Snapshot::new(Sequence(self.sequence), RevisionId::of([]), frontends, &[])
     }
 
     fn entry(&mut self, number: usize, spec: &RuleOf) -> Entry {
