@@ -76,7 +76,7 @@ fn steered_and_dropped_flows_are_logged_with_both_ends() {
     for expected in [
         "DEBUG weir::ebpf: steered protocol 6 10.77.0.11:",
         " to 10.43.0.10:80 ",
-        "WARN weir::ebpf: dropped_no_proxy protocol 6 [fd77::11]:",
+        "DEBUG weir::ebpf: dropped_no_proxy protocol 6 [fd77::11]:",
         " to [fd43::10]:80 ",
     ] {
         assert!(text.contains(expected), "{expected:?} is not in:\n{text}");

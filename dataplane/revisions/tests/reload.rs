@@ -1,13 +1,27 @@
-//! How long a reload of 1,000 files with a rule each takes. Required is less than 100 ms in total, in a release build.
+//! What a reload of 1,000 files with a rule each costs. Required is less than 100 ms in total; how long it takes in a node
+//! under load is measured by the benchmark (`tests/bench`, case reload). Here the processor's time is bounded, which
+//! other programs on the machine do not change, and so is the work: one file is parsed, however many there are.
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use support::*;
 
+/// Processor time of this thread so far (proc_pid_schedstat: the first field, in nanoseconds).
+fn processor_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    Duration::from_nanos(stat.split(' ').next().unwrap().parse().unwrap())
+}
+
+fn spent<T>(action: impl FnOnce() -> T) -> (T, Duration) {
+    let before = processor_time();
+    let result = action();
+    (result, processor_time() - before)
+}
+
 #[test]
-fn a_thousand_rules_are_reloaded_in_less_than_100_ms() {
+fn a_thousand_rules_are_reloaded_with_less_than_100_ms_of_processor_time() {
     let state = tempfile::tempdir().unwrap();
     let mut files: Vec<(String, String)> =
         (0..1000).map(|n| (format!("rule-{n:04}.yaml"), rule(&format!("rule-{n:04}"), "a"))).collect();
@@ -15,9 +29,7 @@ fn a_thousand_rules_are_reloaded_in_less_than_100_ms() {
     let apply = |node: &mut Node, files: &[(String, String)]| {
         let files: Vec<_> = files.iter().map(|(name, text)| (name.as_str(), text.clone())).collect();
         let change = change(&files);
-        let begun = Instant::now();
-        let cycle = node.publisher.apply(&source(), &change);
-        let took = begun.elapsed();
+        let (cycle, took) = spent(|| node.publisher.apply(&source(), &change));
         assert!(outcome(&cycle).starts_with("applied"), "{:?}", cycle.outcome);
         for step in cycle.steps.iter().skip(1) {
             println!("  {:?} {:.1} ms", step.name, step.duration_us as f64 / 1000.0);
@@ -27,20 +39,21 @@ fn a_thousand_rules_are_reloaded_in_less_than_100_ms() {
     let mut node = Node::start(state.path());
     let cold = apply(&mut node, &files);
     println!("cold {cold:?}");
-    let mut best = Duration::MAX;
-    for round in 0..5 {
+    let times = [0, 1, 2, 3, 4].map(|round| {
         files[500].1 = rule("rule-0500", if round % 2 == 0 { "b" } else { "a" });
-        let took = apply(&mut node, &files);
-        println!("one file changed {took:?}");
-        best = best.min(took);
-    }
+        apply(&mut node, &files)
+    });
+    println!("one file changed {times:?}");
     drop(node);
-    let begun = Instant::now();
-    let node = Node::start(state.path());
-    println!("restored {:?}", begun.elapsed());
+    let (node, restored) = spent(|| Node::start(state.path()));
+    println!("restored {restored:?}");
     assert_eq!(node.in_force(), 6);
-    // Debug builds are several times slower, and a machine that does other things too.
+    // Every one of them; debug builds are several times slower.
     if !cfg!(debug_assertions) {
-        assert!(best < Duration::from_millis(100), "{best:?}");
+        assert!(times.iter().all(|took| *took < Duration::from_millis(100)), "{times:?}");
     }
+    assert!(
+        times.iter().all(|took| *took < cold),
+        "a change of one file costs less than all files: {times:?}, {cold:?}"
+    );
 }

@@ -21,7 +21,7 @@ use weir_admin::{Address, KernelView, Readiness, Server, Sources};
 use weir_core::snapshot::Snapshot;
 use weir_core::stats::StatsTable;
 use weir_kernel::pods::{PodLinks, PodOptions, PodWatch};
-use weir_kernel::{Kernel, KernelSettings, LogLevel, Slot};
+use weir_kernel::{Kernel, KernelSettings, LogLevel, Reason, Slot};
 use weir_proxy::{Drain, Proxy, RunError};
 use weir_revisions::{Interception, Log, NoInterception, Publisher, Retention, Source};
 use weir_sources::Folder;
@@ -385,7 +385,7 @@ async fn follow_pods(
     }
 }
 
-/// Logs what the programs report.
+/// Logs what the programs report, with the pods at both ends. The programs' own lines about it are at level debug.
 async fn follow_events(wiring: Option<Wiring>) -> anyhow::Result<()> {
     let Some(wiring) = wiring else { return std::future::pending().await };
     let Some(mut events) = wiring.with_kernel(Kernel::take_events).transpose()?.flatten() else {
@@ -404,7 +404,8 @@ async fn follow_events(wiring: Option<Wiring>) -> anyhow::Result<()> {
             link_pod = ends.link,
             ifindex = record.ifindex,
             suppressed = record.suppressed,
-            "dropped"
+            "{}",
+            if record.reason == Reason::ResetOrphan { "reset" } else { "dropped" }
         );
     }
 }

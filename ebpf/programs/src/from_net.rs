@@ -10,7 +10,7 @@ use crate::{
     frame::Frame,
     from_pod::service_key,
     maps,
-    report::{self, Loss},
+    report::{self, FromNet, Loss},
     socket,
     steer::{self, DROP, NEXT},
 };
@@ -53,7 +53,7 @@ fn judge_first(frame: &Frame<'_>, config: &Config, parsed: &Parsed) -> i32 {
     match decision.path {
         Path::Proxy => {
             maps::remember(tuple, FlowState::Steered);
-            report::steered(frame.0, tuple);
+            report::steered::<FromNet>(frame.0, tuple);
             steer::mark(frame, decision.reason)
         }
         Path::Direct => {
@@ -62,7 +62,7 @@ fn judge_first(frame: &Frame<'_>, config: &Config, parsed: &Parsed) -> i32 {
             NEXT
         }
         Path::Drop => {
-            report::lose(
+            report::lose::<FromNet>(
                 frame.0,
                 &Loss {
                     reason: decision.reason,

@@ -9,7 +9,7 @@ use weir_ebpf_common::{
 use crate::{
     frame::Frame,
     maps,
-    report::{self, Loss},
+    report::{self, FromPod, Loss},
     reset, socket,
     steer::{self, DROP, NEXT},
 };
@@ -86,7 +86,7 @@ impl Sender<'_> {
             Path::Drop => self.lose(decision.reason, tuple, destination),
             Path::Proxy => {
                 maps::remember(tuple, FlowState::Steered);
-                report::steered(self.frame.0, tuple);
+                report::steered::<FromPod>(self.frame.0, tuple);
                 steer::from_bridge_port(&self.frame, self.config, parsed, decision.reason)
             }
             Path::Direct => {
@@ -149,7 +149,7 @@ impl Sender<'_> {
 
     #[inline(always)]
     fn lose(&self, reason: Reason, tuple: &Tuple, destination: u32) -> i32 {
-        report::lose(
+        report::lose::<FromPod>(
             self.frame.0,
             &Loss {
                 reason,

@@ -5,12 +5,13 @@ use weir_ebpf_common::{Event, Reason, Tuple, admit};
 
 use crate::maps;
 
-/// Logs what happened to a flow; both ends are written in the form of their family.
+/// Logs what happened to a flow, at level debug; both ends are written in the form of their family.
 macro_rules! log_flow {
-    ($level:ident, $ctx:expr, $tuple:expr, $what:expr) => {
+    ($ctx:expr, $program:expr, $tuple:expr, $what:expr) => {
         if $tuple.dst.is_v4() {
-            aya_log_ebpf::$level!(
+            aya_log_ebpf::debug!(
                 $ctx,
+                target: $program,
                 "{} protocol {} {:i}:{} to {:i}:{}",
                 $what,
                 $tuple.protocol,
@@ -20,8 +21,9 @@ macro_rules! log_flow {
                 u16::from_be($tuple.dst_port)
             );
         } else {
-            aya_log_ebpf::$level!(
+            aya_log_ebpf::debug!(
                 $ctx,
+                target: $program,
                 "{} protocol {} [{:i}]:{} to [{:i}]:{}",
                 $what,
                 $tuple.protocol,
@@ -32,6 +34,31 @@ macro_rules! log_flow {
             );
         }
     };
+}
+
+/// A program that logs.
+pub trait Program {
+    /// Its name, as `bpftool prog` shows it.
+    const NAME: &'static str;
+}
+
+/// `weir_from_pod`.
+pub struct FromPod;
+/// `weir_to_pod`.
+pub struct ToPod;
+/// `weir_from_net`.
+pub struct FromNet;
+
+impl Program for FromPod {
+    const NAME: &'static str = "weir_from_pod";
+}
+
+impl Program for ToPod {
+    const NAME: &'static str = "weir_to_pod";
+}
+
+impl Program for FromNet {
+    const NAME: &'static str = "weir_from_net";
 }
 
 /// Who a lost packet came from and was meant for.
@@ -52,32 +79,33 @@ pub struct Loss<'a> {
     pub per_second: u32,
 }
 
-/// Counts a loss and, unless too many came before it, reports and logs it.
+/// Counts a loss and, unless too many came before it, reports it, and logs it at level debug: the node, which knows the
+/// pods' names, logs the report.
 #[inline(always)]
-pub fn lose(ctx: &TcContext, loss: &Loss<'_>) {
+pub fn lose<P: Program>(ctx: &TcContext, loss: &Loss<'_>) {
     if is_reported(loss) {
         match loss.reason {
-            Reason::DroppedSpoofed => warn::<{ Reason::DroppedSpoofed as u8 }>(ctx, loss.tuple),
-            Reason::DeniedPolicy => warn::<{ Reason::DeniedPolicy as u8 }>(ctx, loss.tuple),
-            Reason::DroppedNoProxy => warn::<{ Reason::DroppedNoProxy as u8 }>(ctx, loss.tuple),
-            Reason::DroppedUnparsed => warn::<{ Reason::DroppedUnparsed as u8 }>(ctx, loss.tuple),
-            Reason::ResetOrphan => warn::<{ Reason::ResetOrphan as u8 }>(ctx, loss.tuple),
-            _ => warn::<{ Reason::DroppedRewrite as u8 }>(ctx, loss.tuple),
+            Reason::DroppedSpoofed => tell::<P, { Reason::DroppedSpoofed as u8 }>(ctx, loss.tuple),
+            Reason::DeniedPolicy => tell::<P, { Reason::DeniedPolicy as u8 }>(ctx, loss.tuple),
+            Reason::DroppedNoProxy => tell::<P, { Reason::DroppedNoProxy as u8 }>(ctx, loss.tuple),
+            Reason::DroppedUnparsed => tell::<P, { Reason::DroppedUnparsed as u8 }>(ctx, loss.tuple),
+            Reason::ResetOrphan => tell::<P, { Reason::ResetOrphan as u8 }>(ctx, loss.tuple),
+            _ => tell::<P, { Reason::DroppedRewrite as u8 }>(ctx, loss.tuple),
         }
     }
 }
 
-// A function per reason, with a stack of its own; a name that is chosen at run time would need
+// A function per program and reason, with a stack of its own; a name that is chosen at run time would need
 // pointers in data, which the loader cannot relocate.
 #[inline(never)]
-fn warn<const REASON: u8>(ctx: &TcContext, tuple: &Tuple) {
-    log_flow!(warn, ctx, tuple, Reason::ALL[REASON as usize].name());
+fn tell<P: Program, const REASON: u8>(ctx: &TcContext, tuple: &Tuple) {
+    log_flow!(ctx, P::NAME, tuple, Reason::ALL[REASON as usize].name());
 }
 
 /// Logs a flow that goes to the proxy, at level debug.
 #[inline(never)]
-pub fn steered(ctx: &TcContext, tuple: &Tuple) {
-    log_flow!(debug, ctx, tuple, Reason::Steered.name());
+pub fn steered<P: Program>(ctx: &TcContext, tuple: &Tuple) {
+    log_flow!(ctx, P::NAME, tuple, Reason::Steered.name());
 }
 
 #[inline(never)]

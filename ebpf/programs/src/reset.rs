@@ -10,16 +10,16 @@ use weir_ebpf_common::{Config, Parsed, Reason, Reset, reset4, reset6};
 use crate::{
     frame::Frame,
     maps,
-    report::{self, Loss},
+    report::{self, FromPod, Loss},
     steer::DROP,
 };
 
 const ETHERNET: u32 = 14;
 
-/// Turns the packet into its own answer. The link must have Ethernet headers.
+/// Turns a packet of a pod into its own answer. The link must have Ethernet headers.
 #[inline(always)]
 pub fn answer(frame: &Frame<'_>, config: &Config, parsed: &Parsed) -> i32 {
-    report::lose(
+    report::lose::<FromPod>(
         frame.0,
         &Loss {
             reason: Reason::ResetOrphan,

@@ -6,7 +6,7 @@ use weir_ebpf_common::{Config, MARK_MASK, MARK_STEER, Parsed, Reason};
 use crate::{
     frame::Frame,
     maps,
-    report::{self, Loss},
+    report::{self, FromPod, Loss},
 };
 
 /// Verdict "go on" that lets other programs on the link have their say (`TCX_NEXT`).
@@ -19,7 +19,7 @@ pub const DROP: i32 = TC_ACT_SHOT as i32;
 #[inline(always)]
 pub fn from_bridge_port(frame: &Frame<'_>, config: &Config, parsed: &Parsed, reason: Reason) -> i32 {
     if frame.0.store(0, &config.bridge_mac, 0).is_err() {
-        report::lose(
+        report::lose::<FromPod>(
             frame.0,
             &Loss {
                 reason: Reason::DroppedRewrite,

@@ -7,7 +7,7 @@ use weir_ebpf_common::{Config, Kind, MARK_MASK, MARK_PROXY, Reason, Verdict};
 use crate::{
     frame::Frame,
     maps,
-    report::{self, Loss},
+    report::{self, Loss, ToPod},
     steer::{DROP, NEXT},
 };
 
@@ -39,7 +39,7 @@ pub fn weir_to_pod(ctx: TcContext) -> i32 {
     if maps::policy(config, source, pod.identity, &parsed.tuple) != Verdict::Deny {
         return pass(&frame, Reason::PassedGuard);
     }
-    report::lose(
+    report::lose::<ToPod>(
         &ctx,
         &Loss {
             reason: Reason::DeniedPolicy,

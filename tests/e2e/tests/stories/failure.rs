@@ -35,6 +35,15 @@ fn lives_on(story: &mut Story) {
     assert_eq!(story.get("client", &url("/"), &[]), "200 v1", "the node lives on");
 }
 
+/// Waits until the samples of a metric with this label add up to this.
+#[track_caller]
+fn await_metric(story: &Story, name: &str, label: &str, value: f64) {
+    until(&format!("{name}{{{label}}} is {value}"), || match story.admin.metric(name, &[label]) {
+        found if found == value => Ok(()),
+        found => Err(found.to_string()),
+    });
+}
+
 /// What a client that sends these bytes gets.
 #[track_caller]
 fn raw(story: &Story, bytes: &[u8]) -> Result<Response, ClientError> {
@@ -144,11 +153,10 @@ fn an_upstream_that_is_down_slow_or_silent() {
     assert_eq!(story.get("client", &url("/"), &[]), "504 request_timeout");
     // Its link is down: nothing answers the connection.
     story.told("v1", &["ip", "link", "set", "eth0", "down"]);
-    let unreachable = story.get("client", &url("/"), &[]);
-    assert!(
-        ["503 connect_timeout", "504 connect_timeout", "503 connect_failed"].contains(&&*unreachable),
-        "{unreachable}"
-    );
+    assert_eq!(story.get("client", &url("/"), &[]), "503 connect_timeout");
+    for (cause, count) in [("request_timeout", 2.0), ("connect_failed", 1.0), ("connect_timeout", 1.0)] {
+        await_metric(&story, "weir_proxy_local_replies_total", &format!("cause=\"{cause}\""), count);
+    }
     // A link that goes down loses its IPv6 address and all routes.
     let (node, six) = (story.lab.node().clone(), story.lab.pod("v1").unwrap().ip6().unwrap());
     story.told("v1", &["ip", "link", "set", "eth0", "up"]);
@@ -169,6 +177,7 @@ fn an_upstream_that_is_down_slow_or_silent() {
     story.write_cluster();
     story.await_version_after(before);
     assert_eq!(story.get("client", &url("/"), &[]), "503 no_endpoint");
+    await_metric(&story, "weir_proxy_local_replies_total", "cause=\"no_endpoint\"", 1.0);
 }
 
 #[test]
@@ -243,6 +252,39 @@ fn clients_that_go_away_half_open_or_are_idle() {
     let begun = Instant::now();
     assert!(matches!(idle.receive_raw(LIMIT), Err(ClientError::Truncated { head: false, got: 0 })), "closed in order");
     assert!(begun.elapsed() > Duration::from_secs(1), "closed after {:?}, not the configured 3 s", begun.elapsed());
+    lives_on(&mut story);
+}
+
+/// Clients whose machine is gone without a word: nothing ends their connections but the bounds.
+#[test]
+fn half_open_connections_are_let_go_and_counted() {
+    let settings = json!({ "proxy": { "downstream": { "keepAlive": "2s", "streamIdle": "1s" } } });
+    let mut story =
+        Story::begin(&Terrain::standard().rule("all", "{services: [vehicle-recognition]}").settings(settings));
+    let mut idle = story.connect("client", RECOGNITION[0]);
+    let request = Request::new("GET", &url("/")).unwrap();
+    assert_eq!(brief(&idle.exchange(&request, LIMIT).unwrap()), "200 v1");
+    // One more is in the middle of a response that is larger than all buffers on the way, and is not read.
+    let mut busy = story.connect("client", RECOGNITION[0]);
+    busy.send_raw(b"GET /bytes/268435456 HTTP/1.1\r\nhost: a\r\n\r\n", LIMIT).unwrap();
+    until("the response is under way", || match story.admin.status()["routes"][0]["in_flight"].as_u64() {
+        Some(1) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let open = "side=\"downstream\"";
+    assert_eq!(story.admin.metric("weir_proxy_connections", &[open]), 2.0);
+    story.told("client", &["ip", "link", "set", "eth0", "down"]);
+    // The one at rest, and the one whose response did not move.
+    await_metric(&story, "weir_proxy_connections", open, 0.0);
+    await_metric(&story, "weir_proxy_events_total", "event=\"idle_closed\"", 1.0);
+    await_metric(&story, "weir_proxy_local_replies_total", "cause=\"idle_timeout\"", 1.0);
+    await_metric(&story, "weir_proxy_requests_in_flight", "", 0.0);
+    story.told("client", &["ip", "link", "set", "eth0", "up"]);
+    story.told("client", &["ip", "route", "replace", "default", "via", &story.lab.node().ip4.to_string()]);
+    until("the client is back", || match story.get("client", &url("/"), &[]).as_str() {
+        "200 v1" => Ok(()),
+        other => Err(other.to_owned()),
+    });
     lives_on(&mut story);
 }
 

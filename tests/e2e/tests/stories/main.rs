@@ -9,3 +9,4 @@ mod routing;
 mod splits;
 mod take_over;
 mod versions;
+mod visible;

@@ -76,7 +76,19 @@ fn a_copy_is_whole_marked_and_keeps_its_host() {
     }
     let row = await_counts(&story, &[("sent", 3)]);
     assert_eq!(row["status"]["2xx"], 3, "{row}");
-    assert!(story.admin.metrics().contains("weir_mirror"), "copies are exported");
+    // Each copy's response is counted by its own status, whatever the client got.
+    for (status, class, count) in [(404, "4xx", 1.0), (503, "5xx", 1.0), (503, "5xx", 2.0)] {
+        assert_eq!(send(&story, &request("GET", &format!("/status/{status}"), Payload::None)).status, status);
+        until("the mirror's response is counted", || {
+            match story.admin.metric("weir_mirror_responses_total", &[&format!("status=\"{class}\"")]) {
+                found if found == count => Ok(()),
+                found => Err(format!("{class}: {found}, not {count}")),
+            }
+        });
+    }
+    let exported = |name: &str, label: &str| story.admin.metric(name, &[label]);
+    assert_eq!(exported("weir_mirror_responses_total", "status=\"2xx\""), 3.0, "{}", story.admin.metrics());
+    assert_eq!(exported("weir_mirror_copies_total", "outcome=\"sent\""), 6.0, "{}", story.admin.metrics());
 }
 
 #[test]

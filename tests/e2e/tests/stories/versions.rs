@@ -1,5 +1,7 @@
 //! The version log: what was in force when, what changed, and the way back; over HTTP and from the command line.
 
+use std::time::{Duration, SystemTime};
+
 use serde_json::{Value, json};
 use weir_e2e::{RECOGNITION, Story, Terrain, until};
 
@@ -27,9 +29,19 @@ fn number(version: &Value) -> u64 {
     version["sequence"].as_u64().unwrap()
 }
 
+fn applied_at(version: &Value) -> SystemTime {
+    let text = version["applied_at"].as_str().unwrap();
+    assert!(text.ends_with('Z'), "{text}");
+    humantime::parse_rfc3339(text).unwrap_or_else(|error| panic!("{text}: {error}"))
+}
+
 #[test]
 fn every_version_is_told_with_its_changes() {
-    let (story, versions) = three_versions();
+    let begun = SystemTime::now();
+    let (mut story, versions) = three_versions();
+    let of_before = versions[2]["applied_at"].clone();
+    story.restart();
+    assert_eq!(story.admin.current()["applied_at"], of_before, "a restart applies nothing new");
     let admin = &story.admin;
     assert_eq!(admin.call("GET", "/healthz", None).unwrap().0, 200);
     let listed = admin.get("/api/v1/versions?limit=10")["versions"].clone();
@@ -46,8 +58,13 @@ fn every_version_is_told_with_its_changes() {
         let by_number = admin.get(&format!("/api/v1/versions/{}", number(version)));
         assert_eq!((&by_id["sequence"], &by_id["change_log"]), (&version["sequence"], &version["change_log"]));
         assert_eq!(by_number, by_id);
-        assert!(version["applied_at"].as_str().unwrap().starts_with("20"), "{version}");
+        assert_eq!(by_id["applied_at"], version["applied_at"]);
     }
+    // In UTC, within the time that passed here, and in order.
+    let times: Vec<SystemTime> = versions.iter().map(applied_at).collect();
+    // Told to a millisecond.
+    assert!(times[0] >= begun - Duration::from_millis(1) && times[2] <= SystemTime::now(), "{begun:?} {times:?}");
+    assert!(times.is_sorted(), "{times:?}");
     assert_eq!(versions[1]["parent"]["version_id"], versions[0]["version_id"]);
     let changed = &versions[1]["change_log"]["changed"][0];
     let field = &changed["fields"][0];
