@@ -59,3 +59,31 @@ fn every_case_says_what_is_expected() {
     assert!(count >= 10, "the cases are missing: {count} in {}", root.display());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+#[test]
+fn every_document_is_counted_right_or_wrong() {
+    let count = |texts: &[&str], expected: usize| {
+        let file = |(position, text): (usize, &&str)| SourceFile {
+            path: format!("{position}.yaml").into(),
+            text: (*text).to_owned(),
+        };
+        let files: Vec<SourceFile> = texts.iter().enumerate().map(file).collect();
+        assert_eq!(parse(&files).found, expected, "{texts:?}");
+        let mut cache = ParseCache::default();
+        assert_eq!((cache.parse(&files).found, cache.parse(&files).found), (expected, expected), "{texts:?}");
+    };
+    let good = "apiVersion: v1\nkind: Namespace\nmetadata: {name: a}\n";
+    let bad = "apiVersion: v1\nkind: Namespace\nmetadata: {name: NOT A NAME}\n";
+    count(&[], 0);
+    count(&["", "# nothing\n", "---\n---\n"], 0);
+    count(&[good], 1);
+    count(&[good, good], 2);
+    count(&[&format!("{good}---\n{bad}"), "just text", "kind: Unknown"], 4);
+    // What cannot be read on is one.
+    count(&[&format!("{good}---\na: [\n"), bad], 3);
+    count(&["a: 1\na: 2\n"], 1);
+    let listed = "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Namespace, metadata: {name: a}}\n- 7\n";
+    count(&[listed, "apiVersion: v1\nkind: List\nitems: 7\n"], 3);
+    // Also what comes after the last error that is told.
+    count(&[&"kind: x\n---\n".repeat(2_000)], 2_000);
+}

@@ -29,6 +29,8 @@ pub struct SourceFile {
 pub struct Parsed {
     /// The documents that are right.
     pub documents: DocumentSet,
+    /// How many documents there are, right or wrong. What of a file cannot be read counts as one.
+    pub found: usize,
     /// Everything that is wrong, in reading order. With an error among them the documents must not be applied.
     pub diagnostics: Vec<Diagnostic>,
 }
@@ -44,6 +46,8 @@ impl Parsed {
 #[derive(Debug, Default)]
 struct OfFile {
     documents: Vec<Arc<Document>>,
+    /// As [`Parsed::found`].
+    found: usize,
     diagnostics: Vec<Diagnostic>,
 }
 
@@ -76,7 +80,9 @@ pub fn parse(files: &[SourceFile]) -> Parsed {
 
 fn parse_file(file: &SourceFile) -> OfFile {
     let (values, problems) = text::read(&file.path, &file.text);
-    let mut of_file = OfFile::default();
+    // A field that is there twice is a problem of a document that is read; other problems end the reading.
+    let is_unreadable = problems.iter().any(|problem| problem.field.is_none());
+    let mut of_file = OfFile { found: usize::from(is_unreadable), ..OfFile::default() };
     of_file.diagnostics.extend(problems.into_iter().map(|problem| Diagnostic {
         file: Some(file.path.clone()),
         line: problem.position.map(|position| position.line),
@@ -84,9 +90,11 @@ fn parse_file(file: &SourceFile) -> OfFile {
         field: problem.field,
         ..Diagnostic::error(problem.message)
     }));
-    for (value, locations) in values {
+    let mut values = values.into_iter();
+    while let Some((value, locations)) = values.next() {
         if of_file.diagnostics.len() >= limits::DIAGNOSTICS {
             // Nobody reads more, and it is not read on either: what is there is wrong as a whole already.
+            of_file.found += 1 + values.len();
             break;
         }
         object::read(value, Some(&file.path), &locations, &mut of_file);
@@ -100,6 +108,7 @@ fn assemble<'a>(parts: impl Iterator<Item = &'a OfFile>) -> Parsed {
     let mut count = 0;
     for part in parts {
         parsed.diagnostics.extend(part.diagnostics.iter().cloned());
+        parsed.found += part.found;
         for document in &part.documents {
             count += 1;
             if let Err(there) = parsed.documents.add(Arc::clone(document)) {

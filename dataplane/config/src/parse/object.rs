@@ -25,6 +25,7 @@ use crate::wording;
 pub(super) fn read(value: Value, file: Option<&Path>, locations: &Locations, to: &mut OfFile) {
     let scope = Scope { file, object: None, locations };
     let Value::Object(mut fields) = value else {
+        to.found += 1;
         to.diagnostics.push(scope.error(&[], "a document is an object with apiVersion, kind and metadata".to_owned()));
         return;
     };
@@ -44,6 +45,7 @@ pub(super) fn read(value: Value, file: Option<&Path>, locations: &Locations, to:
             }
         }
         Some(_) => {
+            to.found += 1;
             let path = [Segment::Key("items")];
             to.diagnostics.push(scope.error(&path, "must be a list of documents".to_owned()));
         }
@@ -51,6 +53,7 @@ pub(super) fn read(value: Value, file: Option<&Path>, locations: &Locations, to:
 }
 
 fn read_object(value: Value, scope: &Scope<'_>, to: &mut OfFile) {
+    to.found += 1;
     let text = |key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default();
     let (version, kind) = (text("apiVersion"), text("kind"));
     if version.is_empty() || kind.is_empty() {

@@ -11,16 +11,21 @@ use weir_core::revision::{RevisionId, Sequence};
 use weir_core::snapshot::Snapshot;
 use weir_core::stats::StatsTable;
 
-use super::{print, print_json};
+use super::{counted, print, print_json};
 use crate::Output;
 use crate::client::Node;
 
-/// Explain a request: which rule matches, why the others lost, where it goes, what is mirrored
+/// Explain a request without sending it: which rule matches, why the others lost, where it goes, what is mirrored
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
   weir explain http://vehicle-recognition/ -H 'x-user-tag: canary-user'
-  weir explain http://10.96.0.10/upload -X POST --from client --files rules/")]
+  weir explain http://10.96.0.10/upload -X POST --from client --files rules/ cluster.yaml
+
+With --files the Services must be among the documents, as the node that follows them needs them, too.
+
+Exit status: 0 when it was explained, wherever the request goes; 1 when nothing is known of the service, when the files
+have errors, or when no node answers; 2 when the command line is wrong.")]
 pub(crate) struct Args {
     /// http://HOST[:PORT]/PATH[?QUERY]; the host is a service's name (name, name.namespace) or address
     url: String,
@@ -33,9 +38,12 @@ pub(crate) struct Args {
     /// Who sends it: a pod (name or namespace/name) or an address
     #[arg(long, value_name = "POD")]
     from: Option<String>,
-    /// Explain from these files or folders instead of asking a running node
-    #[arg(long, value_name = "PATH")]
+    /// Explain from these files or folders, as `weir check` takes them, instead of asking a running node
+    #[arg(long, value_name = "PATH", num_args = 1..)]
     files: Vec<PathBuf>,
+    /// Show every rule that concerns the service, not the ten that tell most
+    #[arg(long)]
+    all: bool,
     #[command(flatten)]
     node: Node,
     #[arg(long, value_enum, default_value_t)]
@@ -57,11 +65,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let errors: Vec<String> =
             compiled.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).map(ToString::to_string).collect();
         let snapshot = compiled.snapshot.with_context(|| format!("the files have errors:\n{}", errors.join("\n")))?;
-        described.explain(&snapshot)?
+        described.explain(&snapshot).with_context(|| format!("in {}", counted(compiled.documents, "document")))?
     };
     match args.output {
         Output::Json => print_json(&explanation)?,
-        Output::Text => print(&text(&explanation))?,
+        Output::Text => print(&text(&explanation, if args.all { usize::MAX } else { ENTRIES_SHOWN }))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -69,6 +77,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// What files compile to.
 pub(crate) struct CompiledPaths {
     pub(crate) id: RevisionId,
+    /// Right or wrong.
     pub(crate) documents: usize,
     pub(crate) snapshot: Option<Snapshot>,
     pub(crate) diagnostics: Vec<Diagnostic>,
@@ -86,10 +95,14 @@ pub(crate) fn compile_paths(paths: &[PathBuf]) -> anyhow::Result<CompiledPaths> 
     let mut diagnostics = parsed.diagnostics;
     diagnostics.extend(compiled.diagnostics);
     let snapshot = compiled.snapshot.filter(|_| !diagnostics.iter().any(Diagnostic::is_error));
-    Ok(CompiledPaths { id: parsed.documents.id(), documents: parsed.documents.len(), snapshot, diagnostics })
+    Ok(CompiledPaths { id: parsed.documents.id(), documents: parsed.found, snapshot, diagnostics })
 }
 
-pub(crate) fn text(explanation: &Explanation) -> String {
+/// Route entries that are shown of a service unless all are asked for.
+const ENTRIES_SHOWN: usize = 10;
+
+/// An explanation for people, with at most so many of the service's route entries.
+fn text(explanation: &Explanation, entries: usize) -> String {
     let mut text = String::new();
     let revision = match explanation.sequence {
         Sequence(0) => "from files".to_owned(),
@@ -98,10 +111,7 @@ pub(crate) fn text(explanation: &Explanation) -> String {
     let _ = writeln!(text, "{}  ({revision}, version {})", explanation.service, explanation.version_id.short());
     let _ = writeln!(text, "  {}", explanation.interception);
     let _ = writeln!(text, "rules, in order of precedence");
-    if explanation.entries.is_empty() {
-        let _ = writeln!(text, "  none");
-    }
-    explanation.entries.iter().for_each(|entry| entry_text(&mut text, entry));
+    entries_text(&mut text, &explanation.entries, entries);
     match &explanation.rule {
         Some(rule) => writeln!(text, "goes to, by {rule}: {}", explanation.chosen_by),
         None => writeln!(text, "goes to the service itself: no rule matches"),
@@ -110,7 +120,8 @@ pub(crate) fn text(explanation: &Explanation) -> String {
     for destination in &explanation.destinations {
         let mark = if destination.chosen { "->" } else { "  " };
         let place = destination.answers.clone().unwrap_or_else(|| destination.endpoints.join(", "));
-        let _ = writeln!(text, "  {mark} {} ({:.4} %): {place}", destination.destination, destination.share_percent);
+        let share = percent(destination.share_percent);
+        let _ = writeln!(text, "  {mark} {} ({share} %): {place}", destination.destination);
     }
     for mirror in &explanation.mirrors {
         let _ = writeln!(text, "mirror to {}: {}", mirror.destination, mirror.reason);
@@ -124,6 +135,33 @@ pub(crate) fn text(explanation: &Explanation) -> String {
     text
 }
 
+/// At most four places, and none that says nothing: `100`, `33.3333`, `0.01`.
+fn percent(share: f64) -> String {
+    let text = format!("{share:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// The entries that tell most: the one that wins, then those that match and lose, then the others by precedence.
+fn entries_text(text: &mut String, entries: &[EntryOutcome], limit: usize) {
+    if entries.is_empty() {
+        let _ = writeln!(text, "  none");
+    }
+    let mut telling: Vec<usize> = (0..entries.len()).collect();
+    // Stable, so that precedence decides among equals.
+    telling.sort_by_key(|&index| (!entries[index].wins, !entries[index].matches));
+    let (shown, left) = telling.split_at(limit.min(telling.len()));
+    let mut shown = shown.to_vec();
+    shown.sort_unstable();
+    shown.iter().for_each(|&index| entry_text(text, &entries[index]));
+    if left.is_empty() {
+        return;
+    }
+    let losing = left.iter().filter(|&&index| entries[index].matches).count();
+    let counts = [(losing, "lose"), (left.len() - losing, "do not match")];
+    let counts = counts.iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
+    let _ = writeln!(text, "  ... and {} more (--all): {}", left.len(), counts.collect::<Vec<_>>().join(", "));
+}
+
 fn entry_text(text: &mut String, entry: &EntryOutcome) {
     let outcome = match (entry.wins, entry.matches) {
         (true, _) => "WINS ",
@@ -133,3 +171,6 @@ fn entry_text(text: &mut String, entry: &EntryOutcome) {
     let _ = writeln!(text, "  {outcome} {} match {}: {}", entry.rule, entry.position, entry.conditions);
     let _ = writeln!(text, "        {}", entry.reason);
 }
+
+#[cfg(test)]
+mod tests;
