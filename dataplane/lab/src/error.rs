@@ -76,9 +76,20 @@ pub enum LabError {
     /// The lab was built without a remote node.
     #[error("the lab `{0}` has no remote node: build it with `Spec::remote`")]
     NoRemote(String),
-    /// Nobody runs a lab on this machine, or none of this id.
-    #[error("{0}: start one with `weir lab`")]
-    NotRunning(String),
+    /// Nobody runs a lab on this machine.
+    #[error("no lab is running: start one with `weir lab` in another terminal")]
+    NotRunning,
+    /// Nobody runs a lab of this id.
+    #[error(
+        "no lab `{id}` is running{}: start it with `weir lab --id {id}` in another terminal",
+        if running.is_empty() { String::new() } else { format!(" (there are {running})") }
+    )]
+    NoSuchLab {
+        /// The id asked for.
+        id: String,
+        /// Those that run.
+        running: String,
+    },
     /// Several labs run and none was named.
     #[error("several labs are running ({0}): name one with --id")]
     Ambiguous(String),

@@ -36,7 +36,7 @@ pub use error::LabError;
 pub use lab::Lab;
 pub use layout::{Layout, Namespace, Place, Pod};
 pub use manifests::{ServicePort, ServiceSpec, manifests};
-pub use registry::{RunningLab, pick_free_id, sweep};
+pub use registry::{RunningLab, is_known, pick_free_id, sweep};
 pub use serve::{Server, ServerProgram, ServerSpec};
 pub use spec::{DnatRule, Link, PodSpec, Protocol, Spec, Tuning};
 pub use tool::{require, run};

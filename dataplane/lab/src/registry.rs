@@ -179,6 +179,13 @@ pub(crate) fn path_of(id: &str) -> PathBuf {
     Path::new(DIR).join(format!("{id}.json"))
 }
 
+/// Whether there is a record of this lab: it is being built, runs, or was killed and not yet removed. Whatever bears the
+/// id of a lab without one belongs to nobody.
+#[must_use]
+pub fn is_known(id: &str) -> bool {
+    path_of(id).exists()
+}
+
 /// `None` when there is no such record (any more).
 fn read(path: &Path) -> Result<Option<Record>, LabError> {
     match fs::read(path) {
@@ -263,11 +270,14 @@ impl RunningLab {
     pub fn find(id: Option<&str>) -> Result<Self, LabError> {
         let mut labs = Self::all()?;
         if let Some(id) = id {
-            let found = labs.into_iter().find(|lab| lab.layout.id == id);
-            return found.ok_or_else(|| LabError::NotRunning(format!("no lab `{id}` is running")));
+            if let Some(position) = labs.iter().position(|lab| lab.layout.id == id) {
+                return Ok(labs.swap_remove(position));
+            }
+            let ids: Vec<_> = labs.into_iter().map(|lab| lab.layout.id).collect();
+            return Err(LabError::NoSuchLab { id: id.to_owned(), running: ids.join(", ") });
         }
         match labs.len() {
-            0 => Err(LabError::NotRunning("no lab is running".to_owned())),
+            0 => Err(LabError::NotRunning),
             1 => Ok(labs.swap_remove(0)),
             _ => {
                 let ids: Vec<_> = labs.into_iter().map(|lab| lab.layout.id).collect();

@@ -32,10 +32,16 @@ struct Cli {
 const AFTER_HELP: &str = "\
 Start here:
   weir lab                          a node with pods on this machine, to try everything
-  weir check rules/                 what is wrong with a folder of rules, before a node reads it
-  weir explain http://web/ -H 'x-user-tag: canary-user' --files rules/
-                                    where a request would go, and why
-  weir status                       what a running node is doing";
+  weir check rules/                 what is wrong with a folder of documents, before a node reads it
+  weir explain http://web/ -H 'x-user-tag: canary-user'
+                                    where the node would send a request, and why
+  weir status                       what the node is doing
+
+explain, status, versions, diff and rollback ask the node at 127.0.0.1:15021; --admin or WEIR_ADMIN names another
+address. For programs, they and check print JSON with --output json.
+
+Exit status: 0 when it was done; 1 when not, or when something wrong was found (check, lab --check): standard error or
+the output says what; 2 when the command line is wrong. lab exec ends with the status of the command it runs.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -47,11 +53,7 @@ enum Command {
     Versions(command::versions::Args),
     Diff(command::diff::Args),
     Rollback(command::rollback::Args),
-    /// Print the completion script for a shell
-    Completions {
-        /// The shell
-        shell: clap_complete::Shell,
-    },
+    Completions(command::completions::Args),
 }
 
 /// How a command prints its result.
@@ -74,10 +76,7 @@ fn main() -> ExitCode {
         Command::Versions(args) => command::versions::run(&args),
         Command::Diff(args) => command::diff::run(&args),
         Command::Rollback(args) => command::rollback::run(&args),
-        Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "weir", &mut std::io::stdout());
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Completions(args) => command::completions::run(&args, Cli::command()),
     };
     outcome.unwrap_or_else(|error| {
         // The reader of our output may have gone away (`weir versions | head`): that is no error.
@@ -101,10 +100,33 @@ mod tests {
 
     #[test]
     fn help_teaches() {
-        for (command, word) in [("node", "bridge: cni0"), ("lab", "Ctrl-C"), ("rollback", "stays in force")] {
+        let check = |command: &str, words: &[&str]| {
             let mut cli = super::Cli::command();
             let help = cli.find_subcommand_mut(command).unwrap().render_long_help().to_string();
-            assert!(help.contains(word), "{command}: {help}");
+            for word in words {
+                assert!(help.contains(word), "{command}: no {word:?} in: {help}");
+            }
+            assert!(help.contains(&format!("weir {command}")) && help.contains("Example"), "{command}: {help}");
+            // Lines that somebody broke must fit, or the terminal breaks them once more.
+            let wide: Vec<&str> = help.lines().filter(|line| line.chars().count() > 120).collect();
+            assert!(wide.is_empty(), "{command}: {wide:?}");
+        };
+        check("node", &["bridge: cni0", "--take-over", "Exit status", "docs/settings.md"]);
+        check("lab", &["Ctrl-C", "lab exec client", "Exit status"]);
+        check("check", &["--strict", "Exit status"]);
+        check("explain", &["--files", "--all", "Exit status"]);
+        check("status", &["--admin"]);
+        check("versions", &["newest first"]);
+        check("diff", &["current"]);
+        check("rollback", &["stays in force"]);
+        check("completions", &["bash", "zsh", "fish"]);
+    }
+
+    #[test]
+    fn the_first_help_says_where_to_start_and_what_a_status_means() {
+        let help = super::Cli::command().render_long_help().to_string();
+        for word in ["Start here", "weir lab", "WEIR_ADMIN", "Exit status", "--output json"] {
+            assert!(help.contains(word), "no {word:?} in: {help}");
         }
     }
 }

@@ -11,11 +11,12 @@ use weir_core::name::{DEFAULT_NAMESPACE, ServiceName};
 /// Where settings are looked for when `--settings` is not given.
 pub(crate) const DEFAULT_PATH: &str = "/etc/weir/node.yaml";
 
-/// One YAML file; every field has a default, unknown fields are errors.
+/// One YAML file. Every field but `source.folder` has a default, and one of `interception` and `listeners` must be there;
+/// unknown fields are errors.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Settings {
-    /// Name of the node; tells nodes apart in the BPF file system and in metrics. Default: `node`.
+    /// Name of the node; tells nodes apart in the BPF file system, and `weir status` shows it. Default: `node`.
     #[serde(default = "default_node")]
     pub(crate) node: String,
     /// Folder for what must survive a restart: the version log. Default: `/var/lib/weir`.

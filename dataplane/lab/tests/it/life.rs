@@ -133,7 +133,7 @@ fn others_find_a_running_lab() {
     let out = found.run("client", &["ip", "-4", "addr", "show", "eth0"], LIMIT).unwrap();
     assert!(String::from_utf8_lossy(&out.stdout).contains("10.77.0.2/24"), "{out:?}");
     let missing = RunningLab::find(Some("nosuch")).unwrap_err();
-    assert!(matches!(missing, LabError::NotRunning(_)), "{missing}");
+    assert!(matches!(missing, LabError::NoSuchLab { .. }), "{missing}");
 }
 
 #[test]

@@ -11,8 +11,13 @@ use super::{print, print_json};
 use crate::Output;
 use crate::client::Node;
 
-/// Show what a running node is doing
+/// Show what a running node is doing: what is in force, where requests went, what the kernel did, which pods there are
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  weir status
+  weir status --admin unix:/run/weir/admin.sock
+  weir status --output json | jq .rejected")]
 pub(crate) struct Args {
     #[command(flatten)]
     node: Node,

@@ -11,8 +11,14 @@ use crate::client::Node;
 
 /// List the versions of the configuration that a node has applied, the newest first
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  weir versions                     the last 20
+  weir versions 3                   version 3, and what it changed
+  weir versions --output json | jq -r '.versions[0].version_id'")]
 pub(crate) struct Args {
     /// Show one version with everything it changed: a number, or at least 8 digits of a version id
+    #[arg(value_parser = super::version_name)]
     version: Option<String>,
     /// How many to list
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u16).range(1..=1000))]
@@ -60,4 +66,32 @@ pub(crate) fn table(versions: &[Value]) -> String {
         table.row(row.into_iter().chain(counts).chain([format!("{}{in_force}", text("cause")).into()]));
     }
     table.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn versions_are_rows_and_the_one_in_force_says_so() {
+        let version = |sequence: u64, current: bool, cause: &str, added: usize| {
+            json!({
+                "sequence": sequence, "version_id": format!("{sequence:064x}"), "applied_at": "2026-01-02T03:04:05Z",
+                "current": current, "cause": cause,
+                "change_log": { "added": vec![json!({}); added], "removed": [], "changed": [{}] },
+            })
+        };
+        let versions = [version(12, true, "change of the source", 3), version(9, false, "start", 0)];
+        assert_eq!(
+            table(&versions),
+            "version  id            applied at            added  removed  changed  cause\n\
+             \x20    12  000000000000  2026-01-02T03:04:05Z      3        0        1  change of the source  (in force)\n\
+             \x20     9  000000000000  2026-01-02T03:04:05Z      0        0        1  start\n"
+        );
+        // What a later version of the node might leave out is no reason to panic.
+        assert_eq!(table(&[json!({})]).lines().count(), 2);
+        assert_eq!(table(&[]).lines().count(), 1);
+    }
 }

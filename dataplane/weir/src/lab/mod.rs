@@ -2,8 +2,11 @@
 //! them, the real node process, and the story that is told.
 
 mod running;
+mod sample;
 mod story;
+mod survey;
 mod terrain;
 
 pub(crate) use running::Running;
-pub(crate) use story::{invitation, tell};
+pub(crate) use story::{Story, invitation, tell};
+pub(crate) use survey::survey;

@@ -4,22 +4,29 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
-use weir_lab::{Lab, Server, ServerProgram, ServerSpec};
+use anyhow::{Context as _, bail, ensure};
+use weir_lab::{Lab, RunningLab, Server, ServerProgram, ServerSpec};
 
 use super::terrain;
 use crate::client::Node;
+use crate::command::explain::compile_paths;
+use crate::command::this_program;
 
 /// How long a node may take until it is ready, on a slow and busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 /// How long a node may take to stop in order, with requests under way.
 const STOPPED_WITHIN: Duration = Duration::from_secs(20);
 
+const FOLDER_PREFIX: &str = "weir-lab-";
+const NODE_PREFIX: &str = "lab-";
+
 /// A running lab; dropping it stops the node in order and removes everything.
 pub(crate) struct Running {
     pub(crate) lab: Lab,
     pub(crate) folder: PathBuf,
     pub(crate) node: Node,
+    /// `weir lab exec`, as the user would type it here, with the lab's id where there could be doubt.
+    pub(crate) exec: String,
     process: Child,
     _servers: Vec<Server>,
 }
@@ -28,10 +35,12 @@ impl Running {
     /// Builds the lab and waits until its node is ready.
     pub(crate) fn start(id: Option<String>, rules: Option<&Path>) -> anyhow::Result<Self> {
         sweep()?;
+        let is_named = id.is_some() || !RunningLab::all()?.is_empty();
         let mut lab = Lab::build(&terrain::spec(id))?;
         let folder = folder_of(&lab.id);
         let documents = folder.join("rules");
         terrain::write_documents(&lab, &documents, rules)?;
+        ensure_right(&documents)?;
         let servers = terrain::SERVERS.iter().map(|(pod, port, version)| {
             let program = ServerProgram::this(&["lab", "serve"])?;
             lab.serve(*pod, &ServerSpec::http(&program, pod, *port).version(version))
@@ -42,7 +51,12 @@ impl Running {
         std::fs::write(&settings, settings_text(&lab, &folder, &node))?;
         let process = spawn_node(&lab, &settings, &folder)?;
         lab.note("admin", &node.admin)?;
-        let mut running = Self { lab, folder, node, process, _servers: servers };
+        let exec = format!(
+            "{} lab exec{}",
+            this_program(),
+            if is_named { format!(" --id {}", lab.id) } else { String::new() }
+        );
+        let mut running = Self { lab, folder, node, exec, process, _servers: servers };
         running.await_ready()?;
         Ok(running)
     }
@@ -108,26 +122,47 @@ impl Drop for Running {
 }
 
 fn folder_of(id: &str) -> PathBuf {
-    std::env::temp_dir().join(format!("weir-lab-{id}"))
+    std::env::temp_dir().join(format!("{FOLDER_PREFIX}{id}"))
 }
 
-/// Removes what labs of killed processes left: namespaces, folders, pinned programs.
+/// That a node would take these documents: one that cannot would only be waited for.
+fn ensure_right(documents: &Path) -> anyhow::Result<()> {
+    let errors: Vec<String> = compile_paths(&[documents.to_owned()])?
+        .diagnostics
+        .iter()
+        .filter(|diagnostic| diagnostic.is_error())
+        .map(ToString::to_string)
+        .collect();
+    ensure!(errors.is_empty(), "a node would refuse the documents:\n{}", errors.join("\n"));
+    Ok(())
+}
+
+/// Removes what labs of killed processes left: namespaces, folders, pinned programs. Somebody else may have removed a
+/// lab's namespaces and its record already, and knows nothing of the rest: a lab without a record is no more.
 fn sweep() -> anyhow::Result<()> {
-    for id in weir_lab::sweep()? {
-        let _ = std::fs::remove_dir_all(folder_of(&id));
-        let _ = std::fs::remove_dir_all(Path::new("/sys/fs/bpf/weir").join(node_name(&id)));
-    }
+    weir_lab::sweep()?;
+    let remove_left = |folder: &Path, prefix: &str| {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let id = name.to_str().and_then(|name| name.strip_prefix(prefix));
+            if id.is_some_and(|id| !weir_lab::is_known(id)) {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+    };
+    remove_left(&std::env::temp_dir(), FOLDER_PREFIX);
+    remove_left(Path::new("/sys/fs/bpf/weir"), NODE_PREFIX);
     Ok(())
 }
 
 fn node_name(id: &str) -> String {
-    format!("lab-{id}")
+    format!("{NODE_PREFIX}{id}")
 }
 
 fn settings_text(lab: &Lab, folder: &Path, node: &Node) -> String {
     let (folder, cgroup) = (folder.display(), lab.pods_cgroup.display());
     format!(
-        "# The settings of the lab's node; `weir node --help` tells about each.\n\
+        "# The settings of the lab's node; docs/settings.md tells about each.\n\
          node: {name}\n\
          state: {folder}/state\n\
          source: {{folder: {folder}/rules}}\n\

@@ -56,20 +56,38 @@ fn services() -> Vec<ServiceSpec> {
 /// Writes the documents of the lab: the cluster's objects, and the rules (the lab's own or somebody else's folder).
 pub(crate) fn write_documents(lab: &Lab, folder: &Path, rules: Option<&Path>) -> anyhow::Result<()> {
     std::fs::create_dir_all(folder)?;
-    std::fs::write(folder.join("cluster.yaml"), weir_lab::manifests(lab, &services())?)?;
+    // A name that a user's folder will not have.
+    std::fs::write(folder.join("weir-lab-cluster.yaml"), weir_lab::manifests(lab, &services())?)?;
     let Some(rules) = rules else {
         for (name, text) in RULES {
             std::fs::write(folder.join(name), text)?;
         }
         return Ok(());
     };
-    for entry in std::fs::read_dir(rules).with_context(|| format!("cannot read the rules in {}", rules.display()))? {
-        let path = entry?.path();
-        let is_document =
-            path.extension().is_some_and(|extension| ["yaml", "yml", "json"].iter().any(|known| extension == *known));
-        if let (true, Some(name)) = (is_document, path.file_name()) {
-            std::fs::copy(&path, folder.join(name))?;
-        }
+    // The files that a node would read, in subfolders, too.
+    let files = weir_sources::read(&[rules.to_owned()], &weir_sources::Limits::default()).map_err(|errors| {
+        let told: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("cannot read the rules: {}", told.join("\n"))
+    })?;
+    anyhow::ensure!(!files.is_empty(), "no .yaml, .yml or .json file in {}", rules.display());
+    for file in files {
+        let path = folder.join(file.path.strip_prefix(rules).unwrap_or(&file.path));
+        let parent = path.parent().context("a file has no folder")?;
+        std::fs::create_dir_all(parent).and_then(|()| std::fs::write(&path, &file.text))?;
     }
     Ok(())
+}
+
+/// The services by namespace and name.
+pub(crate) const SERVICES: [(&str, &str); 3] =
+    [("default", "vehicle-recognition"), ("default", "service-canary"), ("plain", "plain")];
+
+/// A virtual address and the port of a service of the lab, by namespace and name.
+pub(crate) fn address_of(namespace: &str, name: &str) -> Option<(&'static str, u16)> {
+    match (namespace, name) {
+        ("default", "vehicle-recognition") => Some((RECOGNITION[0], 80)),
+        ("default", "service-canary") => Some((CANARY[0], 8080)),
+        ("plain", "plain") => Some((PLAIN[0], 80)),
+        _ => None,
+    }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 
+use crate::command::quoted;
 use crate::lab::running::Running;
 
 /// A request in the lab takes milliseconds.
@@ -13,20 +14,20 @@ const REQUEST_LIMIT: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What curl got.
-pub(super) struct Answer {
-    pub(super) status: u16,
+pub(in crate::lab) struct Answer {
+    pub(in crate::lab) status: u16,
     /// The server that answered, by its own words; empty when none did.
-    pub(super) server: String,
-    pub(super) body: Value,
+    pub(in crate::lab) server: String,
+    pub(in crate::lab) body: Value,
 }
 
 /// curl in a pod, with these arguments.
-pub(super) fn curl(running: &Running, pod: &str, arguments: &[&str]) -> anyhow::Result<Answer> {
+pub(in crate::lab) fn curl(running: &Running, pod: &str, arguments: &[&str]) -> anyhow::Result<Answer> {
     let mut words = vec!["curl", "-sS", "--max-time", "5", "-w", "\n%{http_code}"];
     words.extend(arguments);
     let output = running.lab.run(pod, &words, REQUEST_LIMIT)?;
     let (text, complaint) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    ensure!(output.status.success(), "{}: {}", shown(pod, arguments), complaint.trim());
+    ensure!(output.status.success(), "{}: {}", shown(running, pod, arguments), complaint.trim());
     let (body, status) = text.rsplit_once('\n').context("curl printed no status")?;
     let body: Value = serde_json::from_str(body).unwrap_or_else(|_| Value::String(body.to_owned()));
     let server = body["server"].as_str().unwrap_or_default().to_owned();
@@ -34,26 +35,20 @@ pub(super) fn curl(running: &Running, pod: &str, arguments: &[&str]) -> anyhow::
 }
 
 /// The command that a user would type for it.
-pub(super) fn shown(pod: &str, arguments: &[&str]) -> String {
-    let quoted = arguments.iter().map(|word| {
-        if word.contains([' ', ':', '{', '&']) && !word.starts_with("http") {
-            format!("'{word}'")
-        } else {
-            (*word).to_owned()
-        }
-    });
-    format!("weir lab exec {pod} -- curl -s {}", quoted.collect::<Vec<_>>().join(" "))
+pub(in crate::lab) fn shown(running: &Running, pod: &str, arguments: &[&str]) -> String {
+    let words: Vec<String> = arguments.iter().map(|word| quoted(word)).collect();
+    format!("{} {pod} -- curl -s {}", running.exec, words.join(" "))
 }
 
 /// That this server answered with 200.
-pub(super) fn expect(answer: &Answer, server: &str) -> anyhow::Result<String> {
+pub(in crate::lab) fn expect(answer: &Answer, server: &str) -> anyhow::Result<String> {
     let told = if answer.server.is_empty() { answer.body.to_string() } else { answer.server.clone() };
     ensure!(answer.status == 200 && answer.server == server, "{} from {told}, not 200 from {server}", answer.status);
     Ok(format!("200 from {server}"))
 }
 
 /// Why the node sends a request where it does: the rule that wins, with its conditions.
-pub(super) fn why(running: &Running, url: &str, method: &str, headers: &[&str]) -> anyhow::Result<String> {
+pub(in crate::lab) fn why(running: &Running, url: &str, method: &str, headers: &[&str]) -> anyhow::Result<String> {
     let described = json!({ "url": url, "method": method, "headers": headers, "from": "client" });
     let explanation = running.node.json(http::Method::POST, "/api/v1/explain", Some(&described))?;
     let entries = explanation["entries"].as_array().cloned().unwrap_or_default();
@@ -67,13 +62,25 @@ pub(super) fn why(running: &Running, url: &str, method: &str, headers: &[&str]) 
     })
 }
 
+/// The rule that decides a request of the client's pod, if one does.
+pub(in crate::lab) fn decided_by(
+    running: &Running,
+    url: &str,
+    method: &str,
+    headers: &[&str],
+) -> anyhow::Result<Option<String>> {
+    let described = json!({ "url": url, "method": method, "headers": headers, "from": "client" });
+    let explanation = running.node.json(http::Method::POST, "/api/v1/explain", Some(&described))?;
+    Ok(explanation["rule"].as_str().map(str::to_owned))
+}
+
 /// The version in force.
-pub(super) fn current(running: &Running) -> anyhow::Result<Value> {
+pub(in crate::lab) fn current(running: &Running) -> anyhow::Result<Value> {
     running.node.json(http::Method::GET, "/api/v1/version/current", None)
 }
 
 /// Waits until `found` gives something, and says how long that took.
-pub(super) fn wait_for<T>(
+pub(in crate::lab) fn wait_for<T>(
     what: &str,
     mut found: impl FnMut() -> anyhow::Result<Option<T>>,
 ) -> anyhow::Result<(T, Duration)> {
@@ -90,7 +97,7 @@ pub(super) fn wait_for<T>(
 }
 
 /// Waits for a revision other than `old`.
-pub(super) fn next_revision(running: &Running, old: &Value) -> anyhow::Result<(Value, Duration)> {
+pub(in crate::lab) fn next_revision(running: &Running, old: &Value) -> anyhow::Result<(Value, Duration)> {
     wait_for("a new revision", || {
         let now = current(running)?;
         Ok((now["sequence"] != old["sequence"]).then_some(now))

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::Told;
 use super::ask::{curl, current, expect, next_revision, shown, wait_for, why};
+use crate::command::this_program;
 use crate::lab::running::Running;
 use crate::lab::terrain::{PLAIN, RECOGNITION};
 
@@ -13,6 +14,18 @@ type Step = fn(&Running) -> anyhow::Result<Told>;
 const V1: &str = "vehicle-recognition-v1";
 const V2: &str = "vehicle-recognition-v2";
 const TAG: &str = "x-user-tag: canary-user";
+
+/// Two mistakes: in the name of a field, and in a value.
+const BROKEN: &str = "\
+apiVersion: weir.dev/v1
+kind: RouteRule
+metadata: {name: broken}
+spec:
+  match:
+    haeders: {}
+  route:
+    destination: {host: service-canary, port: 99999}
+";
 
 /// In order.
 pub(super) const ALL: [(&str, Step); 11] = [
@@ -29,6 +42,11 @@ pub(super) const ALL: [(&str, Step); 11] = [
     ("everything was counted", counted),
 ];
 
+/// A command of this program for the lab's node, as a user would type it.
+fn node_command(running: &Running, words: &str) -> String {
+    format!("{} node -- {} {words}", running.exec, this_program())
+}
+
 fn url(path: &str) -> String {
     format!("http://{}{path}", RECOGNITION[0])
 }
@@ -36,7 +54,7 @@ fn url(path: &str) -> String {
 fn to_the_version_in_use(running: &Running) -> anyhow::Result<Told> {
     let url = url("/");
     let saw = expect(&curl(running, "client", &[&url])?, V1)?;
-    Ok(Told { command: shown("client", &[&url]), saw, why: why(running, &url, "GET", &[])? })
+    Ok(Told { command: shown(running, "client", &[&url]), saw, why: why(running, &url, "GET", &[])? })
 }
 
 fn to_the_canary(running: &Running) -> anyhow::Result<Told> {
@@ -51,7 +69,7 @@ fn over_ipv6(running: &Running) -> anyhow::Result<Told> {
 fn tagged(running: &Running, url: &str, header: &str, server: &str) -> anyhow::Result<Told> {
     let arguments = [url, "-H", header];
     let saw = expect(&curl(running, "client", &arguments)?, server)?;
-    Ok(Told { command: shown("client", &arguments), saw, why: why(running, url, "GET", &[header])? })
+    Ok(Told { command: shown(running, "client", &arguments), saw, why: why(running, url, "GET", &[header])? })
 }
 
 fn mirrored(running: &Running) -> anyhow::Result<Told> {
@@ -71,7 +89,7 @@ fn mirrored(running: &Running) -> anyhow::Result<Told> {
         copy["headers"]["x-weir-mirror"].as_str().unwrap_or_default(),
         copy["body_bytes"],
     );
-    Ok(Told { command: shown("client", &arguments), saw, why: why(running, &url, "POST", &[])? })
+    Ok(Told { command: shown(running, "client", &arguments), saw, why: why(running, &url, "POST", &[])? })
 }
 
 fn sticky(running: &Running) -> anyhow::Result<Told> {
@@ -90,7 +108,7 @@ fn sticky(running: &Running) -> anyhow::Result<Told> {
     let arguments = [&*url, "-H", "x-user-id: user-7"];
     let why = why(running, &url, "GET", &["x-user-id: user-7"])?;
     let saw = format!("{on_new} of 20 users are on the new version, and each stayed where it was");
-    Ok(Told { command: shown("client", &arguments), saw, why })
+    Ok(Told { command: shown(running, "client", &arguments), saw, why })
 }
 
 fn plain_stays_in_the_kernel(running: &Running) -> anyhow::Result<Told> {
@@ -102,7 +120,7 @@ fn plain_stays_in_the_kernel(running: &Running) -> anyhow::Result<Told> {
     ensure!(peer.starts_with(&format!("{client}:")), "the server sees {peer}, not the client's own address {client}");
     let why = why(running, &url, "GET", &[])?;
     Ok(Told {
-        command: shown("client", &[&url]),
+        command: shown(running, "client", &[&url]),
         saw: format!("{saw}, which sees the client's own address {peer}"),
         why,
     })
@@ -113,13 +131,13 @@ fn outside_is_left_alone(running: &Running) -> anyhow::Result<Told> {
     let arguments = [&*url, "-H", TAG];
     let saw = expect(&curl(running, "outside", &arguments)?, V1)?;
     let why = "its pod says weir.dev/mesh: disabled; no program is attached to its link, and rules concern services, not pods";
-    Ok(Told { command: shown("outside", &arguments), saw, why: why.to_owned() })
+    Ok(Told { command: shown(running, "outside", &arguments), saw, why: why.to_owned() })
 }
 
 fn change(running: &Running) -> anyhow::Result<Told> {
     let file = running.rules().join("user-header-canary.yaml");
     let before = current(running)?;
-    let text = std::fs::read_to_string(&file)?;
+    let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
     std::fs::write(&file, text.replace("canary-user", "tester"))?;
     let (now, took) = next_revision(running, &before)?;
     expect(&curl(running, "client", &[&url("/"), "-H", "x-user-tag: tester"])?, V2)?;
@@ -149,8 +167,7 @@ fn changes(version: &Value) -> String {
 fn broken(running: &Running) -> anyhow::Result<Told> {
     let file = running.rules().join("broken.yaml");
     let before = current(running)?;
-    let text = "apiVersion: weir.dev/v1\nkind: RouteRule\nmetadata: {name: broken}\nspec:\n  match:\n    haeders: {}\n  route:\n    destination: {host: service-canary, port: 99999}\n";
-    std::fs::write(&file, text)?;
+    std::fs::write(&file, BROKEN)?;
     let (diagnostics, _) = wait_for("the rejection", || {
         let status = running.node.json(http::Method::GET, "/api/v1/status", None)?;
         let rejected = status["rejected"]["diagnostics"].as_array().cloned().unwrap_or_default();
@@ -172,7 +189,9 @@ fn broken(running: &Running) -> anyhow::Result<Told> {
         })
         .collect();
     let saw = format!("revision {} stays in force and serves", before["sequence"]);
-    Ok(Told { command: format!("weir check {}", running.rules().display()), saw, why: told.join("\n          ") })
+    let (broken, file) = (BROKEN.replace('\n', "\\n"), file.display());
+    let command = format!("printf '{broken}' > {file}; {} check {file}; rm {file}", this_program());
+    Ok(Told { command, saw, why: told.join("\n          ") })
 }
 
 fn rollback(running: &Running) -> anyhow::Result<Told> {
@@ -190,7 +209,7 @@ fn rollback(running: &Running) -> anyhow::Result<Told> {
     let file = running.rules().join("user-header-canary.yaml");
     let text = std::fs::read_to_string(&file)?;
     std::fs::write(&file, text.replace("tester", "canary-user"))?;
-    Ok(Told { command: format!("weir lab exec node -- weir rollback {sequence}"), saw, why: changes(&now) })
+    Ok(Told { command: node_command(running, &format!("rollback {sequence}")), saw, why: changes(&now) })
 }
 
 fn counted(running: &Running) -> anyhow::Result<Told> {
@@ -209,7 +228,7 @@ fn counted(running: &Running) -> anyhow::Result<Told> {
         .collect();
     let saw = format!("{requests} requests by {} routes, {copies} mirrored", routes.len());
     Ok(Told {
-        command: "weir lab exec node -- weir status".to_owned(),
+        command: node_command(running, "status"),
         saw,
         why: format!("packets in the kernel: {}", reasons.join(", ")),
     })
