@@ -27,7 +27,7 @@ pub struct Footprint {
 impl Footprint {
     /// Reads what is pinned below a node's directory.
     #[track_caller]
-    pub(crate) fn read(pins: &Path) -> Self {
+    pub fn read(pins: &Path) -> Self {
         let all = bpftool(&["prog", "show"]);
         let name_of = |id: u64| {
             let found = all.as_array().unwrap().iter().find(|program| program["id"] == id);

@@ -23,7 +23,7 @@ const NODE_PREFIX: &str = "lab-";
 /// A running lab; dropping it stops the node in order and removes everything.
 pub(crate) struct Running {
     pub(crate) lab: Lab,
-    pub(crate) folder: PathBuf,
+    pub(crate) folder: Folder,
     pub(crate) node: Node,
     /// `weir lab exec`, as the user would type it here, with the lab's id where there could be doubt.
     pub(crate) exec: String,
@@ -37,7 +37,7 @@ impl Running {
         sweep()?;
         let is_named = id.is_some() || !RunningLab::all()?.is_empty();
         let mut lab = Lab::build(&terrain::spec(id))?;
-        let folder = folder_of(&lab.id);
+        let folder = Folder(folder_of(&lab.id));
         let documents = folder.join("rules");
         terrain::write_documents(&lab, &documents, rules)?;
         ensure_right(&documents)?;
@@ -117,7 +117,24 @@ impl Drop for Running {
         if let Err(error) = self.stop_node() {
             tracing::warn!(%error, "the lab's node");
         }
-        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// The folder of a lab: documents, state, settings and log of its node. It goes with its owner, also when the lab was
+/// not built to its end.
+pub(crate) struct Folder(PathBuf);
+
+impl std::ops::Deref for Folder {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod failure;
 mod interception;
+mod lab;
 mod mirror;
 mod reload;
 mod routing;
