@@ -1,6 +1,5 @@
 //! Beside a translation of destinations, as kube-proxy's: what it does to flows of the proxy when connection tracking
 //! sees them, and that it does nothing when it does not.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod support;
 

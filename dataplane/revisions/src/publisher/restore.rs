@@ -45,7 +45,7 @@ impl Publisher {
             let read = parsed(&kept);
             (read, format!("{} documents of revision {}", kept.len(), record.version()))
         });
-        let Parsed { documents, diagnostics: warnings } = match read {
+        let Parsed { documents, diagnostics: warnings, .. } = match read {
             Ok(parsed) => parsed,
             Err(diagnostics) => return Ok(self.not_restored(cycle, diagnostics)),
         };

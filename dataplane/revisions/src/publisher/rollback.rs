@@ -36,7 +36,7 @@ impl Publisher {
             return Ok(self.finish(cycle, Outcome::Unchanged { reason }));
         }
         let outcome = match parsed(&documents) {
-            Ok(Parsed { documents, diagnostics: warnings }) => {
+            Ok(Parsed { documents, diagnostics: warnings, .. }) => {
                 // A change that waits to be tried again must not undo what somebody has just asked for.
                 self.failed = None;
                 let cause = Cause::Rollback { to: target, by };
