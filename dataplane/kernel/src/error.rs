@@ -77,6 +77,15 @@ pub enum KernelError {
     Nft(String),
 }
 
+impl KernelError {
+    /// Whether file descriptors or memory had run out: it says nothing about what was to be done, and may be over soon.
+    pub(crate) fn is_exhaustion(&self) -> bool {
+        const EXHAUSTED: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM];
+        let (Self::File { source, .. } | Self::Netlink { source, .. }) = self else { return false };
+        source.raw_os_error().is_some_and(|code| EXHAUSTED.contains(&code))
+    }
+}
+
 fn list(errors: &[PlanError]) -> String {
     errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

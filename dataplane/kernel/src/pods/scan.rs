@@ -29,7 +29,8 @@ use crate::{
 /// thread of its own enters the pods' namespaces.
 ///
 /// # Errors
-/// Without the bridge, or without the privilege to enter namespaces.
+/// Without the bridge, or without the privilege to enter namespaces. Also when file descriptors run out on the way: a pod
+/// that could not be looked at is not a pod that has gone.
 pub fn scan(options: &PodOptions) -> Result<PodLinks, KernelError> {
     let path = "/proc/thread-self/ns/net";
     let home = File::open(path).map_err(file("opening", path))?;
@@ -66,7 +67,7 @@ impl Scanner<'_> {
         let namespaces = self.namespaces(&mut netlink, &needed)?;
         let mut found = PodLinks { bridge_mac: bridge.mac, ..PodLinks::default() };
         for port in ports() {
-            match self.look_into(port, &namespaces) {
+            match self.look_into(port, &namespaces)? {
                 Some(pod) => found.pods.push(pod),
                 None => found.unresolved.push(port.name.clone()),
             }
@@ -93,8 +94,9 @@ impl Scanner<'_> {
         for entry in entries {
             let path = entry.map_err(file("listing", directory))?.path();
             // A namespace that goes while we look is as good as gone; so is a file that is none.
-            let Ok(namespace) = File::open(&path) else { continue };
-            if let Ok(Some(id)) = id_of(netlink, &namespace)
+            let namespace = File::open(&path).map_err(file("opening", &path));
+            let Some(namespace) = unless_exhausted(namespace)? else { continue };
+            if let Some(Some(id)) = unless_exhausted(id_of(netlink, &namespace))?
                 && needed.contains(&id)
             {
                 found.entry(id).or_insert((path, namespace));
@@ -103,23 +105,37 @@ impl Scanner<'_> {
         Ok(found)
     }
 
-    fn look_into(&self, port: &Link, namespaces: &BTreeMap<i32, (PathBuf, File)>) -> Option<PodLink> {
-        let (peer, id) = port.peer?;
-        let (path, namespace) = namespaces.get(&id)?;
+    fn look_into(
+        &self,
+        port: &Link,
+        namespaces: &BTreeMap<i32, (PathBuf, File)>,
+    ) -> Result<Option<PodLink>, KernelError> {
+        let Some((peer, id)) = port.peer else { return Ok(None) };
+        let Some((path, namespace)) = namespaces.get(&id) else { return Ok(None) };
         match addresses(namespace, peer) {
-            Ok((netns_cookie, addresses)) => Some(PodLink {
+            Ok((netns_cookie, addresses)) => Ok(Some(PodLink {
                 ifindex: IfIndex(port.index),
                 name: port.name.clone(),
                 netns: path.clone(),
                 netns_cookie,
                 addresses,
-            }),
+            })),
+            Err(error) if error.is_exhaustion() => Err(error),
             Err(error) => {
                 let path = Path::display(path);
                 tracing::debug!(%path, %error, "a pod's namespace could not be looked into");
-                None
+                Ok(None)
             }
         }
+    }
+}
+
+/// What there is, or nothing where it cannot be had for a reason of its own.
+fn unless_exhausted<T>(result: Result<T, KernelError>) -> Result<Option<T>, KernelError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_exhaustion() => Err(error),
+        Err(_) => Ok(None),
     }
 }
 

@@ -313,6 +313,10 @@ fn out_of_file_descriptors_and_back() {
     let to = format!("{}:80", RECOGNITION[0]).parse().unwrap();
     let clients: Vec<TcpStream> = (0..40).filter_map(|_| story.lab.connect("client", to, LIMIT).ok()).collect();
     assert!(!clients.is_empty());
+    // Something about a pod changes now, which makes the node look at all of them: those that it cannot look at for want
+    // of a descriptor have not gone.
+    story.told("v2", &["ip", "addr", "add", "10.77.0.98/32", "dev", "eth0"]);
+    story.await_log(&["looking for pods failed", "os error 24"]);
     // The API needs descriptors, too, so that the count is read when there are some again. The processor tells
     // whether the node spins meanwhile.
     let used = || story.processor_time();
@@ -332,6 +336,10 @@ fn out_of_file_descriptors_and_back() {
     });
     let exhausted = story.admin.connections("accept_exhausted");
     assert!(exhausted > 0, "the shortage is counted");
+    story.await_log(&["pods on the bridge"]);
+    let log = story.log();
+    let forgotten = |line: &&str| line.contains("pods on the bridge") && !line.contains("unresolved=[]");
+    assert_eq!(log.lines().find(forgotten), None, "no pod was taken for gone");
     lives_on(&mut story);
 }
 
