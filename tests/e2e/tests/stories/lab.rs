@@ -152,28 +152,35 @@ fn processes(id: &str) -> BTreeSet<String> {
     pids.filter(of_lab).collect()
 }
 
-/// Network namespaces that some process is in or that are mounted, by inode.
-fn is_namespace_alive(inode: u64) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    let of_process = |pid: String| fs::metadata(format!("{pid}/ns/net")).ok().map(|meta| meta.ino());
-    let of_mount = |path: String| fs::metadata(path).ok().map(|meta| meta.ino());
-    let processes = names_in("/proc").into_iter().filter_map(of_process);
-    processes.chain(names_in("/run/netns").into_iter().filter_map(of_mount)).any(|found| found == inode)
+/// A process, told from a later one of the same number by its start time (field 22 of proc_pid_stat(5)).
+type Resident = (String, String);
+
+fn start_of(process: &str) -> Option<String> {
+    let stat = fs::read_to_string(format!("{process}/stat")).ok()?;
+    let mut fields = stat.get(stat.rfind(')')? + 1..)?.split_ascii_whitespace();
+    // One that has ended and that nobody has asked about yet is gone.
+    if fields.next()? == "Z" { None } else { fields.nth(18).map(str::to_owned) }
 }
 
-/// The inodes of a lab's namespaces.
-fn namespaces(id: &str) -> Vec<u64> {
+/// The processes in a lab's namespaces, which live as long as one of them does. The inode of a namespace alone would
+/// not do: the kernel gives it to the next one.
+fn residents(id: &str) -> Vec<Resident> {
     use std::os::unix::fs::MetadataExt as _;
+    let inode = |path: &str| fs::metadata(path).ok().map(|meta| meta.ino());
     let named = names_in("/run/netns").into_iter().filter(|path| path.contains(&format!("/weir-{id}-")));
-    named.map(|path| fs::metadata(path).unwrap().ino()).collect()
+    let spaces: BTreeSet<u64> = named.filter_map(|path| inode(&path)).collect();
+    assert!(spaces.len() >= 6, "{spaces:?}");
+    let inside = |process: &String| inode(&format!("{process}/ns/net")).is_some_and(|inode| spaces.contains(&inode));
+    let processes = names_in("/proc").into_iter().filter(inside);
+    processes.filter_map(|process| Some((process.clone(), start_of(&process)?))).collect()
 }
 
 /// A lab of which nothing may be left: with its namespaces go the bridge and every link in them.
 #[track_caller]
-fn assert_gone(id: &str, spaces: &[u64], footprint: &Footprint) {
+fn assert_gone(id: &str, residents: &[Resident], footprint: &Footprint) {
     assert_eq!(traces(id), BTreeSet::new());
-    let alive: Vec<_> = spaces.iter().filter(|inode| is_namespace_alive(**inode)).collect();
-    assert!(alive.is_empty(), "namespaces {alive:?}");
+    let alive: Vec<_> = residents.iter().filter(|(process, start)| start_of(process).as_ref() == Some(start)).collect();
+    assert!(alive.is_empty(), "processes {alive:?}");
     let links = Command::new("ip").args(["-o", "link"]).output().unwrap();
     let links = String::from_utf8(links.stdout).unwrap();
     assert!(!links.contains(id), "{links}");
@@ -237,10 +244,10 @@ fn a_lab_stays_up_until_it_is_interrupted() {
     let (status, _, why) = weir_run(&["lab", "exec", "--id", &id, "nobody", "--", "true"]);
     assert!(status == Some(1) && why.contains("no pod `nobody`") && why.contains("client"), "{why}");
 
-    let (spaces, footprint) = (namespaces(&id), Footprint::read(&up.pins()));
-    assert!(spaces.len() >= 6 && !footprint.links.is_empty() && processes(&id).len() >= 4, "{spaces:?} {footprint:?}");
+    let (inside, footprint) = (residents(&id), Footprint::read(&up.pins()));
+    assert!(inside.len() >= 4 && !footprint.links.is_empty(), "{inside:?} {footprint:?}");
     assert_eq!(up.end(Signal::SIGINT), Some(0));
-    assert_gone(&id, &spaces, &footprint);
+    assert_gone(&id, &inside, &footprint);
 }
 
 #[test]
@@ -327,9 +334,9 @@ fn two_labs_do_not_disturb_one_another() {
     let (status, _, why) = weir_run(&["lab", "--id", &two, "--check"]);
     assert!(status == Some(1) && why.contains("is in use by process"), "{why}");
 
-    let (spaces, footprint) = (namespaces(&one), Footprint::read(&first.pins()));
+    let (inside, footprint) = (residents(&one), Footprint::read(&first.pins()));
     assert_eq!(first.end(Signal::SIGINT), Some(0));
-    assert_gone(&one, &spaces, &footprint);
+    assert_gone(&one, &inside, &footprint);
     let gone = weir_run(&["lab", "exec", "--id", &one, "client", "--", "true"]).2;
     assert_eq!(gone.matches("start it with").count(), 1, "{gone}");
     assert!(gone.contains(&format!("no lab `{one}` is running")) && gone.contains(&two), "{gone}");
@@ -342,7 +349,7 @@ fn two_labs_do_not_disturb_one_another() {
 fn what_a_killed_lab_left_the_next_one_removes() {
     let (killed, next) = (id('k'), id('n'));
     let mut up = Up::start(&killed, &[]);
-    let (spaces, footprint) = (namespaces(&killed), Footprint::read(&up.pins()));
+    let (inside, footprint) = (residents(&killed), Footprint::read(&up.pins()));
     assert_eq!(up.end(Signal::SIGKILL), None);
     // Somebody else who finds it knows its namespaces and nothing of the node's files and pins.
     weir_lab::sweep().unwrap();
@@ -351,7 +358,7 @@ fn what_a_killed_lab_left_the_next_one_removes() {
         left if left.is_empty() => Ok(()),
         left => Err(format!("{left:?}")),
     });
-    assert_gone(&killed, &spaces, &footprint);
+    assert_gone(&killed, &inside, &footprint);
     drop(up);
     assert_eq!(traces(&next), BTreeSet::new());
 }
