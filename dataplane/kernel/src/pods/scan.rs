@@ -72,7 +72,9 @@ impl Scanner<'_> {
                 None => found.unresolved.push(port.name.clone()),
             }
         }
-        found.beside = beside().filter_map(|link| self.look_into(link, &namespaces)).collect();
+        for link in beside() {
+            found.beside.extend(self.look_into(link, &namespaces)?);
+        }
         found.pods.sort_by_key(|pod| pod.ifindex);
         Ok(found)
     }

@@ -36,7 +36,6 @@ pub(crate) struct Args {
 }
 
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
 struct Report<'a> {
     version_id: String,
     documents: usize,
