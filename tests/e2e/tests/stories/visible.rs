@@ -192,14 +192,16 @@ fn who_waits_for_a_version_is_told_and_counted() {
 }
 
 #[test]
-fn a_loss_is_logged_once_by_the_program_that_caused_it() {
+fn a_loss_is_logged_once_with_the_pod_that_caused_it() {
     let story = Story::begin(&Terrain::standard().rule("all", RULE));
     story.told("client", &["ip", "addr", "add", "10.77.0.99/32", "dev", "eth0"]);
     let url = format!("http://{}/", RECOGNITION[0]);
     let answer = story.curl("client", &["--max-time", "2", "--interface", "10.77.0.99", &url]);
     assert_eq!(answer.exit, 28, "nothing comes back: {answer:?}");
-    let lines =
-        || -> Vec<String> { story.log().lines().filter(|line| line.contains("spoofed")).map(str::to_owned).collect() };
+    let lines = || -> Vec<String> {
+        let told = |line: &&str| line.contains("spoofed") && line.contains(" WARN ");
+        story.log().lines().filter(told).map(str::to_owned).collect()
+    };
     let logged = until("each loss is logged", || {
         let (counted, lines) = (story.admin.kernel("dropped_spoofed"), lines());
         assert!(lines.len() as u64 <= counted, "{counted} losses, but {lines:#?}");
@@ -207,7 +209,7 @@ fn a_loss_is_logged_once_by_the_program_that_caused_it() {
     });
     assert_eq!(story.admin.kernel("event_suppressed"), 0);
     for line in logged {
-        for part in ["WARN", "weir::ebpf", "program=\"weir_from_pod\"", "10.77.0.99"] {
+        for part in ["weir::kernel: dropped", "link_pod=\"default/client\"", "10.77.0.99"] {
             assert!(line.contains(part), "{part} in {line}");
         }
     }
