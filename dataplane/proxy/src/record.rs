@@ -12,7 +12,7 @@ use weir_telemetry::{Cause, RequestEnd};
 
 use crate::body::Meter;
 use crate::downstream::Downstream;
-use crate::watch::Phase;
+use crate::watch::{Phase, Verdict};
 
 /// What became of a request so far. Dropping it ends and counts the request.
 pub(crate) struct Record {
@@ -97,7 +97,10 @@ impl Drop for Record {
         if !self.is_complete {
             self.status = None;
             let failure = self.meter.as_ref().and_then(|meter| meter.failure.get());
-            self.cause = Some(self.cause.or(failure).unwrap_or(Cause::DownstreamGone));
+            // A response that the client does not take is not looked at any more, so that nobody else says this.
+            let is_idle = self.downstream.watched.verdict() == Some(Verdict::StreamIdle);
+            let ended = if is_idle { Cause::IdleTimeout } else { Cause::DownstreamGone };
+            self.cause = Some(self.cause.or(failure).unwrap_or(ended));
         }
         self.downstream.watched.enter(Phase::Between);
         let end = RequestEnd {
