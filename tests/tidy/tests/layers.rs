@@ -28,14 +28,18 @@ const SOLE_USERS: [(&str, &str); 5] = [
 /// What `weir-core` must never reach, not even through something else.
 const NOT_IN_CORE: [&str; 8] = ["tokio", "mio", "hyper", "rand", "aya", "wasmtime", "rustls", "tracing"];
 
+fn cargo(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO")).args(arguments).current_dir(weir_tidy::root()).output().unwrap();
+    assert!(output.status.success(), "cargo {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What cargo says of the workspace, for this machine's platform: what others need is not there after a build here.
 fn metadata() -> Value {
-    let output = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
-        .current_dir(weir_tidy::root())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
-    serde_json::from_slice(&output.stdout).unwrap()
+    let version = cargo(&["-vV"]);
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap();
+    let flags = ["--format-version", "1", "--locked", "--offline", "--filter-platform", host];
+    serde_json::from_str(&cargo(&[&["metadata"], &flags[..]].concat())).unwrap()
 }
 
 /// Direct dependencies (not those of tests) of the workspace's crates.
