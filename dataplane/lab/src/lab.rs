@@ -7,6 +7,7 @@ use std::process::{Child, Command};
 use crate::launch::Launcher;
 use crate::layout::{Layout, Pod};
 use crate::registry::{self, Record, RunningLab};
+use crate::signal::Change;
 use crate::spec::{PodSpec, Spec};
 use crate::{LabError, assemble, cgroup, plan, sysctl, teardown, tool};
 
@@ -35,6 +36,7 @@ impl Lab {
     pub fn build(spec: &Spec) -> Result<Self, LabError> {
         spec.check()?;
         check_machine(spec)?;
+        let _change = Change::begin();
         let cgroup_root = cgroup::root()?;
         let id = spec.id.clone().unwrap_or_else(registry::pick_free_id);
         let claim = Claim { record: registry::claim(&id)?, released: false };
@@ -91,6 +93,7 @@ impl Lab {
     /// # Errors
     /// As [`Lab::build`]; a half built pod is removed again.
     pub fn add_pod(&mut self, spec: &PodSpec) -> Result<&Pod, LabError> {
+        let _change = Change::begin();
         let mut pods: Vec<_> = self.layout.pods.iter().map(|p| p.spec.clone()).collect();
         pods.push(spec.clone());
         Spec { pods, ..Spec::default() }.check()?;
@@ -110,6 +113,7 @@ impl Lab {
     /// # Errors
     /// When there is no such pod or something of it resists.
     pub fn remove_pod(&mut self, name: &str) -> Result<(), LabError> {
+        let _change = Change::begin();
         dismantle(self.layout.pod(name)?)?;
         self.layout.pods.retain(|pod| pod.spec.name != name);
         self.announce()
@@ -120,6 +124,7 @@ impl Lab {
     /// # Errors
     /// [`LabError::Leftovers`].
     pub fn remove(mut self) -> Result<(), LabError> {
+        let _change = Change::begin();
         self.claim.release()
     }
 
@@ -155,6 +160,7 @@ impl Drop for Claim {
         if self.released {
             return;
         }
+        let _change = Change::begin();
         if let Err(e) = self.release() {
             #[expect(clippy::print_stderr, reason = "a destructor has no other way to tell")]
             {

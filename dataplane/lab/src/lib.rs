@@ -5,8 +5,8 @@
 //! The crate builds the place and plays the applications in it (servers, clients). It must
 //! not know Weir: nothing here loads eBPF, reads rules or starts the proxy. Everything it
 //! makes is named `weir-<id>...`, belongs to a record under `/run/weir-lab`, and is gone
-//! when the [`Lab`] is dropped, also when a test panics; what a killed process left behind
-//! is found and removed by [`sweep`].
+//! when the [`Lab`] is dropped, also when a test panics, or ended by a signal after
+//! [`remove_on_signals`]; what a killed process left behind is found and removed by [`sweep`].
 //!
 //! It needs root, `ip` (iproute2), a mounted cgroup v2 hierarchy and, for the imitation of
 //! kube-proxy, `nft` with the `br_netfilter` module. What is missing is an error that says
@@ -27,6 +27,7 @@ mod plan;
 mod registry;
 mod serve;
 pub mod server;
+mod signal;
 mod spec;
 mod sysctl;
 mod teardown;
@@ -38,5 +39,6 @@ pub use layout::{Layout, Namespace, Place, Pod};
 pub use manifests::{ServicePort, ServiceSpec, manifests};
 pub use registry::{RunningLab, is_known, pick_free_id, sweep};
 pub use serve::{Server, ServerProgram, ServerSpec};
+pub use signal::remove_on_signals;
 pub use spec::{DnatRule, Link, PodSpec, Protocol, Spec, Tuning};
 pub use tool::{require, run};

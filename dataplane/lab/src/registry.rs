@@ -213,6 +213,12 @@ fn all() -> Result<Vec<Record>, LabError> {
     Ok(records)
 }
 
+/// The ids of this process's labs, also half built ones.
+pub(crate) fn own() -> Result<Vec<String>, LabError> {
+    let this = Owner::this_process()?;
+    Ok(all()?.into_iter().filter(|record| record.owner == this).map(|record| record.id).collect())
+}
+
 /// Removes the labs whose process is gone and returns their ids.
 ///
 /// # Errors

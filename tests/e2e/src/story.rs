@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use weir_lab::client::{Connection, Response, connect};
 use weir_lab::server::Mode;
-use weir_lab::{Lab, Layout, Place, Server, ServerSpec, ServiceSpec, manifests, sweep};
+use weir_lab::{Lab, Layout, Place, Server, ServerSpec, ServiceSpec, manifests, remove_on_signals, sweep};
 
 use crate::admin::Admin;
 use crate::kernel::{Footprint, pinned_names, told};
@@ -53,6 +53,7 @@ impl Story {
     #[must_use]
     pub fn prepare(terrain: &Terrain) -> Self {
         sweep_all();
+        remove_on_signals(sweep_beside);
         let lab = Lab::build(&terrain.spec).unwrap();
         let folder = tempfile::Builder::new().prefix(&format!("weir-e2e-{}-", lab.id)).tempdir().unwrap();
         fs::create_dir(folder.path().join("rules")).unwrap();
@@ -442,21 +443,28 @@ fn pins_of(node: &str) -> PathBuf {
     Path::new("/sys/fs/bpf/weir").join(node)
 }
 
-/// Removes what stories of killed test processes left, also those whose lab somebody else has removed: a lab that has
-/// no record is no more.
+/// Removes what stories of killed test processes left.
 fn sweep_all() {
     sweep().unwrap();
+    sweep_beside();
+}
+
+/// Removes what stories made beside their labs, once these are gone, whoever removed them: a lab that has no record is
+/// no more.
+fn sweep_beside() {
     let remove_left = |folder: &Path, prefix: &str| {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let id = name.strip_prefix(prefix).map(|rest| rest.split('-').next().unwrap_or(rest));
-            if id.is_some_and(|id| !Path::new("/run/weir-lab").join(format!("{id}.json")).exists()) {
+            if id.is_some_and(|id| !weir_lab::is_known(id)) {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
     };
     remove_left(&std::env::temp_dir(), "weir-e2e-");
     remove_left(&pins_of(""), "e2e-");
+    // Only when nothing is in it.
+    let _ = fs::remove_dir(pins_of(""));
 }
 
 fn socket_address(text: &str) -> SocketAddr {

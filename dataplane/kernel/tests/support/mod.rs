@@ -45,8 +45,10 @@ pub(crate) struct Lab {
 
 impl Lab {
     pub(crate) fn new() -> Self {
+        weir_lab::remove_on_signals(remove_own);
+        sweep();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let lab = Self { id: format!("weirk-{}-{number}", std::process::id()) };
+        let lab = Self { id: format!("{}{number}", prefix()) };
         let node = lab.node();
         run(&format!(
             "ip netns add {node} && cd / && ip -n {node} link set lo up &&
@@ -143,15 +145,51 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        // Pins first: links in namespaces that are gone would stay as dead files.
-        let _ = std::fs::remove_dir_all(format!("/sys/fs/bpf/weir/{}", self.id));
-        let _ = std::fs::remove_dir("/sys/fs/bpf/weir");
-        let list = Command::new("ip").args(["netns", "list"]).output();
-        let names = list.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
-        for name in names.split_whitespace().filter(|name| name.starts_with(&format!("{}-", self.id))) {
-            let _ = Command::new("ip").args(["netns", "del", name]).status();
-        }
+        remove(&self.id);
     }
+}
+
+/// What every name of a lab begins with that this process makes.
+fn prefix() -> String {
+    format!("{PREFIX}{}-", std::process::id())
+}
+
+const PREFIX: &str = "weirk-";
+
+/// Removes what this process has made.
+fn remove_own() {
+    let own = prefix();
+    ids().iter().filter(|id| id.starts_with(&own)).for_each(|id| remove(id));
+}
+
+/// Removes what tests of killed processes left.
+fn sweep() {
+    let owner = |id: &str| id.strip_prefix(PREFIX)?.split('-').next()?.parse::<u32>().ok();
+    let is_dead = |id: &&String| owner(id).is_some_and(|pid| !std::path::Path::new(&format!("/proc/{pid}")).exists());
+    ids().iter().filter(is_dead).for_each(|id| remove(id));
+}
+
+/// The labs of which there is anything.
+fn ids() -> std::collections::BTreeSet<String> {
+    let folders = ["/run/netns".to_owned(), "/sys/fs/bpf/weir".to_owned(), cgroup_root()];
+    let entries = folders.iter().flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten().flatten());
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names
+        .filter(|name| name.starts_with(PREFIX))
+        .map(|name| name.split('-').take(3).collect::<Vec<_>>().join("-"))
+        .collect()
+}
+
+fn remove(id: &str) {
+    // Pins first: links in namespaces that are gone would stay as dead files.
+    let _ = std::fs::remove_dir_all(format!("/sys/fs/bpf/weir/{id}"));
+    let _ = std::fs::remove_dir("/sys/fs/bpf/weir");
+    let list = Command::new("ip").args(["netns", "list"]).output();
+    let names = list.map(|o| String::from_utf8_lossy(&o.stdout).into_owned()).unwrap_or_default();
+    for name in names.split_whitespace().filter(|name| name.starts_with(&format!("{id}-"))) {
+        let _ = Command::new("ip").args(["netns", "del", name]).status();
+    }
+    remove_cgroup(&std::path::Path::new(&cgroup_root()).join(id));
 }
 
 pub(crate) fn ip(text: &str) -> IpAddr {
@@ -246,14 +284,7 @@ pub(crate) struct Cgroup {
 
 impl Cgroup {
     pub(crate) fn new(lab: &Lab) -> Self {
-        let mounts = std::fs::read_to_string("/proc/mounts").expect("readable");
-        let root = mounts
-            .lines()
-            .map(|line| line.split(' ').collect::<Vec<_>>())
-            .find(|fields| fields.get(2) == Some(&"cgroup2"))
-            .map(|fields| fields[1].to_owned())
-            .expect("a cgroup2 mount; mount one at /sys/fs/cgroup/unified");
-        let path = std::path::Path::new(&root).join(&lab.id);
+        let path = std::path::Path::new(&cgroup_root()).join(&lab.id);
         std::fs::create_dir(&path).expect("root may make cgroups");
         Self { path }
     }
@@ -276,13 +307,25 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // A process that was just killed may still be in it.
-        for _ in 0..100 {
-            if std::fs::remove_dir(&self.path).is_ok() {
-                return;
-            }
-            thread::sleep(Duration::from_millis(10));
+        remove_cgroup(&self.path);
+    }
+}
+
+fn cgroup_root() -> String {
+    let mounts = std::fs::read_to_string("/proc/mounts").expect("readable");
+    let mut lines = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let root = lines.find(|fields| fields.get(2) == Some(&"cgroup2")).map(|fields| fields[1].to_owned());
+    root.expect("a cgroup2 mount; mount one at /sys/fs/cgroup/unified")
+}
+
+fn remove_cgroup(path: &std::path::Path) {
+    // Missing when the group is; what is killed may stay in it for a moment.
+    let _ = std::fs::write(path.join("cgroup.kill"), "1");
+    for _ in 0..100 {
+        if !path.exists() || std::fs::remove_dir(path).is_ok() {
+            return;
         }
+        thread::sleep(Duration::from_millis(10));
     }
 }
 

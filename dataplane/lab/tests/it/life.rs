@@ -2,12 +2,14 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use weir_lab::{Lab, LabError, PodSpec, RunningLab, Spec, run, sweep};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use weir_lab::{LabError, PodSpec, RunningLab, Spec, run, sweep};
 
-use crate::{pair, server};
+use crate::{build, pair, server};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -51,7 +53,7 @@ fn five_pods_come_up_fast_and_go_without_trace() {
     spec.pods[4] = PodSpec::new("far").routed();
     spec.remote = true;
     let begun = Instant::now();
-    let lab = Lab::build(&spec).unwrap();
+    let lab = build(&spec).unwrap();
     let built = begun.elapsed();
     let id = lab.id.clone();
     // 7 namespaces, cgroups of pods, node and remote, the record.
@@ -75,7 +77,7 @@ fn a_failing_step_undoes_the_others() {
         sysctls: vec![("net.ipv4.weir_no_such_key".to_owned(), "1".to_owned())],
         ..Spec::with_pods(["client", "v1"])
     };
-    let said = Lab::build(&spec).unwrap_err().to_string();
+    let said = build(&spec).unwrap_err().to_string();
     assert!(said.contains("weir_no_such_key"), "{said}");
     assert_eq!(traces("itfail"), Vec::<String>::new());
 }
@@ -112,14 +114,14 @@ fn a_panic_removes_the_lab_and_what_runs_in_it() {
 #[test]
 fn an_id_belongs_to_one_lab() {
     let spec = Spec { id: Some("itone".to_owned()), ..Spec::with_pods(["a"]) };
-    let first = Lab::build(&spec).unwrap();
-    let taken = Lab::build(&spec).unwrap_err();
+    let first = build(&spec).unwrap();
+    let taken = build(&spec).unwrap_err();
     let this = std::process::id();
     assert!(matches!(taken, LabError::IdTaken { pid, .. } if pid == this), "{taken}");
     // The refusal must not have touched the first one.
     assert!(first.pod("a").unwrap().namespace.path.exists());
     drop(first);
-    drop(Lab::build(&spec).unwrap());
+    drop(build(&spec).unwrap());
 }
 
 #[test]
@@ -168,21 +170,19 @@ fn a_server_outlives_the_thread_that_asked_for_it() {
     assert!(again.contains("Address already in use"), "{again}");
 }
 
-/// Started by `sweep_removes_the_lab_of_a_killed_owner` in a process of its own.
+/// Started by [`holder`] in a process of its own.
 #[test]
 #[ignore = "holds a lab until it is killed; started by another test"]
 fn hold_a_lab() {
     let id = std::env::var("WEIR_LAB_TEST_HOLD").expect("only another test may start this");
-    let lab = Lab::build(&Spec { id: Some(id), ..Spec::with_pods(["client", "v1"]) }).unwrap();
+    let lab = build(&Spec { id: Some(id), ..Spec::with_pods(["client", "v1"]) }).unwrap();
     let served = lab.serve("v1", &server("v1")).unwrap();
     println!("\nheld {}", served.pid());
     std::thread::sleep(Duration::from_secs(60));
 }
 
-#[test]
-fn sweep_removes_the_lab_of_a_killed_owner() {
-    let id = "itkill";
-    let living = pair();
+/// A process that holds a lab with a server, and the server's.
+fn holder(id: &str) -> (Child, u32) {
     let mut owner = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "life::hold_a_lab", "--ignored", "--nocapture"])
         .env("WEIR_LAB_TEST_HOLD", id)
@@ -191,7 +191,26 @@ fn sweep_removes_the_lab_of_a_killed_owner() {
         .unwrap();
     let mut lines = BufReader::new(owner.stdout.take().unwrap()).lines();
     let served = lines.find_map(|line| line.unwrap().strip_prefix("held ")?.parse().ok());
-    let served: u32 = served.expect("the owner ended early");
+    (owner, served.expect("the owner ended early"))
+}
+
+#[test]
+fn a_lab_goes_when_its_process_is_ended_by_a_signal() {
+    for (id, signal) in [("itterm", Signal::SIGTERM), ("itint", Signal::SIGINT), ("ithup", Signal::SIGHUP)] {
+        let (mut owner, served) = holder(id);
+        assert!(!traces(id).is_empty());
+        kill(Pid::from_raw(owner.id().cast_signed()), signal).unwrap();
+        assert_eq!(owner.wait().unwrap().code(), Some(128 + signal as i32), "{signal}");
+        assert_eq!(traces(id), Vec::<String>::new(), "after {signal}");
+        until("the server died with its lab", || !is_alive(served));
+    }
+}
+
+#[test]
+fn sweep_removes_the_lab_of_a_killed_owner() {
+    let id = "itkill";
+    let living = pair();
+    let (mut owner, served) = holder(id);
     owner.kill().unwrap();
     owner.wait().unwrap();
     until("the server died with its lab", || !is_alive(served));

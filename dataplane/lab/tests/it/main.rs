@@ -8,7 +8,7 @@ mod reach;
 
 use std::path::PathBuf;
 
-use weir_lab::{Lab, ServerProgram, ServerSpec, Spec};
+use weir_lab::{Lab, LabError, ServerProgram, ServerSpec, Spec};
 
 fn program() -> ServerProgram {
     ServerProgram::at(PathBuf::from(env!("CARGO_BIN_EXE_weir-lab-server")))
@@ -19,5 +19,11 @@ fn server(name: &str) -> ServerSpec {
 }
 
 fn pair() -> Lab {
-    Lab::build(&Spec::with_pods(["client", "v1"])).unwrap()
+    build(&Spec::with_pods(["client", "v1"])).unwrap()
+}
+
+/// A lab that goes with this process, also when that is ended by a signal.
+fn build(spec: &Spec) -> Result<Lab, LabError> {
+    weir_lab::remove_on_signals(|| {});
+    Lab::build(spec)
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use weir_lab::client::{self, Payload, Request};
 use weir_lab::server::Mode;
-use weir_lab::{DnatRule, Lab, PodSpec, Protocol, ServicePort, ServiceSpec, Spec, Tuning};
+use weir_lab::{DnatRule, PodSpec, Protocol, ServicePort, ServiceSpec, Spec, Tuning};
 use weir_lab::{content, manifests};
 
-use crate::{pair, server};
+use crate::{build, pair, server};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -22,7 +22,7 @@ fn everyone_reaches_everyone_in_both_families() {
     let mut spec = Spec::with_pods(["client", "v1"]);
     spec.pods.push(PodSpec::new("routed").routed());
     spec.remote = true;
-    let lab = Lab::build(&spec).unwrap();
+    let lab = build(&spec).unwrap();
     let places = ["client", "v1", "routed", "remote", "node"];
     let servers: Vec<_> = places.iter().map(|place| lab.serve(*place, &server(place)).unwrap()).collect();
     for to in places {
@@ -50,7 +50,7 @@ fn everyone_reaches_everyone_in_both_families() {
 #[test]
 fn a_lab_may_do_without_ipv6() {
     let spec = Spec { ipv6: false, ..Spec::with_pods(["client", "v1"]) };
-    let lab = Lab::build(&spec).unwrap();
+    let lab = build(&spec).unwrap();
     let v1 = lab.pod("v1").unwrap();
     assert_eq!((v1.ip6(), v1.ips().len()), (None, 1));
     let _served = lab.serve("v1", &server("v1").on(v1.ip4().into())).unwrap();
@@ -127,7 +127,7 @@ fn kube_proxy_is_imitated_and_can_change() {
     let tuning = Tuning { bridge_nf_call: Some(true), ..Tuning::default() };
     let mut spec = Spec::with_pods(["client", "v1", "v2"]);
     (spec.kube_proxy, spec.tuning, spec.remote) = (vec![four(&endpoints), six], tuning, true);
-    let lab = Lab::build(&spec).unwrap();
+    let lab = build(&spec).unwrap();
     let _served = ["v1", "v2"].map(|pod| lab.serve(pod, &server(pod)).unwrap());
     let ask = |from: &str, vip: &str| {
         let response = client::get(&lab, from, &format!("http://{vip}/"), &[]).unwrap();
@@ -204,7 +204,7 @@ fn manifests_describe_the_lab() {
     spec.pods.push(PodSpec::new("vr-1").label("app", "vr").label("version", "v1"));
     spec.pods.push(PodSpec::new("vr-2").label("app", "vr").label("version", "v2"));
     spec.pods[1].in_mesh = false;
-    let lab = Lab::build(&spec).unwrap();
+    let lab = build(&spec).unwrap();
     let service = ServiceSpec {
         name: "vr".to_owned(),
         namespace: "default".to_owned(),
