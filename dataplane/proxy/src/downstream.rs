@@ -140,17 +140,8 @@ async fn converse(downstream: &Rc<Downstream>, stream: TcpStream, protocol: snap
         },
         Ok(None) => {}
         Err(Verdict::HeadTimeout) => downstream.worker.shard.on_unrouted(Cause::HeaderTimeout),
-        Err(verdict) => count_verdict(downstream, verdict),
+        Err(verdict) => downstream.worker.shard.on(verdict.event()),
     }
-}
-
-fn count_verdict(downstream: &Downstream, verdict: Verdict) {
-    downstream.worker.shard.on(match verdict {
-        Verdict::Drained => WorkerEvent::DrainClosed,
-        Verdict::HeadTimeout | Verdict::KeepAliveTimeout | Verdict::StreamIdle | Verdict::ClientGone => {
-            WorkerEvent::IdleClosed
-        }
-    });
 }
 
 /// What the client speaks, and what was read to find out. `None` when it closed without a word. A client that says
@@ -239,26 +230,30 @@ async fn http(downstream: &Rc<Downstream>, stream: TcpStream, seen: Bytes) {
 async fn finish(downstream: &Rc<Downstream>, client: End, end: Outcome) {
     let shard = &downstream.worker.shard;
     let End { stream, seen } = client;
+    let upgrade = downstream.upgrade.borrow_mut().take();
+    if let (Outcome::Done(Ok(())), Some(upgrade)) = (&end, upgrade) {
+        return Box::pin(upgraded(downstream, stream, seen, upgrade)).await;
+    }
+    // Counted here, because a verdict is often noticed by the body of a response that nobody takes. The other two are
+    // counted as causes: of the refusal below, and of the client's request.
+    let verdict = downstream.watched.verdict();
+    if let Some(verdict @ (Verdict::KeepAliveTimeout | Verdict::StreamIdle | Verdict::Drained)) = verdict {
+        shard.on(verdict.event());
+    }
     if downstream.aborted.get() {
         return reset(&stream);
     }
     match end {
-        Outcome::Done(Ok(())) => {
-            let upgrade = downstream.upgrade.borrow_mut().take();
-            if let Some(upgrade) = upgrade {
-                Box::pin(upgraded(downstream, stream, seen, upgrade)).await;
-            }
-        }
         Outcome::Done(Err(error)) if error.is_parse() => {
             shard.on_unrouted(unparsed(&error));
             linger::close(stream).await;
         }
         // The client went away; whatever request it had was counted with its record.
-        Outcome::Done(Err(_)) => {}
+        Outcome::Done(_) => {}
         Outcome::Condemned(Verdict::HeadTimeout) => refuse(downstream, stream, Cause::HeaderTimeout).await,
         // If it waits after all, it must not take this for the end of an answer. Its request was counted as above.
         Outcome::Condemned(Verdict::ClientGone) => reset(&stream),
-        Outcome::Condemned(verdict) => count_verdict(downstream, verdict),
+        Outcome::Condemned(Verdict::KeepAliveTimeout | Verdict::StreamIdle | Verdict::Drained) => {}
     }
 }
 

@@ -98,8 +98,8 @@ async fn within<T>(
     let mut future = pin!(future);
     let mut sleep: Option<Pin<Box<Sleep>>> = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline)));
     std::future::poll_fn(|context| {
-        if downstream.watched.verdict().is_some() {
-            return Poll::Ready(Err(Cause::IdleTimeout));
+        if let Some(verdict) = downstream.watched.verdict() {
+            return Poll::Ready(Err(verdict.cause()));
         }
         if let Poll::Ready(result) = future.as_mut().poll(context) {
             return Poll::Ready(result);

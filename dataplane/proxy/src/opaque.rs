@@ -33,10 +33,8 @@ pub(crate) async fn pass(downstream: &Rc<Downstream>, stream: TcpStream, seen: B
 
 /// Counts how a relay ended.
 pub(crate) fn end(downstream: &Downstream, end: &Result<io::Result<()>, Verdict>) {
-    match end {
-        Ok(_) => {}
-        Err(Verdict::Drained) => downstream.worker.shard.on(WorkerEvent::DrainClosed),
-        Err(_) => downstream.worker.shard.on(WorkerEvent::IdleClosed),
+    if let Err(verdict) = end {
+        downstream.worker.shard.on(verdict.event());
     }
 }
 

@@ -96,10 +96,10 @@ impl Drop for Record {
     fn drop(&mut self) {
         if !self.is_complete {
             self.status = None;
+            self.downstream.aborted.set(true);
             let failure = self.meter.as_ref().and_then(|meter| meter.failure.get());
             // A response that the client does not take is not looked at any more, so that nobody else says this.
-            let is_idle = self.downstream.watched.verdict() == Some(Verdict::StreamIdle);
-            let ended = if is_idle { Cause::IdleTimeout } else { Cause::DownstreamGone };
+            let ended = self.downstream.watched.verdict().map_or(Cause::DownstreamGone, Verdict::cause);
             self.cause = Some(self.cause.or(failure).unwrap_or(ended));
         }
         self.downstream.watched.enter(Phase::Between);

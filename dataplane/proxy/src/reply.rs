@@ -27,7 +27,8 @@ pub(crate) fn status(cause: Cause) -> StatusCode {
         | Cause::Overflow
         | Cause::ConnectFailed
         | Cause::ConnectTimeout
-        | Cause::OutOfSockets => StatusCode::SERVICE_UNAVAILABLE,
+        | Cause::OutOfSockets
+        | Cause::Drained => StatusCode::SERVICE_UNAVAILABLE,
         Cause::RequestTimeout | Cause::PerTryTimeout | Cause::IdleTimeout => StatusCode::GATEWAY_TIMEOUT,
     }
 }
@@ -57,6 +58,7 @@ fn text(cause: Cause) -> &'static str {
         Cause::RequestTimeout => "the request took longer than its rule allows\n",
         Cause::PerTryTimeout => "the endpoint took longer to answer than the rule allows\n",
         Cause::IdleTimeout => "nothing moved for too long\n",
+        Cause::Drained => "the node stops and waits no longer\n",
         Cause::UpstreamAborted => "the endpoint broke its response off\n",
         Cause::DownstreamGone | Cause::RequestAborted => "the request broke off\n",
     }

@@ -8,6 +8,8 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use weir_telemetry::{Cause, WorkerEvent};
+
 use crate::settings::Downstream;
 
 /// What a connection is doing, which decides how long it may.
@@ -39,6 +41,26 @@ pub(crate) enum Verdict {
     ClientGone,
     /// Draining took too long.
     Drained,
+}
+
+impl Verdict {
+    /// What is counted of the connection.
+    pub(crate) fn event(self) -> WorkerEvent {
+        match self {
+            Self::Drained => WorkerEvent::DrainClosed,
+            Self::HeadTimeout | Self::KeepAliveTimeout | Self::StreamIdle | Self::ClientGone => WorkerEvent::IdleClosed,
+        }
+    }
+
+    /// What is counted of the request that it ends.
+    pub(crate) fn cause(self) -> Cause {
+        match self {
+            Self::HeadTimeout => Cause::HeaderTimeout,
+            Self::KeepAliveTimeout | Self::StreamIdle => Cause::IdleTimeout,
+            Self::ClientGone => Cause::DownstreamGone,
+            Self::Drained => Cause::Drained,
+        }
+    }
 }
 
 /// How the worker's end concerns a connection.

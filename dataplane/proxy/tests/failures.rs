@@ -349,6 +349,24 @@ fn draining_does_not_wait_for_ever() {
     node.drain.finish(Duration::from_millis(50));
     node.join().unwrap();
     assert_eq!(node.telemetry.count(WorkerEvent::DrainClosed), 1);
+    assert_eq!(node.telemetry.count_cause(Cause::Drained), 1);
+}
+
+/// The end of the connection is the only end that this response has.
+#[test]
+fn what_draining_cuts_off_never_looks_whole() {
+    let upstream = Upstream::after_request(|mut stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\npart\r\n").unwrap();
+        let _ = std::io::copy(&mut stream, &mut std::io::sink());
+    });
+    let mut node = Node::start(World::new(&[upstream.address]));
+    let mut client = node.client();
+    client.send("GET / HTTP/1.0\r\n\r\n");
+    client.await_text("part");
+    node.drain.finish(Duration::from_millis(50));
+    assert_eq!(client.rest().unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    node.join().unwrap();
+    assert_eq!(node.telemetry.count_cause(Cause::Drained), 1);
 }
 
 #[test]

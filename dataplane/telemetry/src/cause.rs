@@ -47,6 +47,8 @@ pub enum Cause {
     PerTryTimeout,
     /// Nothing moved on either side for too long.
     IdleTimeout,
+    /// The node stopped, and had waited for the request as long as it may.
+    Drained,
     /// The endpoint closed the connection in the middle of its response; the client's was cut off too.
     UpstreamAborted,
     /// The client went away before its response was complete.
@@ -60,7 +62,7 @@ impl Cause {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every cause, in the order of declaration.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::BadRequest,
         Self::Garbage,
         Self::HeaderTimeout,
@@ -82,6 +84,7 @@ impl Cause {
         Self::RequestTimeout,
         Self::PerTryTimeout,
         Self::IdleTimeout,
+        Self::Drained,
         Self::UpstreamAborted,
         Self::DownstreamGone,
         Self::RequestAborted,
@@ -111,6 +114,7 @@ impl Cause {
             Self::RequestTimeout => "request_timeout",
             Self::PerTryTimeout => "per_try_timeout",
             Self::IdleTimeout => "idle_timeout",
+            Self::Drained => "drained",
             Self::UpstreamAborted => "upstream_aborted",
             Self::DownstreamGone => "downstream_gone",
             Self::RequestAborted => "request_aborted",

@@ -62,8 +62,8 @@ impl ResponseBody {
 
 impl Streaming {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
-        if self.watched.verdict().is_some() {
-            return Poll::Ready(Some(Err(Aborted(Cause::IdleTimeout))));
+        if let Some(verdict) = self.watched.verdict() {
+            return Poll::Ready(Some(Err(Aborted(verdict.cause()))));
         }
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(context).is_ready()

@@ -173,6 +173,16 @@ impl Client {
         self.receive()
     }
 
+    /// Reads until this was among what is unread.
+    pub fn await_text(&mut self, text: &str) {
+        while !self.unread.windows(text.len()).any(|window| window == text.as_bytes()) {
+            let mut buffer = [0; 4_096];
+            let got = self.stream.read(&mut buffer).unwrap();
+            assert!(got > 0, "closed before {text:?}");
+            self.unread.extend_from_slice(&buffer[..got]);
+        }
+    }
+
     /// Everything until the other side closes or resets.
     pub fn rest(&mut self) -> std::io::Result<Vec<u8>> {
         let mut rest = std::mem::take(&mut self.unread);
