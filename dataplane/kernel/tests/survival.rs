@@ -16,7 +16,7 @@ use std::{
 };
 
 use support::{Greeter, Lab, PATIENCE, REFUSAL, count, eventually, inside, ip, run};
-use weir_kernel::{Desired, IfIndex, Kernel, Protocol, Reason, ServiceAction, ServiceAddr, Slot};
+use weir_kernel::{Desired, DropRecord, IfIndex, Kernel, Protocol, Reason, ServiceAction, ServiceAddr, Slot};
 
 const VIP: &str = "10.43.0.10:80";
 
@@ -131,6 +131,23 @@ fn nothing_is_left_after_detaching() {
     eventually("the maps' end", || !run("bpftool map show").contains(&format!("\n{map}: ")));
 }
 
+/// The first drop record of this reason and destination.
+fn first_event(kernel: &mut Kernel, reason: Reason, destination: SocketAddr) -> DropRecord {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut events = kernel.take_events().unwrap().expect("the first call gives the stream");
+        let search = async {
+            loop {
+                let record = events.next().await.unwrap();
+                if record.reason == reason && record.destination == destination {
+                    return record;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, search).await.expect("the record comes")
+    })
+}
+
 #[test]
 fn a_flow_whose_proxy_died_is_reset_at_once() {
     let lab = Lab::new();
@@ -160,6 +177,8 @@ fn a_flow_whose_proxy_died_is_reset_at_once() {
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "{vip}: {error}");
         assert!(start.elapsed() < Duration::from_millis(500), "{vip}: {:?}", start.elapsed());
         assert!(count(&loaded, Reason::ResetOrphan) > 0, "{vip}");
+        let (_loaded, record) = lab.with(loaded, move |kernel| first_event(kernel, Reason::ResetOrphan, to));
+        assert_eq!(record.source, client.local_addr().unwrap(), "{record:?}");
     }
 }
 
