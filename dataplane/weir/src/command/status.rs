@@ -7,7 +7,7 @@ use serde_json::Value;
 use weir_config::Diagnostic;
 
 use super::table::{Cell, Table};
-use super::{print, print_json};
+use super::{counted, print, print_json};
 use crate::Output;
 use crate::client::Node;
 
@@ -56,7 +56,7 @@ fn troubles(text: &mut String, status: &Value) {
     }
     let warnings = rows(status, "warnings");
     if !warnings.is_empty() {
-        let _ = writeln!(text, "in force with {} warnings:", warnings.len());
+        let _ = writeln!(text, "in force with {}:", counted(warnings.len(), "warning"));
         diagnostics(text, &warnings[..warnings.len().min(WARNINGS)]);
         if warnings.len() > WARNINGS {
             let _ = writeln!(text, "  and {} more", warnings.len() - WARNINGS);
@@ -87,11 +87,15 @@ fn text(status: &Value) -> String {
     let ready = if status["ready"] == Value::Bool(true) {
         "ready".to_owned()
     } else {
-        format!("waiting for {}", status["waiting_for"])
+        let what: Vec<&str> = rows(status, "waiting_for").iter().map(word).collect();
+        format!("waiting for {}", what.join(", "))
     };
     let id = word(&status["version_id"]);
     let _ = writeln!(text, "node {} (weir {}): {ready}", word(&status["node"]), word(&status["version"]));
-    let _ = writeln!(text, "revision {} (version {}) in force", status["sequence"], id.get(..12).unwrap_or(id));
+    let _ = match status["sequence"].as_u64().unwrap_or_default() {
+        0 => writeln!(text, "no revision in force yet"),
+        sequence => writeln!(text, "revision {sequence} (version {}) in force", id.get(..12).unwrap_or(id)),
+    };
     troubles(&mut text, status);
     routes(&mut text, status);
     mirrors(&mut text, status);
@@ -151,4 +155,56 @@ fn mirrors(text: &mut String, status: &Value) {
         table.row([rule(&mirror["rule"]), word(&mirror["destination"]).into(), (&mirror["sent"]).into(), drops.into()]);
     }
     let _ = write!(text, "\n{table}");
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::text;
+
+    fn diagnostic(message: &str) -> serde_json::Value {
+        json!({"severity": "warning", "file": "rules.yaml", "line": 3, "column": 5, "field": "spec.route", "message": message})
+    }
+
+    #[test]
+    fn everything_that_needs_eyes_is_said() {
+        let warnings: Vec<_> = (0..12).map(|n| diagnostic(&format!("warning {n}"))).collect();
+        let status = json!({
+            "node": "edge-1", "version": "0.1.0", "ready": true, "sequence": 7, "version_id": "0123456789abcdef",
+            "sources": [{"name": "rules", "location": "/etc/weir", "problems": [diagnostic("a broken link")],
+                         "warnings": [diagnostic("an unknown kind")]}],
+            "rejected": {"at": "2026-01-02T03:04:05Z", "diagnostics": [diagnostic("no such field")]},
+            "warnings": warnings,
+        });
+        let text = text(&status);
+        for expected in [
+            "node edge-1 (weir 0.1.0): ready\n",
+            "revision 7 (version 0123456789ab) in force\n",
+            "source rules (/etc/weir) CANNOT be read, what is in force stays:\n",
+            "a broken link",
+            "source rules (/etc/weir), warnings:\n",
+            "an unknown kind",
+            "NOT in force, rejected at 2026-01-02T03:04:05Z:\n",
+            "no such field",
+            "in force with 12 warnings:\n",
+            "warning 9",
+            "  and 2 more\n",
+        ] {
+            assert!(text.contains(expected), "{expected} in:\n{text}");
+        }
+        assert!(!text.contains("warning 10"), "{text}");
+    }
+
+    #[test]
+    fn what_is_not_in_force_is_said_first() {
+        let status = json!({"node": "edge-1", "version": "0.1.0", "ready": false, "sequence": 0, "version_id": null,
+                            "waiting_for": ["configuration", "eBPF"], "warnings": [diagnostic("one")]});
+        let text = text(&status);
+        assert!(
+            text.starts_with("node edge-1 (weir 0.1.0): waiting for configuration, eBPF\nno revision in force yet\n"),
+            "{text}"
+        );
+        assert!(text.contains("in force with 1 warning:\n"), "{text}");
+    }
 }
