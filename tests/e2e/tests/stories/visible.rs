@@ -115,7 +115,7 @@ fn warnings_of_the_revision_in_force_are_seen_for_as_long_as_they_hold() {
         let status = story.admin.status();
         assert!(is_told(&status["warnings"]), "{}", status["warnings"]);
         let text = text_of(story);
-        assert!(text.contains("in force with 1 warnings:") && text.contains(wanted), "{text}");
+        assert!(text.contains("in force with 1 warning:") && text.contains(wanted), "{text}");
         assert_eq!(story.admin.metric("weir_revision_warnings", &[]), 1.0);
     };
     told(&story);
