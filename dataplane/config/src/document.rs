@@ -10,7 +10,7 @@ use weir_core::revision::RevisionId;
 use crate::check::Scope;
 use crate::kinds::Content;
 use crate::kinds::endpoint_slice::SERVICE_LABEL;
-use crate::kinds::route_rule::RouteRule;
+use crate::kinds::rules::{Rules, To};
 use crate::place::{Locations, Segment, written};
 
 /// Where a document was written.
@@ -92,7 +92,7 @@ impl DocumentSet {
             return Vec::new();
         };
         match &document.content {
-            Content::RouteRule(rule) => self.of_rule(&of.namespace, rule),
+            Content::Rules(rules) => self.of_rules(&of.namespace, rules),
             Content::EndpointSlice(slice) => {
                 let label = [Segment::Key("metadata"), Segment::Key("labels"), Segment::Key(SERVICE_LABEL)];
                 let service = slice.service.iter().map(|service| (written(&label), object(service)));
@@ -110,15 +110,13 @@ impl DocumentSet {
         }
     }
 
-    fn of_rule(&self, namespace: &str, rule: &RouteRule) -> Vec<(String, ObjectName)> {
+    fn of_rules(&self, namespace: &str, rules: &Rules) -> Vec<(String, ObjectName)> {
         let mut references = Vec::new();
-        match &rule.services {
-            Some(services) => references.extend(
-                services
-                    .iter()
-                    .enumerate()
-                    .map(|(position, applies)| (format!("spec.services[{position}]"), object(&applies.service))),
-            ),
+        let style = rules.style;
+        match &rules.applies_to {
+            Some(services) => {
+                references.extend(services.iter().map(|one| (written(&style.applies_path(one)), object(&one.service))));
+            }
             None => {
                 let first = ObjectName::new("Service", namespace, "");
                 let all = self.documents.range(first..).map(|(name, _)| name);
@@ -126,13 +124,18 @@ impl DocumentSet {
                 references.extend(all.map(|name| ("spec.services".to_owned(), name.clone())));
             }
         }
-        for (position, destination) in rule.route.iter().flat_map(|route| route.destinations.iter().enumerate()) {
-            let field = written(&rule.destination_path(position));
-            references.push((format!("{field}.host"), object(&destination.to.service)));
-        }
-        for mirror in &rule.mirrors {
-            let field = written(&mirror.path());
-            references.push((format!("{field}.destination.host"), object(&mirror.to.service)));
+        let mut refer = |path: Vec<Segment<'_>>, to: &To| {
+            if to.is_service {
+                references.push((format!("{}.{}", written(&path), style.name_key()), object(&to.service)));
+            }
+        };
+        for rule in &rules.rules {
+            for (position, destination) in rule.route.iter().flat_map(|route| route.destinations.iter().enumerate()) {
+                refer(style.destination_path(rule, position), &destination.to);
+            }
+            for mirror in &rule.mirrors {
+                refer(style.mirror_path(rule, mirror), &mirror.to);
+            }
         }
         references
     }

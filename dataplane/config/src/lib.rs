@@ -8,9 +8,10 @@
 //! The crate reads no file and watches nothing; what is read is not trusted and bounded by [`limits`].
 //!
 //! # Kinds
-//! `Service` (v1), `EndpointSlice` (discovery.k8s.io/v1), `Pod` (v1), `Namespace` (v1) and `RouteRule` (weir.dev/v1, and
-//! gateway.example.com/v1 for the same), and `List` (v1) of them. Every other kind is an error. Unknown fields are errors
-//! in `RouteRule` and passed over in the others, which carry many that only a cluster needs.
+//! `Service` (v1), `EndpointSlice` (discovery.k8s.io/v1), `Pod` (v1), `Namespace` (v1), `RouteRule` (weir.dev/v1, and
+//! gateway.example.com/v1 for the same), `HTTPRoute` (gateway.networking.k8s.io/v1, and v1beta1 for the same), and `List`
+//! (v1) of them. Every other kind is an error. Unknown fields are errors in the specs of `RouteRule` and `HTTPRoute` and
+//! passed over in the others, which carry many that only a cluster needs.
 //!
 //! A pod belongs to the mesh unless its annotation `weir.dev/mesh` says `disabled`, or it has none and the label of that
 //! name of its `Namespace` says so. Pods in the host's network and pods that have ended have no address of their own and
@@ -22,7 +23,7 @@
 //!
 //! - in the order of keys, in comments, quoting, anchors, YAML or JSON, in which file they are and where;
 //! - in fields that are null, an empty object or an empty list, and in a default that is written (`namespace: default`,
-//!   `priority: 0`, `weight: 1`, `percentage: 100`, `protocol: TCP`, `ready: true`);
+//!   `priority: 0`, `weight: 1`, `percentage: 100`, `protocol: TCP`, `ready: true`, and those of `HTTPRoute`'s API);
 //! - in a text for `{exact: text}` or `{name: service}`, one thing for a list with only it (`match`, `method`, `mirror`),
 //!   the case of names of headers, `gateway.example.com/v1` for `weir.dev/v1`;
 //! - of the kinds of Kubernetes: in annotations other than `weir.dev/...`, in the order of endpoints, and in fields that

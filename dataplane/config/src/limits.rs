@@ -27,6 +27,21 @@ pub const CONDITIONS: usize = 16;
 /// Methods of a match or of a mirror.
 pub const METHODS: usize = 16;
 
+/// Parents of a route (as in the Gateway API).
+pub const PARENTS: usize = 32;
+
+/// Rules of a route (as in the Gateway API).
+pub const RULES: usize = 16;
+
+/// Filters of a rule, and of a destination (as in the Gateway API).
+pub const FILTERS: usize = 16;
+
+/// Headers that a filter sets, adds or removes, each (as in the Gateway API).
+pub const CHANGED_HEADERS: usize = 16;
+
+/// Origins, methods and headers of a CORS filter, each (as in the Gateway API).
+pub const CORS_VALUES: usize = 64;
+
 /// Services that a rule names.
 pub const SERVICES: usize = 64;
 

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use weir_config::{SourceFile, compile, parse};
 use weir_core::name::OriginalDst;
 use weir_core::revision::Sequence;
-use weir_core::route::{Request, Source};
+use weir_core::route::{Outcome, Request, Source};
 use weir_core::snapshot::{Protocol, Snapshot};
 use weir_core::split::Target;
 use weir_core::stats::StatsTable;
@@ -41,8 +41,14 @@ fn decide(snapshot: &Snapshot, address: &str, request: &str) -> String {
     let request = Request { method: &method, path, query, headers: &headers, source };
     let frontend = snapshot.frontend_at(OriginalDst(address.parse().unwrap())).unwrap();
     let decision = frontend.decide(&request, 0);
-    let rule = decision.rule.map_or("-", |rule| &rule.name.name);
-    let Some((destination, _)) = decision.destination else { return format!("{rule} -> nothing") };
+    let rule = decision.rule().map_or("-", |rule| &rule.name.name);
+    let destination = match decision.outcome {
+        Outcome::Destination(destination, _) => destination,
+        Outcome::NoDestination => return format!("{rule} -> nothing"),
+        Outcome::NotFound => return format!("{rule} -> 404"),
+        Outcome::Preflight(_) => return format!("{rule} -> preflight"),
+        Outcome::Redirect(redirect) => return format!("{rule} -> {redirect}"),
+    };
     let mut text = format!("{rule} -> {}", shown(&destination.name.to_string(), &destination.target));
     for mirror in decision.mirrors().iter().filter(|mirror| mirror.wants(&method, 0)) {
         text.push_str(&format!(" + {}", shown(&mirror.destination.to_string(), &mirror.target)));
@@ -250,6 +256,68 @@ spec:
     assert_eq!(names, ["a"], "b names another port");
 }
 
+/// A route of `service` with these rules, in YAML's flow style.
+fn route(name: &str, namespace: &str, rules: &str) -> String {
+    let parent = "{group: '', kind: Service, name: service, namespace: default, port: 8080}";
+    format!(
+        "---\napiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
+         spec: {{parentRefs: [{parent}], rules: {rules}}}\n"
+    )
+}
+
+#[test]
+fn routes_take_what_they_match_and_refuse_the_rest() {
+    let to_canary = "backendRefs: [{name: service-canary, namespace: default, port: 8080}]";
+    let rules = format!(
+        "[{{matches: [{{path: {{value: /c}}}}], {to_canary}}},
+          {{matches: [{{path: {{value: /r}}}}], filters: [{{type: RequestRedirect, requestRedirect: {{hostname: a.b}}}}]}},
+          {{matches: [{{path: {{value: /o}}}}], filters: [{{type: CORS, cors: {{allowOrigins: ['*']}}}}], {to_canary}}},
+          {{matches: [{{path: {{value: /n}}}}]}},
+          {{matches: [{{path: {{value: /k}}}}], backendRefs: [{{group: a.b, kind: Bucket, name: x}}]}},
+          {{matches: [{{path: {{value: /m}}}}], filters: [{{type: RequestMirror, requestMirror:
+             {{backendRef: {{name: service, port: 8080}}}}}}], {to_canary}}}]"
+    );
+    let canary = format!("web -> {CANARY}");
+    let cases = [
+        ("GET /c", &*canary),
+        ("GET /c/d", &canary),
+        ("GET /r", "web -> answers 302, host a.b"),
+        ("GET /o", &canary),
+        ("OPTIONS /o\norigin: http://a\naccess-control-request-method: PUT", "web -> preflight"),
+        ("GET /n", "web -> nothing"),
+        ("GET /k", "web -> default/x:0 (it is not a Service)"),
+        ("POST /m", &format!("web -> {CANARY} + {V1}")),
+        ("GET /", "- -> 404"),
+    ];
+    let own = snapshot(&route("web", "default", &rules));
+    for (request, expected) in cases {
+        let expected = expected.replace("default/x:0", "default/x:8080");
+        assert_eq!(decide(&own, "10.96.0.1:8080", request), expected, "{request}");
+    }
+    assert_eq!(decide(&own, "10.96.0.1:9090", "GET /c"), "- -> default/service:9090 []", "another port");
+    // One that says nothing is for everything, and leads nowhere.
+    let nothing = snapshot(&route("web", "default", "[]"));
+    assert_eq!(decide(&nothing, "10.96.0.1:8080", "GET /any"), "web -> nothing");
+}
+
+#[test]
+fn a_consumers_routes_take_the_place_of_the_producers() {
+    let backend = |name: &str| format!("[{{backendRefs: [{{name: {name}, namespace: default, port: 8080}}]}}]");
+    let producer = route("producer", "default", &backend("service"));
+    let rule = "---\napiVersion: weir.dev/v1\nkind: RouteRule\nmetadata: {name: rule}\nspec:\n  services: [service]\n  \
+                match: {method: PUT}\n  route: {destination: {host: service-canary, port: 8080}}\n";
+    // Requests come from a pod of the namespace `other`.
+    let cases = [
+        (route("consumer", "other", &backend("service-canary")), format!("consumer -> {CANARY}")),
+        (route("consumer", "third", &backend("service-canary")), format!("producer -> {V1}")),
+    ];
+    for (consumer, expected) in cases {
+        let snapshot = snapshot(&format!("{producer}{consumer}{rule}"));
+        assert_eq!(decide(&snapshot, "10.96.0.1:8080", "GET /"), expected);
+        assert_eq!(decide(&snapshot, "10.96.0.1:8080", "PUT /"), format!("rule -> {CANARY}"));
+    }
+}
+
 #[test]
 fn ports_are_intercepted_only_where_a_rule_concerns_http() {
     let snapshot = snapshot(include_str!("cases/user-example.yaml"));
@@ -296,9 +364,10 @@ fn pods_are_workloads() {
 
 #[test]
 fn the_examples_of_the_reference_are_right() {
-    let page = include_str!("../../../docs/route-rule.md");
-    let examples: Vec<&str> = page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert!(examples.len() >= 3, "{} examples", examples.len());
+    let pages = [include_str!("../../../docs/route-rule.md"), include_str!("../../../docs/http-route.md")];
+    let examples = |page: &'static str| page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let examples: Vec<&str> = pages.into_iter().flat_map(examples).collect();
+    assert!(examples.len() >= 4, "{} examples", examples.len());
     for example in examples {
         // What begins with a space is a part of a spec.
         let head = "apiVersion: weir.dev/v1\nkind: RouteRule\nmetadata: {name: example}\nspec:\n";

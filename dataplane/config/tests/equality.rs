@@ -41,6 +41,57 @@ fn the_same_in_other_words_is_equal() {
     }
 }
 
+fn http_route(spec: &str) -> DocumentSet {
+    set(&format!("apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: r}}\nspec: {spec}\n"))
+}
+
+/// A cluster's API fills in defaults: what comes back from there is no other version than what was sent.
+#[test]
+fn a_route_with_the_defaults_of_its_api_is_equal() {
+    let parent = "parentRefs: [{group: '', kind: Service, name: a}]";
+    let pairs = [
+        ("{}", "{rules: [], hostnames: []}"),
+        ("{}", "{rules: [{matches: [{path: {type: PathPrefix, value: /}}]}]}"),
+        ("{parentRefs: [{name: a}]}", "{parentRefs: [{group: gateway.networking.k8s.io, kind: Gateway, name: a}]}"),
+        (
+            "{rules: [{backendRefs: [{name: a, port: 80}], matches: [{headers: [{name: X-A, value: b}]}]}]}",
+            "{rules: [{backendRefs: [{group: '', kind: Service, name: a, port: 80, weight: 1}],
+              matches: [{path: {type: PathPrefix, value: /}, headers: [{type: Exact, name: x-a, value: b}]}]}]}",
+        ),
+        (
+            "{rules: [{filters: [{type: RequestRedirect, requestRedirect: {hostname: a}}]}]}",
+            "{rules: [{filters: [{type: RequestRedirect, requestRedirect: {hostname: a, statusCode: 302}}]}]}",
+        ),
+    ];
+    for (one, other) in pairs {
+        let with_parent = |spec: &str| http_route(&spec.replacen('{', &format!("{{{parent}, "), 1).replace(", }", "}"));
+        if !one.contains("parentRefs") {
+            assert_eq!(with_parent(one).id(), with_parent(other).id(), "{one} and {other}");
+        }
+        assert_eq!(http_route(one).id(), http_route(other).id(), "{one} and {other}");
+    }
+}
+
+#[test]
+fn a_route_that_says_something_else_is_not_equal() {
+    let specs = [
+        "{}",
+        "{parentRefs: [{name: a}]}",
+        "{parentRefs: [{group: '', kind: Service, name: a}]}",
+        "{parentRefs: [{group: '', kind: Service, name: a, port: 80}]}",
+        "{rules: [{backendRefs: [{name: a, port: 80}]}]}",
+        "{rules: [{name: n, backendRefs: [{name: a, port: 80}]}]}",
+        "{rules: [{backendRefs: [{name: a, port: 80, weight: 0}]}]}",
+        "{rules: [{matches: [{path: {type: Exact, value: /}}]}]}",
+        "{rules: [{matches: [{path: {value: /a}}]}]}",
+        "{rules: [{}, {}]}",
+        "{rules: [{filters: [{type: CORS, cors: {}}]}]}",
+        "{rules: [{filters: [{type: CORS, cors: {allowCredentials: true}}]}]}",
+    ];
+    let ids: std::collections::BTreeSet<_> = specs.iter().map(|spec| http_route(spec).id()).collect();
+    assert_eq!(ids.len(), specs.len());
+}
+
 #[test]
 fn something_else_is_not_equal() {
     let specs = [

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::{Endpoint, Family};
 use crate::mirror::{Methods, Mirror};
 use crate::revision::{RevisionId, Sequence};
-use crate::route::{Entry, Request};
+use crate::route::{Decision, Entry, Outcome, Request};
 use crate::snapshot::{Frontend, Protocol, Snapshot};
 use crate::split::{ChosenBy, Destination, Target};
 
@@ -27,8 +27,12 @@ pub struct Explanation {
     pub interception: String,
     /// Every entry of the service's route table, in order of precedence.
     pub entries: Vec<EntryOutcome>,
-    /// The rule that wins; `None` when the request goes to the service it addresses.
+    /// The rule that wins; `None` when none matches.
     pub rule: Option<String>,
+    /// What Weir answers itself, without an endpoint: the status, and why.
+    pub answer: Option<String>,
+    /// What the rule changes about requests and responses, a sentence each.
+    pub filters: Vec<String>,
     /// Where the request can go.
     pub destinations: Vec<DestinationOutcome>,
     /// How one of them is chosen.
@@ -72,6 +76,8 @@ pub struct DestinationOutcome {
     pub endpoints: Vec<String>,
     /// The status that Weir answers with itself when the request goes there, and why.
     pub answers: Option<String>,
+    /// What is changed for this destination alone, a sentence each.
+    pub filters: Vec<String>,
 }
 
 /// One mirror of the rule that wins.
@@ -87,16 +93,18 @@ pub struct MirrorOutcome {
 
 /// Explains what would be done with a request to a frontend. `family` is that of the client's connection, where known.
 pub fn explain(snapshot: &Snapshot, frontend: &Frontend, request: &Request<'_>, family: Option<Family>) -> Explanation {
+    let table = frontend.table(&request.source);
     let decision = frontend.decide(request, 0);
-    let winner = frontend.routes.find(request);
     let timeouts = decision.timeouts();
     let millis = |timeout: Option<std::time::Duration>| timeout.map(|timeout| timeout.as_millis() as u64);
-    let candidates: Vec<&Destination> = match decision.rule {
-        Some(rule) => rule.split.destinations.iter().collect(),
-        None => vec![&frontend.service],
+    let candidates: &[Destination] = match (decision.outcome, decision.rule()) {
+        (Outcome::NotFound | Outcome::Preflight(_), _) => &[],
+        (Outcome::Redirect(_), Some(rule)) if rule.filters.redirect.is_some() => &[],
+        (_, Some(rule)) => &rule.split.destinations,
+        (_, None) => std::slice::from_ref(&frontend.service),
     };
-    let certain = match decision.destination {
-        Some((destination, ChosenBy::Only | ChosenBy::Key)) => Some(destination),
+    let certain = match decision.outcome {
+        Outcome::Destination(destination, ChosenBy::Only | ChosenBy::Key) => Some(destination),
         _ => None,
     };
     let total: u64 = candidates.iter().map(|destination| u64::from(destination.weight)).sum();
@@ -105,21 +113,34 @@ pub fn explain(snapshot: &Snapshot, frontend: &Frontend, request: &Request<'_>, 
         sequence: snapshot.sequence,
         service: frontend.name.to_string(),
         interception: interception(frontend),
-        entries: frontend.routes.entries().iter().map(|entry| entry_outcome(entry, winner, request)).collect(),
-        rule: decision.rule.map(|rule| rule.name.to_string()),
+        entries: table.entries().iter().map(|entry| entry_outcome(entry, decision.entry, request)).collect(),
+        rule: decision.rule().map(|rule| rule.title()),
+        answer: answer(&decision),
+        filters: decision.rule().map(|rule| rule.filters.describe()).unwrap_or_default(),
         destinations: candidates
-            .into_iter()
+            .iter()
             .map(|destination| destination_outcome(destination, certain, total, family))
             .collect(),
-        chosen_by: chosen_by(decision.destination.map(|(_, by)| by)).to_owned(),
+        chosen_by: chosen_by(&decision).to_owned(),
         mirrors: decision.mirrors().iter().map(|mirror| mirror_outcome(mirror, request)).collect(),
         timeout_ms: millis(timeouts.request),
         per_try_timeout_ms: millis(timeouts.per_try),
     }
 }
 
+fn answer(decision: &Decision<'_>) -> Option<String> {
+    match decision.outcome {
+        Outcome::Destination(..) => None,
+        Outcome::Redirect(redirect) => Some(format!("{}: a redirect", redirect.status.as_u16())),
+        Outcome::Preflight(_) => Some("204: a CORS preflight, which the rule answers".to_owned()),
+        Outcome::NoDestination => Some("500: the rule has no destination with a weight".to_owned()),
+        Outcome::NotFound => Some("404: the service has routes, and none of them matches".to_owned()),
+    }
+}
+
 fn interception(frontend: &Frontend) -> String {
-    match (frontend.protocol, frontend.routes.entries().len()) {
+    let tables = frontend.consumers.values().chain([&frontend.routes]);
+    match (frontend.protocol, tables.map(|table| table.entries().len()).sum()) {
         (Protocol::Udp, _) => "not intercepted: a UDP port".to_owned(),
         (Protocol::Opaque, _) => {
             "not intercepted: the port's name or appProtocol says that it is not HTTP/1.1".to_owned()
@@ -140,12 +161,12 @@ fn entry_outcome(entry: &Entry, winner: Option<&Entry>, request: &Request<'_>) -
     let reason = match (&mismatch, winner) {
         (Some(mismatch), _) => mismatch.describe(request),
         (None, Some(winner)) if !wins => {
-            format!("{} comes first: {}", winner.rule.name, winner.precedence.why_before(&entry.precedence))
+            format!("{} comes first: {}", winner.rule.title(), winner.precedence.why_before(&entry.precedence))
         }
         _ => "every condition is met, and nothing that matches comes before it".to_owned(),
     };
     EntryOutcome {
-        rule: entry.rule.name.to_string(),
+        rule: entry.rule.title(),
         position: entry.precedence.position,
         conditions: entry.matcher.to_string(),
         matches: mismatch.is_none(),
@@ -174,6 +195,7 @@ fn destination_outcome(
         chosen: certain.is_some_and(|certain| std::ptr::eq(certain, destination)),
         endpoints,
         answers,
+        filters: destination.filters.describe(),
     }
 }
 
@@ -188,13 +210,16 @@ fn endpoint(endpoint: &Endpoint, family: Option<Family>) -> String {
     if known.is_empty() { addresses } else { format!("{addresses} ({})", known.join(", ")) }
 }
 
-fn chosen_by(by: Option<ChosenBy>) -> &'static str {
-    match by {
-        None => "every weight is 0: the answer is 500",
-        Some(ChosenBy::Only) => "there is one destination",
-        Some(ChosenBy::Key) => "the sticky key of this request: always the same destination",
-        Some(ChosenBy::Draw) => "a draw for each request",
-        Some(ChosenBy::DrawWithoutKey) => "a draw for each request, because this one lacks the sticky key",
+fn chosen_by(decision: &Decision<'_>) -> &'static str {
+    match decision.outcome {
+        Outcome::Destination(_, ChosenBy::Only) => "there is one destination",
+        Outcome::Destination(_, ChosenBy::Key) => "the sticky key of this request: always the same destination",
+        Outcome::Destination(_, ChosenBy::Draw) => "a draw for each request",
+        Outcome::Destination(_, ChosenBy::DrawWithoutKey) => {
+            "a draw for each request, because this one lacks the sticky key"
+        }
+        Outcome::NoDestination => "no destination has a weight: the answer is 500",
+        Outcome::Redirect(_) | Outcome::Preflight(_) | Outcome::NotFound => "it goes to no destination",
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod cluster;
 pub mod diff;
 pub mod explain;
+pub mod filter;
 pub mod mirror;
 pub mod name;
 pub mod revision;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::name::{ClusterName, OriginalDst, ServiceName};
 use crate::revision::{RevisionId, Sequence};
-use crate::route::{Decision, Request, RouteTable};
+use crate::route::{Decision, Request, RouteTable, Source};
 use crate::split::{Destination, Target};
 use crate::workload::Workload;
 
@@ -34,19 +34,43 @@ pub struct Frontend {
     pub protocol: Protocol,
     /// The entries of every rule that concerns this port. Without entries the port is none of the proxy's business.
     pub routes: RouteTable,
+    /// What concerns callers of these namespaces instead: routes that they made for themselves.
+    pub consumers: BTreeMap<Arc<str>, RouteTable>,
     /// The service itself: takes what no rule matches.
     pub service: Destination,
 }
 
 impl Frontend {
+    /// A port without addresses and rules.
+    pub fn new(name: ClusterName, protocol: Protocol, service: Destination) -> Self {
+        Self {
+            name,
+            addresses: Vec::new(),
+            protocol,
+            routes: RouteTable::default(),
+            consumers: BTreeMap::new(),
+            service,
+        }
+    }
+
     /// Whether the proxy must see this port's connections.
     pub fn is_intercepted(&self) -> bool {
-        matches!(self.protocol, Protocol::Http | Protocol::Detect) && !self.routes.entries().is_empty()
+        let has_routes = !self.routes.entries().is_empty() || !self.consumers.is_empty();
+        matches!(self.protocol, Protocol::Http | Protocol::Detect) && has_routes
+    }
+
+    /// The table that decides about requests from there.
+    pub fn table(&self, source: &Source<'_>) -> &RouteTable {
+        if self.consumers.is_empty() {
+            return &self.routes;
+        }
+        let namespace = source.workload.map(|workload| &workload.namespace);
+        namespace.and_then(|namespace| self.consumers.get(namespace)).unwrap_or(&self.routes)
     }
 
     /// Decides about a request; see [`RouteTable::decide`].
     pub fn decide(&self, request: &Request<'_>, roll: u64) -> Decision<'_> {
-        self.routes.decide(request, &self.service, roll)
+        self.table(&request.source).decide(request, &self.service, roll)
     }
 }
 

@@ -7,6 +7,7 @@ use http::HeaderName;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::cluster::Cluster;
+use crate::filter::Filters;
 use crate::name::ClusterName;
 use crate::route::Request;
 use crate::stats::StatsId;
@@ -27,6 +28,8 @@ pub enum Unresolved {
     NoSuchService,
     /// The service has no such port.
     NoSuchPort,
+    /// What is named is something else than a `Service`.
+    NotAService,
 }
 
 impl std::fmt::Display for Unresolved {
@@ -34,6 +37,7 @@ impl std::fmt::Display for Unresolved {
         f.write_str(match self {
             Self::NoSuchService => "no such service",
             Self::NoSuchPort => "the service has no such port",
+            Self::NotAService => "it is not a Service",
         })
     }
 }
@@ -47,8 +51,17 @@ pub struct Destination {
     pub target: Target,
     /// Its part of the whole; 0 takes no requests.
     pub weight: u32,
+    /// What is changed on the way to it and back, beyond what the rule changes.
+    pub filters: Filters,
     /// Where requests are counted.
     pub stats: StatsId,
+}
+
+impl Destination {
+    /// A destination that changes nothing.
+    pub fn new(name: ClusterName, target: Target, weight: u32, stats: StatsId) -> Self {
+        Self { name, target, weight, filters: Filters::default(), stats }
+    }
 }
 
 /// Which property of a request decides that two requests are of the same user.

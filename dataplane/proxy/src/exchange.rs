@@ -16,7 +16,7 @@ use weir_telemetry::{Cause, WorkerEvent};
 use crate::body::{Meter, RequestBody, ResponseBody, Streaming};
 use crate::downstream::{Downstream, Upgrade};
 use crate::headers::{self, Upgrading};
-use crate::plan::{self, Plan};
+use crate::plan::{self, Local, Plan};
 use crate::record::Record;
 use crate::upstream::{Endpoint, Lease, SendError};
 use crate::{mirror, reply};
@@ -29,7 +29,8 @@ pub(crate) async fn respond(
     let mut record = Record::begin(&downstream);
     match forward(&downstream, request, &mut record).await {
         Ok(forwarded) => Ok(forwarded.into_response(&downstream, record)),
-        Err(cause) => Ok(reply::local(cause, record)),
+        Err(Local::Failure(cause)) => Ok(reply::local(cause, record)),
+        Err(Local::Answer(answer)) => Ok(reply::answer(*answer, record)),
     }
 }
 
@@ -44,7 +45,7 @@ async fn forward(
     downstream: &Rc<Downstream>,
     request: Request<Incoming>,
     record: &mut Record,
-) -> Result<Forwarded, Cause> {
+) -> Result<Forwarded, Local> {
     let worker = &downstream.worker;
     let (mut head, incoming) = request.into_parts();
     headers::check(&head)?;
@@ -52,9 +53,12 @@ async fn forward(
     let deadline = plan.timeouts.request.map(|timeout| Instant::now() + timeout);
     let limit = worker.settings.downstream.body_bytes;
     if limit.is_some_and(|limit| incoming.size_hint().lower() > limit) {
-        return Err(Cause::BodyTooLarge);
+        return Err(Cause::BodyTooLarge.into());
     }
     let upgrading = headers::prepare_request(&mut head, &downstream.peer_value, &worker.random);
+    if let Some(met) = &record.met {
+        met.on_request(&mut head);
+    }
     let Plan { endpoint, timeouts, mirrors } = plan;
     let body = if incoming.is_end_stream() {
         if upgrading == Upgrading::No {
@@ -72,6 +76,9 @@ async fn forward(
         record.meter = Some(Rc::clone(&meter));
         RequestBody::streamed(incoming, meter, limit, copies)
     };
+    if let Some(met) = &record.met {
+        met.on_way_out(&mut head);
+    }
     let sent = exchange(downstream, &endpoint, outgoing(head, body), timeouts.per_try);
     let (response, lease) = within(downstream, deadline, sent).await.map_err(|cause| {
         // The body knows better why it broke off.
@@ -201,6 +208,9 @@ impl Forwarded {
             return Response::from_parts(head, ResponseBody::nothing(record));
         }
         headers::prepare_response(&mut head.headers, Upgrading::No);
+        if let Some(met) = record.met.take() {
+            met.on_response(&mut head.headers);
+        }
         head.version = http::Version::HTTP_11;
         if incoming.is_end_stream() {
             self.lease.give_back();

@@ -11,6 +11,7 @@ mod downstream;
 mod drain;
 mod error;
 mod exchange;
+mod filters;
 mod headers;
 mod io;
 mod linger;

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use http::request;
 use weir_core::name::{ClusterName, OriginalDst, PeerAddr};
-use weir_core::route::{Decision, Request, Source, Timeouts};
+use weir_core::route::{Decision, Outcome, Request, Source, Timeouts};
 use weir_core::snapshot::{Frontend, Snapshot};
 use weir_core::split::{Destination, Target, Unresolved};
 use weir_telemetry::{Cause, MirrorEvent};
 
+use crate::filters::{self, Answer, Met};
 use crate::mirror::Planned;
 use crate::record::{self, Log, Record};
 use crate::upstream::Endpoint;
@@ -41,6 +42,20 @@ pub(crate) struct Plan {
     pub(crate) mirrors: Vec<Planned>,
 }
 
+/// What the client gets from the proxy itself.
+pub(crate) enum Local {
+    /// The request cannot be passed on.
+    Failure(Cause),
+    /// Its rule answers it.
+    Answer(Box<Answer>),
+}
+
+impl From<Cause> for Local {
+    fn from(cause: Cause) -> Self {
+        Self::Failure(cause)
+    }
+}
+
 /// Decides about a request with the snapshot of this moment. Later changes do not touch it.
 pub(crate) fn plan(
     worker: &Worker,
@@ -48,7 +63,7 @@ pub(crate) fn plan(
     peer: PeerAddr,
     head: &request::Parts,
     record: &mut Record,
-) -> Result<Plan, Cause> {
+) -> Result<Plan, Local> {
     let snapshot = worker.snapshot();
     let workload = snapshot.workload(peer.0.ip());
     let request = Request {
@@ -72,7 +87,12 @@ pub(crate) fn plan(
     }
     let frontend = meant.frontend(&snapshot).ok_or(Cause::UnknownService)?;
     let decision = frontend.decide(&request, worker.random.next());
-    let endpoint = choose(worker, peer, frontend, &decision, record)?;
+    record.met = Met::new(&decision, &head.headers);
+    let destination = match decision.outcome {
+        Outcome::Destination(destination, _) => destination,
+        _ => return Err(answered(frontend, &decision, head, record)),
+    };
+    let endpoint = choose(worker, peer, destination, &decision, record)?;
     let mirrors = mirrors(worker, peer, &decision, head);
     if let Some(log) = &mut record.log {
         log.endpoint = Some(endpoint.address());
@@ -81,23 +101,29 @@ pub(crate) fn plan(
     Ok(Plan { endpoint, timeouts: decision.timeouts(), mirrors })
 }
 
+/// What a request gets that goes to no endpoint.
+fn answered(frontend: &Frontend, decision: &Decision<'_>, head: &request::Parts, record: &mut Record) -> Local {
+    if let Some(log) = &mut record.log {
+        log.rule = decision.rule().map(|rule| rule.name.clone());
+    }
+    record.on_route(decision.rule().map_or(frontend.service.stats, |rule| rule.stats));
+    match filters::answer(decision, frontend, head) {
+        Ok(answer) => Local::Answer(Box::new(answer)),
+        Err(cause) => Local::Failure(cause),
+    }
+}
+
 fn choose(
     worker: &Worker,
     peer: PeerAddr,
-    frontend: &Frontend,
+    destination: &Destination,
     decision: &Decision<'_>,
     record: &mut Record,
 ) -> Result<Rc<Endpoint>, Cause> {
     if let Some(log) = &mut record.log {
-        log.rule = decision.rule.map(|rule| rule.name.clone());
-        log.destination = decision.destination.map(|(destination, _)| destination.name.clone());
+        log.rule = decision.rule().map(|rule| rule.name.clone());
+        log.destination = Some(destination.name.clone());
     }
-    let Some((destination, _)) = decision.destination else {
-        // The rule has no destination to count this under; its first one is where people look.
-        let first = decision.rule.and_then(|rule| rule.split.destinations.first());
-        record.on_route(first.unwrap_or(&frontend.service).stats);
-        return Err(Cause::NoDestination);
-    };
     record.on_route(destination.stats);
     match &destination.target {
         Target::Unresolved(reason) => {
@@ -111,13 +137,13 @@ fn choose(
 /// Tells whoever asked what the rule's author has to look at. It names nothing that the rule does not name.
 fn unresolved(decision: &Decision<'_>, destination: &Destination, reason: Unresolved) -> String {
     let ClusterName { service, port } = &destination.name;
-    let rule = decision.rule.map(|rule| format!(" of rule {}/{}", rule.name.namespace, rule.name.name));
+    let rule = decision.rule().map(|rule| format!(" of rule {}/{}", rule.name.namespace, rule.name.name));
     let rule = rule.unwrap_or_default();
     format!("the destination {}.{}:{port}{rule} does not resolve: {reason}\n", service.name, service.namespace)
 }
 
 fn mirrors(worker: &Worker, peer: PeerAddr, decision: &Decision<'_>, head: &request::Parts) -> Vec<Planned> {
-    let (Some(rule), [_, ..]) = (decision.rule, decision.mirrors()) else { return Vec::new() };
+    let (Some(rule), [_, ..]) = (decision.rule(), decision.mirrors()) else { return Vec::new() };
     let wanted = |mirror: &&weir_core::mirror::Mirror| mirror.wants(&head.method, worker.random.next());
     let planned = |mirror: &weir_core::mirror::Mirror| match &mirror.target {
         Target::Cluster(cluster) => {

@@ -12,6 +12,7 @@ use weir_telemetry::{Cause, RequestEnd};
 
 use crate::body::Meter;
 use crate::downstream::Downstream;
+use crate::filters::Met;
 use crate::watch::{Phase, Verdict};
 
 /// What became of a request so far. Dropping it ends and counts the request.
@@ -27,6 +28,8 @@ pub(crate) struct Record {
     pub(crate) response_bytes: u64,
     /// What the client is told where a cause's own text would not say enough.
     pub(crate) detail: Option<Box<str>>,
+    /// Set when there are filters for the request.
+    pub(crate) met: Option<Box<Met>>,
     /// Set when requests are logged.
     pub(crate) log: Option<Box<Log>>,
 }
@@ -58,6 +61,7 @@ impl Record {
             meter: None,
             response_bytes: 0,
             detail: None,
+            met: None,
             log: None,
         }
     }

@@ -6,6 +6,7 @@ use http::{Response, StatusCode};
 use weir_telemetry::Cause;
 
 use crate::body::ResponseBody;
+use crate::filters::Answer;
 use crate::record::Record;
 
 /// Names the cause in every answer that no endpoint made.
@@ -20,6 +21,7 @@ pub(crate) fn status(cause: Cause) -> StatusCode {
         Cause::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Cause::TargetTooLong => StatusCode::URI_TOO_LONG,
         Cause::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        Cause::NoRoute => StatusCode::NOT_FOUND,
         Cause::NoDestination | Cause::Unresolved | Cause::Loop => StatusCode::INTERNAL_SERVER_ERROR,
         Cause::UpstreamClosed | Cause::UpstreamGarbage | Cause::UpstreamAborted => StatusCode::BAD_GATEWAY,
         Cause::UnknownService
@@ -45,7 +47,8 @@ fn text(cause: Cause) -> &'static str {
         Cause::BodyTooLarge => "the body of the request is too large\n",
         Cause::ConnectMethod => "CONNECT is not offered here\n",
         Cause::UnknownService => "the configuration does not have this service\n",
-        Cause::NoDestination => "every destination of the rule has weight 0\n",
+        Cause::NoRoute => "no route of the service matches the request\n",
+        Cause::NoDestination => "the rule has no destination with a weight\n",
         Cause::Unresolved => "the destination of the rule does not exist\n",
         Cause::NoEndpoint => "no endpoint of the destination is ready\n",
         Cause::Loop => "the endpoint is the proxy itself\n",
@@ -70,6 +73,7 @@ pub(crate) fn local(cause: Cause, mut record: Record) -> Response<ResponseBody> 
     let status = status(cause);
     record.on_status(status.as_u16());
     record.on_local_reply(cause);
+    let met = record.met.take();
     let text = record
         .detail
         .take()
@@ -77,10 +81,28 @@ pub(crate) fn local(cause: Cause, mut record: Record) -> Response<ResponseBody> 
     let mut response = Response::new(ResponseBody::text(record, text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
+    if let Some(met) = met {
+        met.on_answer(headers);
+    }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     headers.insert(CAUSE, HeaderValue::from_static(cause.name()));
     if matches!(cause, Cause::BadRequest | Cause::ConnectMethod | Cause::BodyTooLarge | Cause::RequestAborted) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// The answer that a rule gives itself. It is nobody's failure.
+pub(crate) fn answer(answer: Answer, mut record: Record) -> Response<ResponseBody> {
+    let Answer { status, headers } = answer;
+    record.on_status(status.as_u16());
+    let met = record.met.take();
+    let mut response = Response::new(ResponseBody::nothing(record));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    // A preflight's answer has said everything.
+    if let Some(met) = met.filter(|_| status.is_redirection()) {
+        met.on_answer(response.headers_mut());
     }
     response
 }

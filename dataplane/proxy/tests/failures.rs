@@ -56,7 +56,7 @@ fn rules_that_lead_nowhere() {
     let missing = "the destination missing.default:80 of rule default/rule-0 does not resolve: no such service\n";
     let cases: [(&[(&str, u32)], _, _); 2] = [
         (&[("missing", 1)], "unresolved", missing),
-        (&[("a", 0)], "no_destination", "every destination of the rule has weight 0\n"),
+        (&[("a", 0)], "no_destination", "the rule has no destination with a weight\n"),
     ];
     for (to, cause, text) in cases {
         let node = Node::start(World::new(&[refusing()]).rule(RuleOf { to: to.to_vec(), ..RuleOf::default() }));

@@ -21,7 +21,9 @@ pub enum Cause {
     ConnectMethod,
     /// The configuration no longer has the service that the client is connected to.
     UnknownService,
-    /// Every destination of the rule has weight 0.
+    /// The service has routes, and none of them matches.
+    NoRoute,
+    /// The rule has no destination, or every one has weight 0.
     NoDestination,
     /// The rule's destination names a service or port that does not exist.
     Unresolved,
@@ -62,7 +64,7 @@ impl Cause {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every cause, in the order of declaration.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::BadRequest,
         Self::Garbage,
         Self::HeaderTimeout,
@@ -71,6 +73,7 @@ impl Cause {
         Self::BodyTooLarge,
         Self::ConnectMethod,
         Self::UnknownService,
+        Self::NoRoute,
         Self::NoDestination,
         Self::Unresolved,
         Self::NoEndpoint,
@@ -101,6 +104,7 @@ impl Cause {
             Self::BodyTooLarge => "body_too_large",
             Self::ConnectMethod => "connect_method",
             Self::UnknownService => "unknown_service",
+            Self::NoRoute => "no_route",
             Self::NoDestination => "no_destination",
             Self::Unresolved => "unresolved",
             Self::NoEndpoint => "no_endpoint",

@@ -4,12 +4,14 @@
 
 use std::sync::LazyLock;
 
+use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use libfuzzer_sys::fuzz_target;
 use weir_config::{SourceFile, compile, parse};
 use weir_core::explain::{Described, explain};
+use weir_core::filter::{Asked, Scheme};
 use weir_core::revision::Sequence;
-use weir_core::route::{Request, Source};
+use weir_core::route::{Outcome, Request, Source};
 use weir_core::snapshot::Snapshot;
 use weir_core::split::ChosenBy;
 use weir_core::stats::StatsTable;
@@ -53,11 +55,25 @@ fuzz_target!(|data: &[u8]| {
     let request = Request { method: &method, path: uri.path(), query: uri.query(), headers: &headers, source };
     for frontend in SNAPSHOT.frontends() {
         let (one, other) = (frontend.decide(&request, 0), frontend.decide(&request, u64::MAX));
-        let name = |decision: &weir_core::route::Decision<'_>| decision.rule.map(|rule| rule.name.to_string());
+        let name = |decision: &weir_core::route::Decision<'_>| decision.rule().map(|rule| rule.title());
         assert_eq!(name(&one), explain(&SNAPSHOT, frontend, &request, None).rule);
         assert_eq!(name(&one), name(&other), "no draw decides which rule matches");
-        if let (Some((chosen, ChosenBy::Key)), Some((again, _))) = (one.destination, other.destination) {
-            assert_eq!(chosen.name, again.name, "no draw decides for a user with a key");
+        match (one.outcome, other.outcome) {
+            (Outcome::Destination(chosen, ChosenBy::Key), Outcome::Destination(again, _)) => {
+                assert_eq!(chosen.name, again.name, "no draw decides for a user with a key");
+            }
+            (Outcome::Redirect(redirect), _) => {
+                let (scheme, path) = (Scheme::Http, uri.path());
+                let asked = Asked { scheme, host: "a", port: 80, path, query: uri.query(), met: one.met() };
+                let location = redirect.location(&asked);
+                assert!(HeaderValue::try_from(&location).is_ok(), "{location:?} can be sent");
+            }
+            (Outcome::Preflight(preflight), _) => drop(preflight.answer(&headers)),
+            _ => {}
+        }
+        if let Some(path) = one.rule().and_then(|rule| rule.filters.rewrite.path.as_ref()) {
+            let path = path.apply(uri.path(), one.met());
+            assert!(path.parse::<PathAndQuery>().is_ok(), "{path:?} can be sent");
         }
     }
 });

@@ -5,7 +5,7 @@ use weir_core::name::ClusterName;
 use super::names::{Found, Names};
 use crate::diagnostic::Diagnostic;
 use crate::document::Document;
-use crate::kinds::route_rule::{RouteRule, To};
+use crate::kinds::rules::{Rules, Style, To};
 use crate::kinds::service::{Reached, Service, ServicePort};
 use crate::place::Segment;
 
@@ -25,42 +25,46 @@ impl Use {
     }
 }
 
-/// Reports destinations that lead nowhere. `ports` are those that the rule concerns.
+/// Reports destinations that lead nowhere. `ports` are those that the rules concern.
 pub(super) fn check_destinations(
     names: &Names<'_>,
     document: &Document,
-    rule: &RouteRule,
+    rules: &Rules,
     ports: &[ClusterName],
     diagnostics: &mut Vec<Diagnostic>,
 ) {
-    for (position, destination) in rule.route.iter().flat_map(|route| route.destinations.iter().enumerate()) {
-        let path = rule.destination_path(position);
-        check(names, document, Use::Routed, (path, &destination.to), ports, diagnostics);
-    }
-    for mirror in &rule.mirrors {
-        let mut path = mirror.path();
-        path.push(Segment::Key("destination"));
-        check(names, document, Use::Mirrored, (path, &mirror.to), ports, diagnostics);
+    let style = rules.style;
+    let mut check = |used, path, to| check(names, document, (style, used), (path, to), ports, diagnostics);
+    for rule in &rules.rules {
+        for (position, destination) in rule.route.iter().flat_map(|route| route.destinations.iter().enumerate()) {
+            check(Use::Routed, style.destination_path(rule, position), &destination.to);
+        }
+        for mirror in &rule.mirrors {
+            check(Use::Mirrored, style.mirror_path(rule, mirror), &mirror.to);
+        }
     }
 }
 
 fn check(
     names: &Names<'_>,
     document: &Document,
-    used: Use,
+    (style, used): (Style, Use),
     (mut path, to): (Vec<Segment<'static>>, &To),
     ports: &[ClusterName],
     diagnostics: &mut Vec<Diagnostic>,
 ) {
+    if !to.is_service {
+        return;
+    }
     let scope = document.scope();
     let name = &to.service;
     let Some(Found { service, .. }) = names.service(name) else {
-        path.push(Segment::Key("host"));
+        path.push(Segment::Key(style.name_key()));
         diagnostics.push(scope.warning(&path, format!("there is no Service {name}; {}", used.fate(500))));
         return;
     };
     if service.reached == Reached::ExternalName {
-        path.push(Segment::Key("host"));
+        path.push(Segment::Key(style.name_key()));
         let message = format!("Service {name} is an ExternalName, which cannot be a destination");
         diagnostics.push(scope.error(&path, message));
     } else if !is_resolved(to, service, ports) {
@@ -68,7 +72,7 @@ fn check(
         let reason = no_such_port(service.tcp_ports(), to.port);
         diagnostics.push(scope.warning(&path, format!("Service {name} {reason}; {}", used.fate(500))));
     } else if names.slices(name).is_empty() {
-        path.push(Segment::Key("host"));
+        path.push(Segment::Key(style.name_key()));
         let message = format!("Service {name} has no EndpointSlice; {}", used.fate(503));
         diagnostics.push(scope.warning(&path, message));
     }

@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use weir_core::name::ClusterName;
 use weir_core::revision::Sequence;
-use weir_core::route::{Entry, RouteTable};
 use weir_core::snapshot::{Frontend, Snapshot};
 use weir_core::split::{Destination, Target};
 use weir_core::stats::{StatsKey, StatsTable};
@@ -25,6 +24,7 @@ use crate::parse::in_reading_order;
 use crate::place::Segment;
 use clusters::Clusters;
 use names::Names;
+use rules::Entries;
 use workloads::Workloads;
 
 /// What became of documents.
@@ -59,25 +59,17 @@ fn frontends(
     names: &Names<'_>,
     clusters: &Clusters,
     mut addresses: HashMap<ClusterName, Vec<SocketAddr>>,
-    mut entries: HashMap<ClusterName, Vec<Entry>>,
+    mut entries: HashMap<ClusterName, Entries>,
     stats: &mut StatsTable,
 ) -> Vec<Arc<Frontend>> {
     let ports = names.ports();
     let frontends = ports.filter_map(|(name, port)| {
         let cluster = clusters.find(&name)?;
-        let service = Destination {
-            name: name.clone(),
-            target: Target::Cluster(Arc::clone(cluster)),
-            weight: 1,
-            stats: stats.id(StatsKey::Route { rule: None, destination: name.clone() }),
-        };
-        Some(Arc::new(Frontend {
-            addresses: addresses.remove(&name).unwrap_or_default(),
-            protocol: port.carries.protocol,
-            routes: RouteTable::new(entries.remove(&name).unwrap_or_default()),
-            service,
-            name,
-        }))
+        let counted = stats.id(StatsKey::Route { rule: None, destination: name.clone() });
+        let service = Destination::new(name.clone(), Target::Cluster(Arc::clone(cluster)), 1, counted);
+        let (routes, consumers) = entries.remove(&name).unwrap_or_default().into_tables();
+        let addresses = addresses.remove(&name).unwrap_or_default();
+        Some(Arc::new(Frontend { addresses, routes, consumers, ..Frontend::new(name, port.carries.protocol, service) }))
     });
     frontends.collect()
 }

@@ -10,7 +10,7 @@ use crate::kinds::Content;
 use crate::kinds::endpoint_slice::EndpointSlice;
 use crate::kinds::namespace::Namespace;
 use crate::kinds::pod::Pod;
-use crate::kinds::route_rule::RouteRule;
+use crate::kinds::rules::Rules;
 use crate::kinds::service::{Service, ServicePort};
 
 /// A service and its document.
@@ -24,7 +24,7 @@ pub(super) struct Names<'s> {
     services: BTreeMap<ServiceName, Found<'s>>,
     slices: HashMap<&'s ServiceName, Vec<(&'s Document, &'s EndpointSlice)>>,
     pub(super) pods: Vec<(&'s ObjectName, &'s Document, &'s Pod)>,
-    pub(super) rules: Vec<(&'s Document, &'s RouteRule)>,
+    pub(super) rules: Vec<(&'s Document, &'s Rules)>,
     namespaces: HashMap<&'s str, &'s Namespace>,
 }
 
@@ -53,7 +53,7 @@ impl<'s> Names<'s> {
                 Content::Namespace(namespace) => {
                     names.namespaces.insert(&name.name, namespace);
                 }
-                Content::RouteRule(rule) => names.rules.push((document, rule)),
+                Content::Rules(rules) => names.rules.push((document, rules)),
             }
         }
         names

@@ -1,46 +1,41 @@
-//! Finds what every rule concerns.
+//! Finds what the rules of every document concern.
 
 use std::collections::HashSet;
 
-use weir_core::name::{ClusterName, ServiceName};
+use weir_core::name::ClusterName;
 use weir_core::snapshot::Protocol;
 
 use super::destinations::{check_destinations, no_such_port};
 use super::names::{Found, Names};
 use crate::diagnostic::Diagnostic;
 use crate::document::Document;
-use crate::kinds::route_rule::RouteRule;
+use crate::kinds::rules::{AppliesTo, Rules};
 use crate::kinds::service::{Reached, ServicePort};
 use crate::limits;
 use crate::place::Segment;
 
-/// A rule, and the ports that it concerns.
+/// The rules of a document, and the ports that they concern.
 pub(super) struct Planned<'s> {
     pub(super) document: &'s Document,
-    pub(super) rule: &'s RouteRule,
+    pub(super) rules: &'s Rules,
     pub(super) ports: Vec<ClusterName>,
 }
 
-/// Finds what every rule concerns and reports what is wrong with that and with its destinations.
+/// Finds what all rules concern and reports what is wrong with that and with their destinations.
 pub(super) fn plan<'s>(names: &Names<'s>, diagnostics: &mut Vec<Diagnostic>) -> Vec<Planned<'s>> {
     let mut planned = Vec::new();
     let mut unnamed = HashSet::new();
     let mut count = 0;
-    for (document, rule) in &names.rules {
+    for (document, rules) in &names.rules {
         let mut found = Concerned { names, document, ports: Vec::new(), diagnostics };
-        match &rule.services {
-            Some(services) => {
-                for (position, applies) in services.iter().enumerate() {
-                    let path = [Segment::Key("spec"), Segment::Key("services"), Segment::Index(position)];
-                    found.named(&path, &applies.service, applies.port);
-                }
-            }
+        match &rules.applies_to {
+            Some(services) => services.iter().for_each(|one| found.named(&rules.style.applies_path(one), one)),
             None => found.every_service(&mut unnamed),
         }
         let ports = found.ports;
-        check_destinations(names, document, rule, &ports, diagnostics);
-        count += ports.len() * rule.matchers.len();
-        planned.push(Planned { document, rule, ports });
+        check_destinations(names, document, rules, &ports, diagnostics);
+        count += ports.len() * rules.rules.iter().map(|rule| rule.matchers.len()).sum::<usize>();
+        planned.push(Planned { document, rules, ports });
         if count <= limits::ROUTE_ENTRIES {
             continue;
         }
@@ -55,7 +50,7 @@ pub(super) fn plan<'s>(names: &Names<'s>, diagnostics: &mut Vec<Diagnostic>) -> 
     planned
 }
 
-/// Collects the ports that a rule concerns.
+/// Collects the ports that the rules of a document concern.
 struct Concerned<'a, 's> {
     names: &'a Names<'s>,
     document: &'s Document,
@@ -68,8 +63,9 @@ impl Concerned<'_, '_> {
         self.diagnostics.push(self.document.scope().warning(path, message));
     }
 
-    /// A service that the rule names.
-    fn named(&mut self, path: &[Segment<'_>], name: &ServiceName, port: Option<u16>) {
+    /// A service that the document names.
+    fn named(&mut self, path: &[Segment<'_>], applies: &AppliesTo) {
+        let AppliesTo { service: name, port, port_name, .. } = applies;
         let Some(Found { service, .. }) = self.names.service(name) else {
             self.warn(path, format!("there is no Service {name}; the rule does not apply to it"));
             return;
@@ -87,9 +83,17 @@ impl Concerned<'_, '_> {
                 return;
             }
         }
-        let mut ports = service.tcp_ports().filter(|known| port.is_none_or(|port| port == known.port)).peekable();
+        let is_meant = |known: &&ServicePort| {
+            port.is_none_or(|port| port == known.port)
+                && port_name.as_deref().is_none_or(|port_name| *port_name == *known.name)
+        };
+        let mut ports = service.tcp_ports().filter(is_meant).peekable();
         if ports.peek().is_none() {
-            self.warn(path, format!("Service {name} {}", no_such_port(service.tcp_ports(), port)));
+            let reason = match port_name {
+                Some(port_name) => format!("has no TCP port of the name `{port_name}` that is meant"),
+                None => no_such_port(service.tcp_ports(), *port),
+            };
+            self.warn(path, format!("Service {name} {reason}"));
         }
         for known in ports {
             let name = ClusterName { service: name.clone(), port: known.port };
@@ -97,7 +101,7 @@ impl Concerned<'_, '_> {
                 if !self.ports.contains(&name) {
                     self.ports.push(name);
                 }
-            } else if port.is_some() || known.carries.is_http2 {
+            } else if port.is_some() || port_name.is_some() || known.carries.is_http2 {
                 // Of a service as a whole, ports for something else than HTTP are not meant.
                 self.warn(path, format!("port {} of Service {} {}", known.port, name.service, why_not(known)));
             }

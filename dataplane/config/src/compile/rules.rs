@@ -1,43 +1,88 @@
 //! Rules to entries of route tables.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use weir_core::mirror::Mirror;
 use weir_core::name::{ClusterName, ObjectName};
-use weir_core::route::{Entry, Rule};
+use weir_core::route::{self, Entry, RouteTable, Unmatched};
 use weir_core::split::{Destination, Split, Target, Unresolved};
-use weir_core::stats::{StatsKey, StatsTable};
+use weir_core::stats::{StatsId, StatsKey, StatsTable};
 
 use super::clusters::Clusters;
 use super::destinations::port;
 use super::names::Names;
 use super::plan::Planned;
-use crate::kinds::route_rule::{RouteRule, To};
+use crate::kinds::rules::{Rule, To};
+
+/// The entries of a port.
+#[derive(Default)]
+pub(super) struct Entries {
+    /// Of rules that concern every caller and leave alone what they do not match.
+    common: Vec<Entry>,
+    /// Of routes that concern every caller without routes of its own.
+    producer: Vec<Entry>,
+    /// Of routes that concern callers of a namespace.
+    consumers: BTreeMap<Arc<str>, Vec<Entry>>,
+}
+
+impl Entries {
+    /// The table for callers in general, and those of namespaces that have routes of their own for this port. Such
+    /// routes take the place of the producer's; rules that leave alone what they do not match stay.
+    pub(super) fn into_tables(self) -> (RouteTable, BTreeMap<Arc<str>, RouteTable>) {
+        let Self { common, producer, consumers } = self;
+        let of_consumer = |mut entries: Vec<Entry>| {
+            entries.extend(common.iter().cloned());
+            RouteTable::new(entries, Unmatched::NotFound)
+        };
+        let consumers = consumers.into_iter().map(|(name, entries)| (name, of_consumer(entries))).collect();
+        let unmatched = if producer.is_empty() { Unmatched::ToService } else { Unmatched::NotFound };
+        let mut entries = common;
+        entries.extend(producer);
+        (RouteTable::new(entries, unmatched), consumers)
+    }
+
+    /// Where the entries of a document belong.
+    fn of(&mut self, planned: &Planned<'_>, port: &ClusterName) -> &mut Vec<Entry> {
+        let namespace = &planned.document.name.namespace;
+        match planned.rules.unmatched {
+            Unmatched::ToService => &mut self.common,
+            Unmatched::NotFound if *namespace == port.service.namespace => &mut self.producer,
+            Unmatched::NotFound => self.consumers.entry(Arc::clone(namespace)).or_default(),
+        }
+    }
+}
 
 /// The entries of every port that a rule concerns.
 pub(super) fn entries(
-    planned: &[Planned<'_>],
+    all: &[Planned<'_>],
     names: &Names<'_>,
     clusters: &Clusters,
     stats: &mut StatsTable,
-) -> HashMap<ClusterName, Vec<Entry>> {
-    let mut entries: HashMap<ClusterName, Vec<Entry>> = HashMap::new();
-    for Planned { document, rule, ports } in planned {
-        let mut resolver = Resolver { names, clusters, stats, rule: &document.name };
-        // What a rule comes to depends on the port only where it says so by leaving something out.
-        let mut shared: Option<Arc<Rule>> = None;
-        for name in ports {
-            let compiled = match &shared {
-                Some(shared) => Arc::clone(shared),
-                None => Arc::new(resolver.rule(rule, name)),
-            };
-            if rule.is_same_everywhere() {
-                shared = Some(Arc::clone(&compiled));
+) -> HashMap<ClusterName, Entries> {
+    let mut entries: HashMap<ClusterName, Entries> = HashMap::new();
+    for planned in all {
+        let Planned { document, rules, ports } = planned;
+        let mut resolver = Resolver { names, clusters, stats, document: &document.name };
+        for rule in &rules.rules {
+            // What a rule comes to depends on the port only where it says so by leaving something out.
+            let mut shared: Option<Arc<route::Rule>> = None;
+            for name in ports {
+                let compiled = match &shared {
+                    Some(shared) => Arc::clone(shared),
+                    None => {
+                        let compiled = resolver.rule(rule, name);
+                        Arc::new(route::Rule { created: rules.created.clone(), ..compiled })
+                    }
+                };
+                if rule.is_same_everywhere() {
+                    shared = Some(Arc::clone(&compiled));
+                }
+                let matchers = rule.matchers.iter().enumerate();
+                let of_port = entries.entry(name.clone()).or_default().of(planned, name);
+                of_port
+                    .extend(matchers.map(|(at, matcher)| Entry::new(Arc::clone(&compiled), at, Arc::clone(matcher))));
             }
-            let matchers = rule.matchers.iter().enumerate();
-            let of_port = entries.entry(name.clone()).or_default();
-            of_port.extend(matchers.map(|(at, matcher)| Entry::new(Arc::clone(&compiled), at, Arc::clone(matcher))));
         }
     }
     entries
@@ -48,39 +93,54 @@ struct Resolver<'a, 's> {
     names: &'a Names<'s>,
     clusters: &'a Clusters,
     stats: &'a mut StatsTable,
-    rule: &'a ObjectName,
+    document: &'a ObjectName,
 }
 
 impl Resolver<'_, '_> {
-    fn rule(&mut self, rule: &RouteRule, addressed: &ClusterName) -> Rule {
-        let to_itself = To { service: addressed.service.clone(), port: Some(addressed.port) };
+    fn rule(&mut self, rule: &Rule, addressed: &ClusterName) -> route::Rule {
+        let to_itself = To { service: addressed.service.clone(), port: Some(addressed.port), is_service: true };
         let (destinations, sticky) = match &rule.route {
             None => (vec![self.destination(&to_itself, 1, addressed.port)], None),
             Some(route) => {
-                let destinations = route.destinations.iter();
-                let resolved = destinations.map(|to| self.destination(&to.to, to.weight, addressed.port));
-                (resolved.collect(), route.sticky.clone())
+                let destinations = route.destinations.iter().map(|one| {
+                    let destination = self.destination(&one.to, one.weight, addressed.port);
+                    Destination { filters: one.filters.clone(), ..destination }
+                });
+                (destinations.collect(), route.sticky.clone())
             }
         };
         let mirrors = rule.mirrors.iter().map(|mirror| {
             let (destination, target) = self.target(&mirror.to, addressed.port);
-            let key = StatsKey::Mirror { rule: self.rule.clone(), destination: destination.clone() };
+            let key = StatsKey::Mirror { rule: self.document.clone(), destination: destination.clone() };
             let stats = self.stats.id(key);
             Mirror { destination, target, share: mirror.share, methods: mirror.methods.clone(), stats }
         });
-        Rule {
-            mirrors: mirrors.collect(),
-            name: self.rule.clone(),
+        let mirrors = mirrors.collect();
+        // The first destination is where people look, whatever becomes of a request.
+        let stats = match destinations.first() {
+            Some(Destination { stats, .. }) => *stats,
+            None => self.counted(addressed),
+        };
+        route::Rule {
+            section: rule.section.clone(),
             priority: rule.priority,
-            split: Split { sticky, destinations },
+            filters: rule.filters.clone(),
+            mirrors,
             timeouts: rule.timeouts,
+            ..route::Rule::new(self.document.clone(), Split { sticky, destinations }, stats)
         }
     }
 
     fn destination(&mut self, to: &To, weight: u32, addressed: u16) -> Destination {
         let (name, target) = self.target(to, addressed);
-        let key = StatsKey::Route { rule: Some(self.rule.clone()), destination: name.clone() };
-        Destination { stats: self.stats.id(key), name, target, weight }
+        let stats = self.counted(&name);
+        Destination::new(name, target, weight, stats)
+    }
+
+    /// Where requests of this document's rules for a destination are counted.
+    fn counted(&mut self, destination: &ClusterName) -> StatsId {
+        let key = StatsKey::Route { rule: Some(self.document.clone()), destination: destination.clone() };
+        self.stats.id(key)
     }
 
     fn target(&self, to: &To, addressed: u16) -> (ClusterName, Target) {
@@ -89,6 +149,7 @@ impl Resolver<'_, '_> {
         let service = to.service.clone();
         let name = ClusterName { service, port: port.flatten().or(to.port).unwrap_or(addressed) };
         let target = match (port, self.clusters.find(&name)) {
+            _ if !to.is_service => Target::Unresolved(Unresolved::NotAService),
             (None, _) => Target::Unresolved(Unresolved::NoSuchService),
             (Some(Some(_)), Some(cluster)) => Target::Cluster(Arc::clone(cluster)),
             (Some(_), _) => Target::Unresolved(Unresolved::NoSuchPort),

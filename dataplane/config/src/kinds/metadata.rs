@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use weir_core::route::Created;
 use weir_core::workload::Enrolment;
 
 use crate::check::Checker;
@@ -16,6 +17,8 @@ pub(crate) const MESH: &str = "weir.dev/mesh";
 pub(crate) struct Metadata {
     pub(crate) name: Option<String>,
     pub(crate) namespace: Option<String>,
+    #[serde(rename = "creationTimestamp")]
+    pub(crate) created: Option<String>,
     #[serde(deserialize_with = "nullable")]
     pub(crate) labels: BTreeMap<String, String>,
     #[serde(deserialize_with = "nullable")]
@@ -34,6 +37,17 @@ impl Metadata {
         }
     }
 
+    /// When the document was created, as Kubernetes writes it.
+    pub(crate) fn created<'a>(&'a self, checker: &mut Checker<'a>) -> Option<Created> {
+        let text = self.created.as_deref()?;
+        if !is_timestamp(text) {
+            let message = format!("\"{text}\" is not a time like 2026-01-31T12:00:00Z");
+            checker.error_at("creationTimestamp", message);
+            return None;
+        }
+        Some(Created(text.into()))
+    }
+
     /// Keeps of the annotations those that Weir reads: of the kinds of a cluster others change all the time.
     pub(crate) fn keep_own_annotations(&mut self) {
         self.annotations.retain(|key, _| key.starts_with("weir.dev/"));
@@ -44,6 +58,13 @@ impl Metadata {
         let label = self.labels.get("version").or_else(|| self.labels.get("app.kubernetes.io/version"));
         label.map(String::as_str)
     }
+}
+
+/// Whether it is the one form that Kubernetes writes: in UTC, with whole seconds.
+fn is_timestamp(text: &str) -> bool {
+    const FORM: &[u8] = b"0000-00-00T00:00:00Z";
+    let fits = |(byte, form): (u8, &u8)| if *form == b'0' { byte.is_ascii_digit() } else { byte == *form };
+    text.len() == FORM.len() && text.bytes().zip(FORM).all(fits)
 }
 
 fn not_a_name(name: &str) -> String {
@@ -58,7 +79,7 @@ pub(crate) fn is_label(text: &str) -> bool {
 }
 
 /// Whether it is labels with dots between them, as names of most objects are.
-fn is_subdomain(text: &str) -> bool {
+pub(crate) fn is_subdomain(text: &str) -> bool {
     text.len() <= 253 && text.split('.').all(is_label)
 }
 
@@ -83,6 +104,14 @@ pub(crate) fn enrolment<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_have_one_form() {
+        assert!(is_timestamp("2026-01-31T12:00:00Z"));
+        for bad in ["", "2026-01-31", "2026-01-31T12:00:00+01:00", "2026-01-31T12:00:00.5Z", "2026-01-31 12:00:00Z"] {
+            assert!(!is_timestamp(bad), "{bad}");
+        }
+    }
 
     #[test]
     fn names_are_those_of_kubernetes() {

@@ -1,11 +1,15 @@
 //! The kinds of documents, one module each.
 
+mod condition;
+mod duration;
 pub(crate) mod endpoint_slice;
+pub(crate) mod http_route;
 pub(crate) mod metadata;
 pub(crate) mod namespace;
 pub(crate) mod pod;
 pub(crate) mod protocol;
 pub(crate) mod route_rule;
+pub(crate) mod rules;
 pub(crate) mod service;
 
 use serde::Serialize;
@@ -22,6 +26,8 @@ pub(crate) trait Kind: DeserializeOwned + Serialize + Default {
     const API_VERSIONS: &'static [&'static str];
     /// Whether its documents belong to a namespace.
     const IS_NAMESPACED: bool = true;
+    /// Whether it matters when a document was created.
+    const HAS_AGE: bool = false;
 
     /// The metadata.
     fn metadata(&mut self) -> &mut Metadata;
@@ -40,14 +46,15 @@ pub(crate) enum Content {
     EndpointSlice(endpoint_slice::EndpointSlice),
     Pod(pod::Pod),
     Namespace(namespace::Namespace),
-    RouteRule(Box<route_rule::RouteRule>),
+    Rules(Box<rules::Rules>),
 }
 
 /// What Weir reads, for people who wrote something else.
-pub(crate) const KINDS: [(&str, &[&str]); 5] = [
+pub(crate) const KINDS: [(&str, &[&str]); 6] = [
     (service::ServiceDocument::KIND, service::ServiceDocument::API_VERSIONS),
     (endpoint_slice::EndpointSliceDocument::KIND, endpoint_slice::EndpointSliceDocument::API_VERSIONS),
     (pod::PodDocument::KIND, pod::PodDocument::API_VERSIONS),
     (namespace::NamespaceDocument::KIND, namespace::NamespaceDocument::API_VERSIONS),
     (route_rule::RouteRuleDocument::KIND, route_rule::RouteRuleDocument::API_VERSIONS),
+    (http_route::HttpRouteDocument::KIND, http_route::HttpRouteDocument::API_VERSIONS),
 ];

@@ -13,6 +13,7 @@ use crate::decode::{Step, decode};
 use crate::diagnostic::Diagnostic;
 use crate::document::{Document, Origin};
 use crate::kinds::endpoint_slice::EndpointSliceDocument;
+use crate::kinds::http_route::HttpRouteDocument;
 use crate::kinds::namespace::NamespaceDocument;
 use crate::kinds::pod::PodDocument;
 use crate::kinds::route_rule::RouteRuleDocument;
@@ -69,6 +70,7 @@ fn read_object(value: Value, scope: &Scope<'_>, to: &mut OfFile) {
         Some((PodDocument::KIND, _)) => read_kind::<PodDocument>(value, scope, to),
         Some((NamespaceDocument::KIND, _)) => read_kind::<NamespaceDocument>(value, scope, to),
         Some((RouteRuleDocument::KIND, _)) => read_kind::<RouteRuleDocument>(value, scope, to),
+        Some((HttpRouteDocument::KIND, _)) => read_kind::<HttpRouteDocument>(value, scope, to),
         _ => to.diagnostics.push(unknown(version, kind, scope)),
     }
 }
@@ -100,6 +102,9 @@ fn read_kind<K: Kind>(value: Value, scope: &Scope<'_>, to: &mut OfFile) {
     if !K::IS_NAMESPACED {
         metadata.namespace = None;
     }
+    if !K::HAS_AGE {
+        metadata.created = None;
+    }
     let scope = Scope { object, ..scope.clone() };
     let mut diagnostics = Vec::new();
     for (path, message) in decoded.wrong {
@@ -123,7 +128,7 @@ fn document<K: Kind>(mut written: K, content: Content, name: ObjectName, scope: 
     value["apiVersion"] = json!(K::API_VERSIONS[0]);
     value["kind"] = json!(K::KIND);
     // Of the others no field is named later on.
-    let keeps_places = matches!(content, Content::RouteRule(_) | Content::Service(_) | Content::EndpointSlice(_));
+    let keeps_places = matches!(content, Content::Rules(_) | Content::Service(_) | Content::EndpointSlice(_));
     let line = scope.locations.find(&[]).map(|position| position.line);
     Document {
         name,

@@ -8,7 +8,7 @@ use super::*;
 use crate::cluster::Cluster;
 use crate::mirror::Share;
 use crate::name::{ClusterName, ObjectName, ServiceName};
-use crate::route::{Condition, Field, Matcher, PathMatch, RouteTable, Rule, Source, TextMatch, Timeouts};
+use crate::route::{Condition, Field, Matcher, PathMatch, RouteTable, Rule, Source, TextMatch, Timeouts, Unmatched};
 use crate::split::{Split, Unresolved};
 use crate::stats::StatsId;
 
@@ -24,13 +24,13 @@ fn destination(service: &str, weight: u32, endpoints: &[u8]) -> Destination {
         node: None,
     });
     let cluster = Cluster::new(name(service), endpoints.collect());
-    Destination { name: name(service), target: Target::Cluster(Arc::new(cluster)), weight, stats: StatsId(0) }
+    Destination::new(name(service), Target::Cluster(Arc::new(cluster)), weight, StatsId(0))
 }
 
 fn rule(name_: &str, destinations: Vec<Destination>) -> Rule {
     let split = Split { sticky: None, destinations };
     let name = ObjectName::new("RouteRule", "default", name_);
-    Rule { name, priority: 0, split, mirrors: Vec::new(), timeouts: Timeouts::default() }
+    Rule::new(name, split, StatsId(0))
 }
 
 fn header(value: &str) -> Matcher {
@@ -39,13 +39,8 @@ fn header(value: &str) -> Matcher {
 }
 
 fn explained(entries: Vec<Entry>, method: &Method, tag: &str) -> Explanation {
-    let frontend = Frontend {
-        name: name("web"),
-        addresses: Vec::new(),
-        protocol: Protocol::Http,
-        routes: RouteTable::new(entries),
-        service: destination("web", 1, &[1]),
-    };
+    let routes = RouteTable::new(entries, Unmatched::ToService);
+    let frontend = Frontend { routes, ..Frontend::new(name("web"), Protocol::Http, destination("web", 1, &[1])) };
     let mut headers = HeaderMap::new();
     headers.insert("x-user-tag", HeaderValue::from_str(tag).unwrap());
     let source = Source { address: IpAddr::V4(Ipv4Addr::LOCALHOST), workload: None };
@@ -77,7 +72,7 @@ fn names_the_winner_and_why_each_other_lost() {
                 "RouteRule default/canary",
                 true,
                 false,
-                "RouteRule default/by-path comes first: its path prefix is longer"
+                "RouteRule default/by-path comes first: its condition on the path is more specific"
             ),
             (
                 "RouteRule default/canary",

@@ -93,8 +93,10 @@ impl PathMatch {
     fn specificity(&self) -> PathSpecificity {
         match self {
             Self::Exact(_) => PathSpecificity::Exact,
+            // Every path begins with "/": that is no condition.
+            Self::Prefix(prefix) if prefix.is_empty() => PathSpecificity::Any,
             Self::Prefix(prefix) => PathSpecificity::Prefix(prefix.len()),
-            Self::Suffix(_) | Self::Regex(_) => PathSpecificity::Any,
+            Self::Suffix(_) | Self::Regex(_) => PathSpecificity::Pattern,
         }
     }
 }
@@ -118,7 +120,7 @@ fn shown(regex: &Regex) -> &str {
 }
 
 /// What a condition looks at.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Field {
     /// A request header. Of several with the same name, one is enough.
     Header(HeaderName),

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::matcher::Matcher;
-use super::precedence::Precedence;
+use super::index::Index;
+use super::matcher::{Matcher, PathMatch};
+use super::precedence::{Created, Precedence};
 use super::request::Request;
+use crate::filter::{Filters, Preflight, Redirect};
 use crate::mirror::Mirror;
 use crate::name::ObjectName;
 use crate::split::{ChosenBy, Destination, Split};
+use crate::stats::StatsId;
 
 /// Bounds on how long a request may take. `None`: no bound of the rule's own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,19 +22,62 @@ pub struct Timeouts {
     pub per_try: Option<Duration>,
 }
 
+/// Which rule of a document with several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// From 0.
+    pub index: usize,
+    /// Its name, if it has one.
+    pub name: Option<Arc<str>>,
+}
+
 /// A rule as valid: what is done with the requests that it matches.
 #[derive(Debug)]
 pub struct Rule {
     /// The document it comes from.
     pub name: ObjectName,
+    /// Which rule of it; `None` for a kind of document that is one rule.
+    pub section: Option<Section>,
+    /// When the document was created, if it says so.
+    pub created: Option<Created>,
     /// Higher comes first among rules.
     pub priority: i32,
+    /// What is changed, and what is answered without an endpoint.
+    pub filters: Filters,
     /// Where requests go.
     pub split: Split,
     /// Where copies go.
     pub mirrors: Vec<Mirror>,
     /// How long it may take.
     pub timeouts: Timeouts,
+    /// Where requests are counted that go to none of its destinations.
+    pub stats: StatsId,
+}
+
+impl Rule {
+    /// A rule that does nothing but send requests to destinations.
+    pub fn new(name: ObjectName, split: Split, stats: StatsId) -> Self {
+        Self {
+            name,
+            section: None,
+            created: None,
+            priority: 0,
+            filters: Filters::default(),
+            split,
+            mirrors: Vec::new(),
+            timeouts: Timeouts::default(),
+            stats,
+        }
+    }
+
+    /// What people call it: its document, and which rule of that.
+    pub fn title(&self) -> String {
+        match &self.section {
+            None => self.name.to_string(),
+            Some(Section { name: Some(name), .. }) => format!("{} rule {name}", self.name),
+            Some(Section { index, name: None }) => format!("{} rules[{index}]", self.name),
+        }
+    }
 }
 
 /// One way to match a rule.
@@ -56,24 +102,40 @@ impl Entry {
             has_method: !matcher.methods.is_empty(),
             headers,
             query,
+            created: rule.created.clone(),
             rule: rule.name.clone(),
+            section: rule.section.as_ref().map_or(0, |section| section.index),
             position,
         };
         Self { matcher, precedence, rule }
     }
 }
 
+/// What is done with requests that no entry matches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unmatched {
+    /// They go to the service that they were sent to.
+    #[default]
+    ToService,
+    /// They are answered with 404, as the Gateway API wants it of a service that has routes.
+    NotFound,
+}
+
 /// The entries of all rules of a service, in order of precedence.
 #[derive(Clone, Debug, Default)]
 pub struct RouteTable {
     entries: Vec<Entry>,
+    /// `None` where there are too few for it.
+    index: Option<Index>,
+    unmatched: Unmatched,
 }
 
 impl RouteTable {
     /// A table of these entries, put in order.
-    pub fn new(mut entries: Vec<Entry>) -> Self {
+    pub fn new(mut entries: Vec<Entry>, unmatched: Unmatched) -> Self {
         entries.sort_by(|a, b| a.precedence.cmp(&b.precedence));
-        Self { entries }
+        let index = (entries.len() >= Index::WORTHWHILE).then(|| Index::new(&entries));
+        Self { entries, index, unmatched }
     }
 
     /// The entries, the one that wins first.
@@ -81,38 +143,106 @@ impl RouteTable {
         &self.entries
     }
 
-    /// The entry that wins for a request.
-    pub fn find(&self, request: &Request<'_>) -> Option<&Entry> {
-        self.entries.iter().find(|entry| entry.matcher.mismatch(request).is_none())
+    /// What is done with requests that none of them matches.
+    pub fn unmatched(&self) -> Unmatched {
+        self.unmatched
     }
 
-    /// Decides about a request. `fallback` takes what no entry matches; `roll` is a random number from the whole
-    /// range of `u64`.
+    /// The entry that wins for a request.
+    pub fn find(&self, request: &Request<'_>) -> Option<&Entry> {
+        match &self.index {
+            Some(index) => index.find(&self.entries, request),
+            None => self.entries.iter().find(|entry| entry.matcher.mismatch(request).is_none()),
+        }
+    }
+
+    /// Decides about a request. `fallback` takes what no entry matches, if that goes anywhere; `roll` is a random number
+    /// from the whole range of `u64`.
     pub fn decide<'s>(&'s self, request: &Request<'_>, fallback: &'s Destination, roll: u64) -> Decision<'s> {
-        let Some(entry) = self.find(request) else {
-            return Decision { rule: None, destination: Some((fallback, ChosenBy::Only)) };
-        };
-        Decision { rule: Some(&entry.rule), destination: entry.rule.split.choose(request, roll) }
+        match self.find(request) {
+            Some(entry) => Decision { entry: Some(entry), outcome: entry.rule.decide(request, roll) },
+            None => Decision {
+                entry: None,
+                outcome: match self.unmatched {
+                    Unmatched::ToService => Outcome::Destination(fallback, ChosenBy::Only),
+                    Unmatched::NotFound => Outcome::NotFound,
+                },
+            },
+        }
     }
 }
 
-/// What is done with a request.
+impl Rule {
+    fn decide(&self, request: &Request<'_>, roll: u64) -> Outcome<'_> {
+        let Filters { cors, redirect, .. } = &self.filters;
+        // Before a redirect: browsers follow none in answer to a preflight.
+        let preflight = cors.as_ref().and_then(|cors| cors.preflight(request.method, request.headers));
+        if let Some(preflight) = preflight {
+            return Outcome::Preflight(preflight);
+        }
+        if let Some(redirect) = redirect {
+            return Outcome::Redirect(redirect);
+        }
+        match self.split.choose(request, roll) {
+            None => Outcome::NoDestination,
+            Some((destination, by)) => match destination.filters.redirect.as_ref() {
+                Some(redirect) => Outcome::Redirect(redirect),
+                None => Outcome::Destination(destination, by),
+            },
+        }
+    }
+}
+
+/// What becomes of a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Outcome<'s> {
+    /// It goes to a destination.
+    Destination(&'s Destination, ChosenBy),
+    /// The client is sent elsewhere.
+    Redirect(&'s Redirect),
+    /// It is a browser's question, and answered.
+    Preflight(Preflight<'s>),
+    /// The rule has no destination with a weight: 500.
+    NoDestination,
+    /// No rule matches, and the service's own endpoints are not for that: 404.
+    NotFound,
+}
+
+/// What is done with a request, and why.
 #[derive(Clone, Copy, Debug)]
 pub struct Decision<'s> {
-    /// The rule that won; `None` when none matched and the request goes to the service it was sent to.
-    pub rule: Option<&'s Arc<Rule>>,
-    /// Where it goes; `None` when every destination of the rule has weight 0.
-    pub destination: Option<(&'s Destination, ChosenBy)>,
+    /// The entry that won; `None` when none matched.
+    pub entry: Option<&'s Entry>,
+    /// What becomes of the request.
+    pub outcome: Outcome<'s>,
 }
 
 impl<'s> Decision<'s> {
+    /// The rule that won.
+    pub fn rule(&self) -> Option<&'s Arc<Rule>> {
+        self.entry.map(|entry| &entry.rule)
+    }
+
+    /// Where the request goes, if it goes anywhere.
+    pub fn destination(&self) -> Option<&'s Destination> {
+        match self.outcome {
+            Outcome::Destination(destination, _) => Some(destination),
+            _ => None,
+        }
+    }
+
+    /// The condition that the path met.
+    pub fn met(&self) -> Option<&'s PathMatch> {
+        self.entry.and_then(|entry| entry.matcher.path.as_ref())
+    }
+
     /// The mirrors of the rule.
     pub fn mirrors(&self) -> &'s [Mirror] {
-        self.rule.map_or(&[], |rule| &rule.mirrors)
+        self.rule().map_or(&[], |rule| &rule.mirrors)
     }
 
     /// The timeouts of the rule.
     pub fn timeouts(&self) -> Timeouts {
-        self.rule.map(|rule| rule.timeouts).unwrap_or_default()
+        self.rule().map(|rule| rule.timeouts).unwrap_or_default()
     }
 }

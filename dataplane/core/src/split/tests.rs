@@ -10,11 +10,9 @@ use crate::route::Source;
 use crate::workload::{Enrolment, Workload};
 
 fn split(sticky: Option<StickyKey>, weights: &[u32]) -> Split {
-    let destination = |(index, weight): (usize, &u32)| Destination {
-        name: ClusterName { service: ServiceName::new("default", &format!("v{}", index + 1)), port: 80 },
-        target: Target::Unresolved(Unresolved::NoSuchService),
-        weight: *weight,
-        stats: StatsId(0),
+    let destination = |(index, weight): (usize, &u32)| {
+        let name = ClusterName { service: ServiceName::new("default", &format!("v{}", index + 1)), port: 80 };
+        Destination::new(name, Target::Unresolved(Unresolved::NoSuchService), *weight, StatsId(0))
     };
     Split { sticky, destinations: weights.iter().enumerate().map(destination).collect() }
 }

@@ -8,10 +8,10 @@ use weir_core::cluster::{Cluster, Endpoint};
 use weir_core::mirror::{Methods, Mirror, Share};
 use weir_core::name::{ClusterName, ObjectName, ServiceName};
 use weir_core::revision::{RevisionId, Sequence};
-use weir_core::route::{Condition, Entry, Field, Matcher, RouteTable, Rule, TextMatch, Timeouts};
+use weir_core::route::{Condition, Entry, Field, Matcher, RouteTable, Rule, TextMatch, Timeouts, Unmatched};
 use weir_core::snapshot::{Frontend, Protocol, Snapshot};
 use weir_core::split::{Destination, Split, Target, Unresolved};
-use weir_core::stats::{StatsKey, StatsTable};
+use weir_core::stats::{StatsId, StatsKey, StatsTable};
 
 /// A rule for the service `a`.
 #[derive(Clone, Default)]
@@ -75,20 +75,17 @@ impl World {
     pub fn snapshot(&mut self) -> Snapshot {
         self.sequence += 1;
         let entries = self.rules.clone().iter().enumerate().map(|(number, rule)| self.entry(number, rule)).collect();
-        let frontend = Frontend {
-            name: cluster("a"),
-            addresses: Vec::new(),
-            protocol: self.protocol,
-            routes: RouteTable::new(entries),
-            service: self.destination(None, "a", 1),
-        };
+        let routes = RouteTable::new(entries, Unmatched::ToService);
+        let service = self.destination(None, "a", 1);
+        let frontend = Frontend { routes, ..Frontend::new(cluster("a"), self.protocol, service) };
         let frontends = if self.is_empty { Vec::new() } else { vec![Arc::new(frontend)] };
         Snapshot::new(Sequence(self.sequence), RevisionId::of([]), frontends, &[])
     }
 
     fn entry(&mut self, number: usize, spec: &RuleOf) -> Entry {
         let name = ObjectName::new("RouteRule", "default", &format!("rule-{number}"));
-        let destinations = spec.to.iter().map(|(to, weight)| self.destination(Some(&name), to, *weight)).collect();
+        let to = spec.to.iter().map(|(to, weight)| self.destination(Some(&name), to, *weight));
+        let destinations: Vec<Destination> = to.collect();
         let mirrors = spec.mirrors.iter().map(|to| self.mirror(&name, to)).collect();
         let condition = |(name, value): (&'static str, &'static str)| Condition {
             field: Field::Header(http::HeaderName::from_static(name)),
@@ -96,13 +93,15 @@ impl World {
         };
         let matcher =
             Matcher { path: None, methods: Vec::new(), conditions: spec.header.into_iter().map(condition).collect() };
+        let stats = destinations.first().map_or(StatsId(0), |first| first.stats);
         let split = Split { sticky: None, destinations };
-        Entry::new(Arc::new(Rule { name, priority: 0, split, mirrors, timeouts: spec.timeouts }), 0, matcher)
+        let rule = Rule { mirrors, timeouts: spec.timeouts, ..Rule::new(name, split, stats) };
+        Entry::new(Arc::new(rule), 0, matcher)
     }
 
     fn destination(&mut self, rule: Option<&ObjectName>, to: &str, weight: u32) -> Destination {
         let key = StatsKey::Route { rule: rule.cloned(), destination: cluster(to) };
-        Destination { name: cluster(to), target: self.target(to), weight, stats: self.stats.id(key) }
+        Destination::new(cluster(to), self.target(to), weight, self.stats.id(key))
     }
 
     fn mirror(&mut self, rule: &ObjectName, to: &str) -> Mirror {

@@ -112,16 +112,24 @@ fn text(explanation: &Explanation, entries: usize) -> String {
     let _ = writeln!(text, "  {}", explanation.interception);
     let _ = writeln!(text, "rules, in order of precedence");
     entries_text(&mut text, &explanation.entries, entries);
-    match &explanation.rule {
-        Some(rule) => writeln!(text, "goes to, by {rule}: {}", explanation.chosen_by),
-        None => writeln!(text, "goes to the service itself: no rule matches"),
+    match (&explanation.rule, &explanation.answer) {
+        (Some(rule), Some(answer)) => writeln!(text, "answered, by {rule}, with {answer}"),
+        (None, Some(answer)) => writeln!(text, "answered with {answer}"),
+        (Some(rule), None) => writeln!(text, "goes to, by {rule}: {}", explanation.chosen_by),
+        (None, None) => writeln!(text, "goes to the service itself: no rule matches"),
     }
     .unwrap_or_default();
+    for filter in &explanation.filters {
+        let _ = writeln!(text, "  {filter}");
+    }
     for destination in &explanation.destinations {
         let mark = if destination.chosen { "->" } else { "  " };
         let place = destination.answers.clone().unwrap_or_else(|| destination.endpoints.join(", "));
         let share = percent(destination.share_percent);
         let _ = writeln!(text, "  {mark} {} ({share} %): {place}", destination.destination);
+        for filter in &destination.filters {
+            let _ = writeln!(text, "       {filter}");
+        }
     }
     for mirror in &explanation.mirrors {
         let _ = writeln!(text, "mirror to {}: {}", mirror.destination, mirror.reason);

@@ -124,7 +124,6 @@ mod tests {
     use weir_core::cluster::{Addresses, Cluster, Endpoint};
     use weir_core::name::{ClusterName, ServiceName};
     use weir_core::revision::{RevisionId, Sequence};
-    use weir_core::route::RouteTable;
     use weir_core::split::{Destination, Target};
     use weir_core::stats::StatsId;
     use weir_core::workload::Workload;
@@ -168,18 +167,9 @@ mod tests {
         let four: SocketAddr = "10.0.0.2:80".parse().unwrap();
         let endpoint = |addresses| Endpoint { addresses, workload: None, version: None, node: None };
         let cluster = Cluster::new(name.clone(), vec![endpoint(both), endpoint(four.into())]);
-        let frontend = Frontend {
-            service: Destination {
-                name: name.clone(),
-                target: Target::Cluster(Arc::new(cluster)),
-                weight: 1,
-                stats: StatsId(0),
-            },
-            name,
-            addresses: vec!["10.96.0.1:80".parse().unwrap(), "[fd96::1]:80".parse().unwrap()],
-            protocol: Protocol::Opaque,
-            routes: RouteTable::default(),
-        };
+        let service = Destination::new(name.clone(), Target::Cluster(Arc::new(cluster)), 1, StatsId(0));
+        let addresses = vec!["10.96.0.1:80".parse().unwrap(), "[fd96::1]:80".parse().unwrap()];
+        let frontend = Frontend { addresses, ..Frontend::new(name, Protocol::Opaque, service) };
         let snapshot = Snapshot::new(Sequence(1), RevisionId::of([]), vec![Arc::new(frontend)], &[]);
         let balance = |to: &[&str]| ServiceAction::Balance(to.iter().map(|to| (to.parse().unwrap(), 1)).collect());
         let expected = Services::from([

@@ -4,14 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::{HeaderName, Method};
-use regex::Regex;
 use weir_core::route::{Condition, Field, Matcher, PathMatch, TextMatch};
 
 use super::spec::{MatchSpec, MethodText, PathSpec, TextSpec};
 use crate::check::Checker;
+use crate::kinds::condition::{bounded, expression, method};
 use crate::limits;
 use crate::shape::{OneOrMany, OrText};
-use crate::wording;
 
 /// The matchers of a rule; one that every request meets where nothing is written.
 pub(super) fn matchers<'a>(spec: Option<&'a OneOrMany<MatchSpec>>, checker: &mut Checker<'a>) -> Vec<Arc<Matcher>> {
@@ -108,7 +107,7 @@ fn text_match<'a>(spec: &'a TextSpec, checker: &mut Checker<'a>) -> Option<TextM
     } else if let Some(text) = bounded("suffix", suffix, checker) {
         Some(TextMatch::Suffix(text.into()))
     } else if let Some(text) = bounded("regex", regex, checker) {
-        expression(text, checker).map(TextMatch::Regex)
+        expression("regex", text, checker).map(TextMatch::Regex)
     } else if present.is_some() {
         Some(TextMatch::Present)
     } else {
@@ -140,50 +139,7 @@ fn path_match<'a>(spec: &'a PathSpec, checker: &mut Checker<'a>) -> Option<PathM
         Some(PathMatch::Suffix(suffix))
     } else {
         let text = bounded("regex", regex.as_deref(), checker)?;
-        expression(text, checker).map(PathMatch::Regex)
-    }
-}
-
-fn bounded<'a>(key: &'a str, text: Option<&'a str>, checker: &mut Checker<'a>) -> Option<&'a str> {
-    let text = text?;
-    if text.len() > limits::CONDITION_BYTES {
-        checker.error_at(key, format!("at most {} bytes, here are {}", limits::CONDITION_BYTES, text.len()));
-        return None;
-    }
-    // The empty text is equal only to an empty value, and begins and ends every other.
-    if text.is_empty() && key != "exact" {
-        checker.error_at(key, "must not be empty; write present: true for any value");
-        return None;
-    }
-    Some(text)
-}
-
-/// Anchored at both ends, and bounded in what it may take to compile and to run: a match takes time in proportion to
-/// the text, whatever the expression is.
-fn expression<'a>(text: &str, checker: &mut Checker<'a>) -> Option<Regex> {
-    // By itself first: "a)|(b" would be right, and not anchored, between the anchors' parentheses.
-    if let Err(error) = regex_syntax::ast::parse::Parser::new().parse(text) {
-        let (at, reason) = (error.span().start.column, error.kind());
-        checker.error_at("regex", format!("not a regular expression: {reason}, at character {at}"));
-        return None;
-    }
-    let bounded = regex::RegexBuilder::new(&format!("^(?:{text})$"))
-        .size_limit(limits::REGEX_BYTES)
-        .dfa_size_limit(limits::REGEX_BYTES)
-        .build();
-    match bounded {
-        Ok(regex) => Some(regex),
-        Err(regex::Error::CompiledTooBig(limit)) => {
-            checker.error_at("regex", format!("the expression takes more than {limit} bytes when compiled"));
-            None
-        }
-        Err(error) => {
-            // The message is a picture of several lines; the last says what is wrong.
-            let message = error.to_string();
-            let reason = message.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-            checker.error_at("regex", format!("not a regular expression: {reason}"));
-            None
-        }
+        expression("regex", text, checker).map(PathMatch::Regex)
     }
 }
 
@@ -205,17 +161,4 @@ pub(super) fn valid_methods<'a>(written: &'a [MethodText], is_list: bool, checke
         }
     }
     methods
-}
-
-fn method(text: &str) -> Result<Method, String> {
-    const KNOWN: [&str; 9] = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
-    let method = Method::from_bytes(text.as_bytes()).map_err(|_| format!("\"{text}\" is not a method"))?;
-    if KNOWN.contains(&text) {
-        return Ok(method);
-    }
-    // Methods are case-sensitive (RFC 9110, section 9.1): `get` would never match.
-    match wording::nearest(text, KNOWN) {
-        Some(meant) if text.eq_ignore_ascii_case(meant) => Err(format!("methods are written in capitals: {meant}")),
-        _ => Ok(method),
-    }
 }

@@ -1,109 +1,20 @@
-//! `RouteRule` (weir.dev/v1): which requests go where, and what is copied.
+//! `RouteRule` (weir.dev/v1): which requests go where, and what is copied. A document is one rule.
 
-mod duration;
 mod host;
 mod matches;
 mod route;
 mod spec;
 
-use std::sync::Arc;
-
-use weir_core::mirror::{Methods, Share};
-use weir_core::name::ServiceName;
-use weir_core::route::{Matcher, Timeouts};
-use weir_core::split::StickyKey;
+use weir_core::filter::Filters;
+use weir_core::route::Unmatched;
 
 use super::metadata::Metadata;
+use super::rules::{AppliesTo, Rule, Rules, Style};
 use super::{Content, Kind};
 use crate::check::Checker;
 use crate::limits;
-use crate::place::Segment;
 
 pub(crate) use spec::RouteRuleDocument;
-
-/// A rule as valid, before the names in it are resolved.
-#[derive(Debug)]
-pub(crate) struct RouteRule {
-    /// The services it applies to; `None` for all of its namespace.
-    pub(crate) services: Option<Vec<AppliesTo>>,
-    pub(crate) priority: i32,
-    /// At least one.
-    pub(crate) matchers: Vec<Arc<Matcher>>,
-    /// Where requests go; `None` for the service that they were sent to.
-    pub(crate) route: Option<Route>,
-    pub(crate) mirrors: Vec<MirrorTo>,
-    pub(crate) timeouts: Timeouts,
-}
-
-/// A service that a rule names.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct AppliesTo {
-    pub(crate) service: ServiceName,
-    /// `None` for every TCP port.
-    pub(crate) port: Option<u16>,
-}
-
-/// The destinations of a rule.
-#[derive(Debug)]
-pub(crate) struct Route {
-    /// At least one.
-    pub(crate) destinations: Vec<WeightedTo>,
-    /// Whether it is written as a list, so that paths have positions.
-    pub(crate) is_list: bool,
-    pub(crate) sticky: Option<StickyKey>,
-}
-
-/// A destination by name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct To {
-    pub(crate) service: ServiceName,
-    /// `None`: the service's only port, else the one that the client addressed.
-    pub(crate) port: Option<u16>,
-}
-
-/// A destination with its part of the whole.
-#[derive(Debug)]
-pub(crate) struct WeightedTo {
-    pub(crate) to: To,
-    pub(crate) weight: u32,
-}
-
-/// A mirror by name.
-#[derive(Debug)]
-pub(crate) struct MirrorTo {
-    pub(crate) to: To,
-    pub(crate) share: Share,
-    pub(crate) methods: Methods,
-    /// Position in the list, `None` when it is not written as one.
-    pub(crate) position: Option<usize>,
-}
-
-impl RouteRule {
-    /// Whether the rule comes to the same at every port that it concerns: it names each destination with its port.
-    pub(crate) fn is_same_everywhere(&self) -> bool {
-        let has_ports = |route: &Route| route.destinations.iter().all(|destination| destination.to.port.is_some());
-        self.route.as_ref().is_some_and(has_ports) && self.mirrors.iter().all(|mirror| mirror.to.port.is_some())
-    }
-
-    /// The field of a destination.
-    pub(crate) fn destination_path(&self, position: usize) -> Vec<Segment<'static>> {
-        let route = [Segment::Key("spec"), Segment::Key("route")];
-        let rest: &[Segment<'static>] = match &self.route {
-            Some(route) if route.is_list => &[Segment::Key("destinations"), Segment::Index(position)],
-            _ => &[Segment::Key("destination")],
-        };
-        [&route, rest].concat()
-    }
-}
-
-impl MirrorTo {
-    /// The field of the mirror.
-    pub(crate) fn path(&self) -> Vec<Segment<'static>> {
-        let mut path = vec![Segment::Key("spec"), Segment::Key("mirror")];
-        path.extend(self.position.map(Segment::Index));
-        path
-    }
-}
 
 impl Kind for RouteRuleDocument {
     const KIND: &'static str = "RouteRule";
@@ -128,13 +39,14 @@ impl Kind for RouteRuleDocument {
             });
             let mirrors = checker.field("mirror", |checker| route::mirrors(spec.mirror.as_ref(), namespace, checker));
             let timeouts = checker.field("timeouts", |checker| route::timeouts(spec.timeouts.as_ref(), checker));
-            Some(Content::RouteRule(Box::new(RouteRule {
-                services,
-                priority,
-                matchers,
-                route: route.ok()?,
-                mirrors,
-                timeouts,
+            let (route, filters) = (route.ok()?, Filters::default());
+            let rule = Rule { section: None, priority, matchers, filters, route, mirrors, timeouts };
+            Some(Content::Rules(Box::new(Rules {
+                style: Style::RouteRule,
+                created: None,
+                applies_to: services,
+                unmatched: Unmatched::ToService,
+                rules: vec![rule],
             })))
         })
     }
@@ -165,8 +77,8 @@ impl spec::Spec {
         let mut valid: Vec<AppliesTo> = Vec::new();
         for (position, service) in services.iter().enumerate().take(limits::SERVICES) {
             checker.element(position, |checker| {
-                let applies = service.0.check(namespace, checker);
-                if applies.as_ref().is_some_and(|applies| valid.contains(applies)) {
+                let applies = service.0.check(position, namespace, checker);
+                if applies.as_ref().is_some_and(|applies| valid.iter().any(|other| other.is_same(applies))) {
                     checker.error("the rule names this service twice");
                 }
                 valid.extend(applies);
@@ -177,14 +89,16 @@ impl spec::Spec {
 }
 
 impl spec::ServiceSpec {
-    fn check<'a>(&'a self, namespace: &str, checker: &mut Checker<'a>) -> Option<AppliesTo> {
+    fn check<'a>(&'a self, position: usize, namespace: &str, checker: &mut Checker<'a>) -> Option<AppliesTo> {
         let port = route::port(self.port, checker);
         let Some(name) = &self.name else {
             checker.missing("name", "must name a service");
             return None;
         };
         match host::parse(name, namespace) {
-            Some(service) if *service.namespace == *namespace => Some(AppliesTo { service, port }),
+            Some(service) if *service.namespace == *namespace => {
+                Some(AppliesTo { service, port, port_name: None, position })
+            }
             Some(service) => {
                 let message = format!(
                     "a rule applies to services of its own namespace `{namespace}`, `{name}` is in `{}`",

@@ -1,16 +1,17 @@
 //! What a rule does with requests: destinations, mirrors, timeouts.
 
-use std::time::Duration;
-
 use http::HeaderName;
+use weir_core::filter::Filters;
 use weir_core::mirror::{Methods, Share};
 use weir_core::route::Timeouts;
 use weir_core::split::StickyKey;
 
+use super::host;
 use super::matches::{cookie, valid_methods};
-use super::spec::{DestinationSpec, DurationText, MirrorSpec, RouteSpec, StickySpec, TimeoutsSpec};
-use super::{MirrorTo, Route, To, WeightedTo, duration, host};
+use super::spec::{DestinationSpec, MirrorSpec, RouteSpec, StickySpec, TimeoutsSpec};
 use crate::check::Checker;
+use crate::kinds::duration::timeout;
+use crate::kinds::rules::{MirrorTo, Route, To, WeightedTo};
 use crate::kinds::service::port_number;
 use crate::limits;
 use crate::shape::OneOrMany;
@@ -72,7 +73,8 @@ fn weighted<'a>(spec: &'a DestinationSpec, namespace: &str, checker: &mut Checke
     if !(0..=limits::WEIGHT).contains(&weight) {
         checker.error_at("weight", format!("must be between 0 and {}, is {weight}", limits::WEIGHT));
     }
-    Some(WeightedTo { to: to(spec, namespace, checker)?, weight: weight.clamp(0, limits::WEIGHT) as u32 })
+    let weight = weight.clamp(0, limits::WEIGHT) as u32;
+    Some(WeightedTo { to: to(spec, namespace, checker)?, weight, filters: Filters::default() })
 }
 
 fn to<'a>(spec: &'a DestinationSpec, namespace: &str, checker: &mut Checker<'a>) -> Option<To> {
@@ -86,7 +88,7 @@ fn to<'a>(spec: &'a DestinationSpec, namespace: &str, checker: &mut Checker<'a>)
         let forms = "name, name.namespace or name.namespace.svc.cluster.local";
         checker.error_at("host", format!("\"{name}\" is not a service; write {forms}"));
     }
-    Some(To { service: service?, port })
+    Some(To { service: service?, port, is_service: true })
 }
 
 pub(super) fn port<'a>(number: Option<i64>, checker: &mut Checker<'a>) -> Option<u16> {
@@ -185,14 +187,4 @@ pub(super) fn timeouts<'a>(spec: Option<&'a TimeoutsSpec>, checker: &mut Checker
         checker.error_at("perTry", "must not be longer than request, which bounds all tries together");
     }
     Timeouts { request, per_try }
-}
-
-fn timeout<'a>(key: &'a str, text: Option<&'a DurationText>, checker: &mut Checker<'a>) -> Option<Duration> {
-    let text = &text?.0;
-    let duration = duration::parse(text);
-    if duration.is_none() {
-        let form = "numbers of at most five digits, each with its unit h, m, s or ms, like 1m30s";
-        checker.error_at(key, format!("\"{text}\" is not a duration: {form}"));
-    }
-    duration.filter(|duration| !duration.is_zero())
 }

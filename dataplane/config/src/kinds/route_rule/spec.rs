@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
+use crate::kinds::duration::DurationText;
 use crate::kinds::metadata::Metadata;
 use crate::shape::{OneOrMany, OrText, Shape, Text, nullable};
 
@@ -160,17 +161,6 @@ impl Shape for MirrorSpec {
 pub(super) struct TimeoutsSpec {
     pub(super) request: Option<DurationText>,
     pub(super) per_try: Option<DurationText>,
-}
-
-/// Marks a text as a duration.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct OfDuration;
-
-pub(super) type DurationText = Text<OfDuration>;
-
-impl Shape for OfDuration {
-    const ONE: &'static str = "a duration with its unit, like 5s or 1m30s";
-    const SEVERAL: &'static str = Self::ONE;
 }
 
 impl Spec {

@@ -2,7 +2,6 @@ use super::*;
 use crate::cluster::{Addresses, Cluster, Endpoint};
 use crate::name::ClusterName;
 use crate::revision::{RevisionId, Sequence};
-use crate::route::RouteTable;
 use crate::snapshot::Protocol;
 use crate::split::{Destination, Target};
 use crate::stats::StatsId;
@@ -15,9 +14,9 @@ fn endpoint(addresses: Addresses, pod: Option<&str>) -> Endpoint {
 fn frontend_of(name: &str, port: u16, addresses: &[&str], endpoints: Vec<Endpoint>) -> Arc<Frontend> {
     let name = ClusterName { service: ServiceName::new("default", name), port };
     let target = Target::Cluster(Arc::new(Cluster::new(name.clone(), endpoints)));
-    let service = Destination { name: name.clone(), target, weight: 1, stats: StatsId(0) };
+    let service = Destination::new(name.clone(), target, 1, StatsId(0));
     let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
-    Arc::new(Frontend { name, addresses, protocol: Protocol::Http, routes: RouteTable::default(), service })
+    Arc::new(Frontend { addresses, ..Frontend::new(name, Protocol::Http, service) })
 }
 
 fn workload(name: &str, addresses: &[&str]) -> Arc<Workload> {

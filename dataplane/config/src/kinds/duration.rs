@@ -2,9 +2,34 @@
 
 use std::time::Duration;
 
+use crate::check::Checker;
+use crate::shape::{Shape, Text};
+
+/// Marks a text as a duration.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct OfDuration;
+
+pub(super) type DurationText = Text<OfDuration>;
+
+impl Shape for OfDuration {
+    const ONE: &'static str = "a duration with its unit, like 5s or 1m30s";
+    const SEVERAL: &'static str = Self::ONE;
+}
+
+/// A bound on time; `0s` is none, as is no text.
+pub(super) fn timeout<'a>(key: &'a str, text: Option<&'a DurationText>, checker: &mut Checker<'a>) -> Option<Duration> {
+    let text = &text?.0;
+    let duration = parse(text);
+    if duration.is_none() {
+        let form = "numbers of at most five digits, each with its unit h, m, s or ms, like 1m30s";
+        checker.error_at(key, format!("\"{text}\" is not a duration: {form}"));
+    }
+    duration.filter(|duration| !duration.is_zero())
+}
+
 /// One to four numbers of at most five digits, each with its unit `h`, `m`, `s` or `ms`: `1h30m`, `500ms`. The form
 /// is that of GEP-2257, so that a duration means the same in every kind.
-pub(super) fn parse(text: &str) -> Option<Duration> {
+fn parse(text: &str) -> Option<Duration> {
     let mut rest = text;
     let mut total = Duration::ZERO;
     let mut parts = 0;

@@ -1,0 +1,170 @@
+//! Rules as valid, before the names in them are resolved; whichever kind of document they are written in.
+
+use std::sync::Arc;
+
+use weir_core::filter::Filters;
+use weir_core::mirror::{Methods, Share};
+use weir_core::name::ServiceName;
+use weir_core::route::{Created, Matcher, Section, Timeouts, Unmatched};
+use weir_core::split::StickyKey;
+
+use crate::place::Segment;
+
+/// A kind of document that has rules: where in it everything is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Style {
+    RouteRule,
+    HttpRoute,
+}
+
+/// The rules of a document.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    pub(crate) style: Style,
+    pub(crate) created: Option<Created>,
+    /// The services they apply to; `None` for all of the document's namespace.
+    pub(crate) applies_to: Option<Vec<AppliesTo>>,
+    /// What becomes of requests to those that no rule matches.
+    pub(crate) unmatched: Unmatched,
+    pub(crate) rules: Vec<Rule>,
+}
+
+/// A service that a document names.
+#[derive(Debug)]
+pub(crate) struct AppliesTo {
+    pub(crate) service: ServiceName,
+    /// `None` for every TCP port.
+    pub(crate) port: Option<u16>,
+    /// The name of the port; `None` for any.
+    pub(crate) port_name: Option<Box<str>>,
+    /// Where in the list it is written.
+    pub(crate) position: usize,
+}
+
+impl AppliesTo {
+    /// Whether it names the same, wherever it is written.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        (&self.service, self.port, &self.port_name) == (&other.service, other.port, &other.port_name)
+    }
+}
+
+/// A rule.
+#[derive(Debug)]
+pub(crate) struct Rule {
+    /// Which rule of the document; `None` where a document is one rule.
+    pub(crate) section: Option<Section>,
+    pub(crate) priority: i32,
+    /// At least one.
+    pub(crate) matchers: Vec<Arc<Matcher>>,
+    pub(crate) filters: Filters,
+    /// Where requests go; `None` for the service that they were sent to.
+    pub(crate) route: Option<Route>,
+    pub(crate) mirrors: Vec<MirrorTo>,
+    pub(crate) timeouts: Timeouts,
+}
+
+/// The destinations of a rule.
+#[derive(Debug)]
+pub(crate) struct Route {
+    /// None: requests are answered with 500.
+    pub(crate) destinations: Vec<WeightedTo>,
+    /// Whether it is written as a list, so that paths have positions.
+    pub(crate) is_list: bool,
+    pub(crate) sticky: Option<StickyKey>,
+}
+
+/// A destination by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct To {
+    pub(crate) service: ServiceName,
+    /// `None`: the service's only port, else the one that the client addressed.
+    pub(crate) port: Option<u16>,
+    /// Whether it is one: of other kinds only the name is known.
+    pub(crate) is_service: bool,
+}
+
+/// A destination with its part of the whole.
+#[derive(Debug)]
+pub(crate) struct WeightedTo {
+    pub(crate) to: To,
+    pub(crate) weight: u32,
+    pub(crate) filters: Filters,
+}
+
+/// A mirror by name.
+#[derive(Debug)]
+pub(crate) struct MirrorTo {
+    pub(crate) to: To,
+    pub(crate) share: Share,
+    pub(crate) methods: Methods,
+    /// Position in the list, `None` when it is not written as one.
+    pub(crate) position: Option<usize>,
+}
+
+impl Rule {
+    /// Whether the rule comes to the same at every port that it concerns: it names each destination with its port.
+    pub(crate) fn is_same_everywhere(&self) -> bool {
+        let has_ports = |route: &Route| {
+            !route.destinations.is_empty() && route.destinations.iter().all(|one| one.to.port.is_some())
+        };
+        self.route.as_ref().is_some_and(has_ports) && self.mirrors.iter().all(|mirror| mirror.to.port.is_some())
+    }
+
+    fn index(&self) -> usize {
+        self.section.as_ref().map_or(0, |section| section.index)
+    }
+}
+
+impl Style {
+    /// The field of a service that the document names.
+    pub(crate) fn applies_path(self, one: &AppliesTo) -> Vec<Segment<'static>> {
+        let list = match self {
+            Self::RouteRule => "services",
+            Self::HttpRoute => "parentRefs",
+        };
+        vec![Segment::Key("spec"), Segment::Key(list), Segment::Index(one.position)]
+    }
+
+    /// The field of a destination.
+    pub(crate) fn destination_path(self, rule: &Rule, position: usize) -> Vec<Segment<'static>> {
+        let mut path = self.rule_path(rule);
+        match self {
+            Self::RouteRule => {
+                path.push(Segment::Key("route"));
+                let is_list = rule.route.as_ref().is_some_and(|route| route.is_list);
+                path.push(Segment::Key(if is_list { "destinations" } else { "destination" }));
+                path.extend(is_list.then_some(Segment::Index(position)));
+            }
+            Self::HttpRoute => path.extend([Segment::Key("backendRefs"), Segment::Index(position)]),
+        }
+        path
+    }
+
+    /// The field of a mirror's destination.
+    pub(crate) fn mirror_path(self, rule: &Rule, mirror: &MirrorTo) -> Vec<Segment<'static>> {
+        let mut path = self.rule_path(rule);
+        let (list, inner): (_, &[_]) = match self {
+            Self::RouteRule => ("mirror", &[Segment::Key("destination")]),
+            Self::HttpRoute => ("filters", &[Segment::Key("requestMirror"), Segment::Key("backendRef")]),
+        };
+        path.push(Segment::Key(list));
+        path.extend(mirror.position.map(Segment::Index));
+        path.extend(inner);
+        path
+    }
+
+    /// The field of a destination that names the service.
+    pub(crate) fn name_key(self) -> &'static str {
+        match self {
+            Self::RouteRule => "host",
+            Self::HttpRoute => "name",
+        }
+    }
+
+    fn rule_path(self, rule: &Rule) -> Vec<Segment<'static>> {
+        match self {
+            Self::RouteRule => vec![Segment::Key("spec")],
+            Self::HttpRoute => vec![Segment::Key("spec"), Segment::Key("rules"), Segment::Index(rule.index())],
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Filters: what a rule, or one of its destinations, changes about the messages that pass, and what it answers itself.
+//!
+//! The meaning is that of the filters of the Gateway API's `HTTPRoute`. Everything is a function of the head of a
+//! message; where it is applied, and in which order, is the proxy's business (`weir-proxy`, `filters.rs`).
+
+mod cors;
+mod headers;
+mod path;
+mod redirect;
+
+use http::HeaderValue;
+
+pub use cors::{AllowList, Cors, OriginPattern, Preflight};
+pub use headers::HeaderChanges;
+pub use path::PathChange;
+pub use redirect::{Asked, Redirect, Scheme};
+
+/// What is sent to an endpoint instead of what arrived.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rewrite {
+    /// The value of `Host`.
+    pub host: Option<HeaderValue>,
+    /// The path; the query stays.
+    pub path: Option<PathChange>,
+}
+
+/// The filters of a rule or of a destination.
+#[derive(Clone, Debug, Default)]
+pub struct Filters {
+    /// Answers instead of an endpoint.
+    pub redirect: Option<Redirect>,
+    /// Answers what browsers ask before a request to another origin, and tells them what they may read.
+    pub cors: Option<Cors>,
+    /// Changes headers of requests.
+    pub request: HeaderChanges,
+    /// Changes headers of responses.
+    pub response: HeaderChanges,
+    /// Changes host and path of requests.
+    pub rewrite: Rewrite,
+}
+
+impl Filters {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.redirect.is_none()
+            && self.cors.is_none()
+            && self.request.is_empty()
+            && self.response.is_empty()
+            && self.rewrite.host.is_none()
+            && self.rewrite.path.is_none()
+    }
+
+    /// What it does, a sentence for each filter, for people.
+    pub fn describe(&self) -> Vec<String> {
+        let mut told = Vec::new();
+        told.extend(self.redirect.as_ref().map(|redirect| format!("redirect: {redirect}")));
+        told.extend(self.cors.as_ref().map(|cors| format!("CORS: {cors}")));
+        if !self.request.is_empty() {
+            told.push(format!("request headers: {}", self.request));
+        }
+        if !self.response.is_empty() {
+            told.push(format!("response headers: {}", self.response));
+        }
+        if let Some(host) = &self.rewrite.host {
+            told.push(format!("host becomes {}", String::from_utf8_lossy(host.as_bytes())));
+        }
+        told.extend(self.rewrite.path.as_ref().map(|path| format!("path: {path}")));
+        told
+    }
+}

@@ -1,0 +1,133 @@
+//! Filters, applied: what a request's rule and its destination change on the way there and back.
+//!
+//! On the way there the rule's come first, then copies are made, then the destination's: what a rule says holds for
+//! mirrors as well. On the way back it is the other way round, and CORS comes last: nobody may take back what it says.
+
+use std::sync::Arc;
+
+use http::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
+use http::uri::{PathAndQuery, Uri};
+use http::{StatusCode, request};
+use weir_core::filter::{Asked, Filters, Preflight, Redirect, Scheme};
+use weir_core::route::{Decision, Entry, Matcher, Outcome, Rule};
+use weir_core::snapshot::Frontend;
+use weir_telemetry::Cause;
+
+/// The filters that a request met; made only when there is something to do.
+pub(crate) struct Met {
+    rule: Arc<Rule>,
+    matcher: Arc<Matcher>,
+    /// Which of the rule's destinations.
+    destination: Option<usize>,
+    /// Who asks, where that matters.
+    origin: Option<HeaderValue>,
+}
+
+impl Met {
+    pub(crate) fn new(decision: &Decision<'_>, headers: &HeaderMap) -> Option<Box<Self>> {
+        let Entry { rule, matcher, .. } = decision.entry?;
+        let chosen = decision.destination();
+        let has_own = chosen.is_some_and(|destination| !destination.filters.is_empty());
+        if rule.filters.is_empty() && !has_own {
+            return None;
+        }
+        let destination = rule.split.destinations.iter().position(|one| chosen.is_some_and(|it| std::ptr::eq(it, one)));
+        let origin = rule.filters.cors.as_ref().and_then(|_| headers.get(ORIGIN).cloned());
+        Some(Box::new(Self { rule: Arc::clone(rule), matcher: Arc::clone(matcher), destination, origin }))
+    }
+
+    /// Applies what the rule says to the head of a request.
+    pub(crate) fn on_request(&self, head: &mut request::Parts) {
+        self.change(&self.rule.filters, head);
+    }
+
+    /// Applies what the destination says to the head of a request.
+    pub(crate) fn on_way_out(&self, head: &mut request::Parts) {
+        if let Some(filters) = self.of_destination() {
+            self.change(filters, head);
+        }
+    }
+
+    /// Applies both to the head of an endpoint's response.
+    pub(crate) fn on_response(&self, headers: &mut HeaderMap) {
+        if let Some(filters) = self.of_destination() {
+            filters.response.apply(headers);
+        }
+        self.rule.filters.response.apply(headers);
+        self.on_answer(headers);
+    }
+
+    /// Lets a browser read also what the proxy answers.
+    pub(crate) fn on_answer(&self, headers: &mut HeaderMap) {
+        if let Some(cors) = &self.rule.filters.cors {
+            cors.on_response(self.origin.as_ref(), headers);
+        }
+    }
+
+    fn of_destination(&self) -> Option<&Filters> {
+        let destination = self.destination.and_then(|position| self.rule.split.destinations.get(position));
+        destination.map(|destination| &destination.filters)
+    }
+
+    fn change(&self, filters: &Filters, head: &mut request::Parts) {
+        filters.request.apply(&mut head.headers);
+        if let Some(host) = &filters.rewrite.host {
+            head.headers.insert(HOST, host.clone());
+        }
+        if let Some(path) = &filters.rewrite.path {
+            let new = path.apply(head.uri.path(), self.matcher.path.as_ref());
+            let target = match head.uri.query() {
+                Some(query) => format!("{new}?{query}").parse::<PathAndQuery>(),
+                None => new.parse(),
+            };
+            // Of a path that was parsed and one that the configuration checked: always another.
+            if let Ok(target) = target {
+                head.uri = Uri::from(target);
+            }
+        }
+    }
+}
+
+/// An answer that a rule gives without an endpoint.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+}
+
+/// The answer to a request that goes to no destination.
+pub(crate) fn answer(decision: &Decision<'_>, frontend: &Frontend, head: &request::Parts) -> Result<Answer, Cause> {
+    match decision.outcome {
+        Outcome::Preflight(preflight) => Ok(preflighted(&preflight, head)),
+        Outcome::Redirect(redirect) => redirected(redirect, decision, frontend, head),
+        Outcome::NotFound => Err(Cause::NoRoute),
+        Outcome::NoDestination | Outcome::Destination(..) => Err(Cause::NoDestination),
+    }
+}
+
+fn preflighted(preflight: &Preflight<'_>, head: &request::Parts) -> Answer {
+    Answer { status: StatusCode::NO_CONTENT, headers: preflight.answer(&head.headers) }
+}
+
+fn redirected(
+    redirect: &Redirect,
+    decision: &Decision<'_>,
+    frontend: &Frontend,
+    head: &request::Parts,
+) -> Result<Answer, Cause> {
+    let named = head.headers.get(HOST).and_then(|host| host.to_str().ok());
+    let service = &frontend.name.service;
+    let own_name = || format!("{}.{}", service.name, service.namespace);
+    let host = head.uri.authority().map(http::uri::Authority::as_str).or(named).filter(|host| !host.is_empty());
+    let asked = Asked {
+        scheme: Scheme::Http,
+        host: &host.map_or_else(own_name, |host| host.rsplit('@').next().unwrap_or_default().to_owned()),
+        port: frontend.name.port,
+        path: head.uri.path(),
+        query: head.uri.query(),
+        met: decision.met(),
+    };
+    let location = HeaderValue::try_from(redirect.location(&asked)).map_err(|_| Cause::BadRequest)?;
+    let headers = HeaderMap::from_iter([(http::header::LOCATION, location)]);
+    Ok(Answer { status: redirect.status, headers })
+}
