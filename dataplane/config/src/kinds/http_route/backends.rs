@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use weir_core::filter::Filters;
 use weir_core::route::Matcher;
 
 use super::spec::{BackendSpec, ReferenceSpec};
@@ -11,10 +12,11 @@ use crate::kinds::rules::{To, WeightedTo};
 use crate::kinds::service::port_number;
 use crate::limits;
 
-/// The destinations of a rule, which has these matchers.
+/// The destinations of a rule, which has these matchers and filters.
 pub(super) fn destinations<'a>(
     specs: &'a [BackendSpec],
     matchers: &[Arc<Matcher>],
+    rule: &Filters,
     namespace: &str,
     checker: &mut Checker<'a>,
 ) -> Vec<WeightedTo> {
@@ -28,7 +30,8 @@ pub(super) fn destinations<'a>(
             if !(0..=limits::WEIGHT).contains(&weight) {
                 checker.error_at("weight", format!("must be between 0 and {}, is {weight}", limits::WEIGHT));
             }
-            let filters = checker.field("filters", |checker| filters::of_backend(&spec.filters, matchers, checker));
+            let filters =
+                checker.field("filters", |checker| filters::of_backend(&spec.filters, matchers, rule, checker));
             let to = to(&Named::from(spec), namespace, checker)?;
             Some(WeightedTo { to, weight: weight.clamp(0, limits::WEIGHT) as u32, filters })
         })

@@ -68,14 +68,22 @@ pub(super) fn of_rule<'a>(
     done
 }
 
-/// The filters of a backend of a rule, which has these matchers.
-pub(super) fn of_backend<'a>(specs: &'a [FilterSpec], matchers: &[Arc<Matcher>], checker: &mut Checker<'a>) -> Filters {
+/// The filters of a backend of a rule, which has these matchers and filters of its own.
+pub(super) fn of_backend<'a>(
+    specs: &'a [FilterSpec],
+    matchers: &[Arc<Matcher>],
+    rule: &Filters,
+    checker: &mut Checker<'a>,
+) -> Filters {
     let mut filters = Filters::default();
     each(specs, checker, |_, form, spec, checker| match form {
         "RequestMirror" | "CORS" => checker.error(format!("{form} is a filter of rules, not of single backends")),
         form => common(form, spec, &mut filters, checker),
     });
     together(&filters, matchers, checker);
+    if rule.rewrite.path.is_some() && filters.rewrite.path.is_some() {
+        checker.error("the rule rewrites the path already; write it at one of the two");
+    }
     filters
 }
 

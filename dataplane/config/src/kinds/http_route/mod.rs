@@ -150,7 +150,7 @@ fn rule<'a>(spec: &'a RuleSpec, index: usize, namespace: &str, checker: &mut Che
         if done.filters.redirect.is_some() && !spec.backend_refs.is_empty() {
             checker.error("a rule that redirects has no backends");
         }
-        backends::destinations(&spec.backend_refs, &matchers, namespace, checker)
+        backends::destinations(&spec.backend_refs, &matchers, &done.filters, namespace, checker)
     });
     if done.filters.redirect.is_none() && destinations.iter().all(|one| one.weight == 0) {
         checker.field("backendRefs", |checker| {
