@@ -6,6 +6,7 @@ mod beside;
 mod idle;
 mod mirror;
 mod reload;
+mod rules;
 mod untouched;
 
 /// Runs one case.
@@ -13,6 +14,7 @@ pub(crate) async fn run(case: Case, ground: &mut Ground) -> anyhow::Result<Vec<T
     let table = match case {
         Case::Mirror => return mirror::run(ground).await,
         Case::Untouched => return untouched::run(ground).await,
+        Case::Rules => rules::run(ground).await?,
         Case::Reload => reload::run(ground).await?,
         Case::Idle => idle::run(ground).await?,
         Case::HeaderRoute | Case::Paced | Case::NewConnection | Case::Post64k | Case::Get1m => {

@@ -144,7 +144,8 @@ impl Serialize for Peer {
 }
 
 impl Running {
-    async fn check_routing(&self) -> anyhow::Result<()> {
+    /// Checks that requests with and without the header reach different backends.
+    pub(crate) async fn check_routing(&self) -> anyhow::Result<()> {
         for (request, expected) in [(client::PLAIN, "stable"), (client::CANARY, "canary"), (client::OTHER, "stable")] {
             let head = client::ask(self.address, request).await.with_context(|| format!("ask {}", self.peer))?;
             let reached = head.backend.as_deref().unwrap_or("none");

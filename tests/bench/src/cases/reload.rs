@@ -32,7 +32,7 @@ const LONGEST: Duration = Duration::from_secs(600);
 pub(super) async fn run(ground: &mut Ground) -> anyhow::Result<Table> {
     let directory = ground.directory("reload")?;
     let setup = ground.setup(&directory)?;
-    let launch = weir::launch(&setup, &weir::Rules::many(&ground.backends, RULES))?;
+    let launch = weir::launch(&setup, &weir::Rules::many_with_probe(&ground.backends, RULES))?;
     let node = Peer::Weir.start_as(&setup, &launch).await?;
     let mut probe = Probe::connect(&node).await?;
     let load = ground.start_paced(&node, &PacedLoad { kind: Kind::Get, rate: PACE, time: LONGEST }, true)?;

@@ -17,7 +17,7 @@ use crate::{backend::Addresses, process::Launch};
 
 /// The folder of rules inside a setup's directory.
 const RULES: &str = "rules";
-/// The file of a [`Rules::many`] folder whose rule [`point_probe`] changes.
+/// The file of a [`Rules::many_with_probe`] folder whose rule [`point_probe`] changes.
 const PROBE_FILE: &str = "probe.yaml";
 /// The value of `x-user-tag` that the probe's rule matches.
 pub(crate) const PROBE_TAG: &str = "reload-probe";
@@ -60,14 +60,20 @@ impl Rules {
         rules
     }
 
-    /// The header rule, the probe's rule, and others that match other users' tags: `count` rules in as many files.
+    /// The header rule and others that match other users' tags: `count` rules in as many files.
     pub(crate) fn many(backends: &Addresses, count: usize) -> Self {
         let mut rules = Self::header_route(backends);
-        rules.add(PROBE_FILE, probe(To::Stable));
-        for number in 2..count {
+        for number in 1..count {
             let name = format!("user-{number}");
             rules.add(&format!("{name}.yaml"), rule(&name, &name, To::Canary, None));
         }
+        rules
+    }
+
+    /// The same, and the probe's rule among them.
+    pub(crate) fn many_with_probe(backends: &Addresses, count: usize) -> Self {
+        let mut rules = Self::many(backends, count - 1);
+        rules.add(PROBE_FILE, probe(To::Stable));
         rules
     }
 
