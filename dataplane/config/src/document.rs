@@ -112,10 +112,11 @@ impl DocumentSet {
 
     fn of_rules(&self, namespace: &str, rules: &Rules) -> Vec<(String, ObjectName)> {
         let mut references = Vec::new();
-        let style = rules.style;
+        let syntax = rules.syntax;
         match &rules.applies_to {
             Some(services) => {
-                references.extend(services.iter().map(|one| (written(&style.applies_path(one)), object(&one.service))));
+                references
+                    .extend(services.iter().map(|one| (written(&syntax.applies_path(one)), object(&one.service))));
             }
             None => {
                 let first = ObjectName::new("Service", namespace, "");
@@ -126,15 +127,15 @@ impl DocumentSet {
         }
         let mut refer = |path: Vec<Segment<'_>>, to: &To| {
             if to.is_service {
-                references.push((format!("{}.{}", written(&path), style.name_key()), object(&to.service)));
+                references.push((format!("{}.{}", written(&path), syntax.name_key()), object(&to.service)));
             }
         };
         for rule in &rules.rules {
             for (position, destination) in rule.route.iter().flat_map(|route| route.destinations.iter().enumerate()) {
-                refer(style.destination_path(rule, position), &destination.to);
+                refer(syntax.destination_path(rule, position), &destination.to);
             }
             for mirror in &rule.mirrors {
-                refer(style.mirror_path(rule, mirror), &mirror.to);
+                refer(syntax.mirror_path(rule, mirror), &mirror.to);
             }
         }
         references

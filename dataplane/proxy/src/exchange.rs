@@ -56,8 +56,8 @@ async fn forward(
         return Err(Cause::BodyTooLarge.into());
     }
     let upgrading = headers::prepare_request(&mut head, &downstream.peer_value, &worker.random);
-    if let Some(met) = &record.met {
-        met.on_request(&mut head);
+    if let Some(filters) = &record.filters {
+        filters.on_request(&mut head);
     }
     let Plan { endpoint, timeouts, mirrors } = plan;
     let body = if incoming.is_end_stream() {
@@ -76,8 +76,8 @@ async fn forward(
         record.meter = Some(Rc::clone(&meter));
         RequestBody::streamed(incoming, meter, limit, copies)
     };
-    if let Some(met) = &record.met {
-        met.on_way_out(&mut head);
+    if let Some(filters) = &record.filters {
+        filters.on_way_out(&mut head);
     }
     let sent = exchange(downstream, &endpoint, outgoing(head, body), timeouts.per_try);
     let (response, lease) = within(downstream, deadline, sent).await.map_err(|cause| {
@@ -208,8 +208,8 @@ impl Forwarded {
             return Response::from_parts(head, ResponseBody::nothing(record));
         }
         headers::prepare_response(&mut head.headers, Upgrading::No);
-        if let Some(met) = record.met.take() {
-            met.on_response(&mut head.headers);
+        if let Some(filters) = record.filters.take() {
+            filters.on_response(&mut head.headers);
         }
         head.version = http::Version::HTTP_11;
         if incoming.is_end_stream() {

@@ -13,8 +13,8 @@ use weir_core::route::{Decision, Entry, Matcher, Outcome, Rule};
 use weir_core::snapshot::Frontend;
 use weir_telemetry::Cause;
 
-/// The filters that a request met; made only when there is something to do.
-pub(crate) struct Met {
+/// The filters of a request's rule and destination; made only when there is something to do.
+pub(crate) struct FilterChain {
     rule: Arc<Rule>,
     matcher: Arc<Matcher>,
     /// Which of the rule's destinations.
@@ -23,7 +23,7 @@ pub(crate) struct Met {
     origin: Option<HeaderValue>,
 }
 
-impl Met {
+impl FilterChain {
     pub(crate) fn new(decision: &Decision<'_>, headers: &HeaderMap) -> Option<Box<Self>> {
         let Entry { rule, matcher, .. } = decision.entry?;
         let chosen = decision.destination();
@@ -125,7 +125,7 @@ fn redirected(
         port: frontend.name.port,
         path: head.uri.path(),
         query: head.uri.query(),
-        met: decision.met(),
+        path_match: decision.path_match(),
     };
     let location = HeaderValue::try_from(redirect.location(&asked)).map_err(|_| Cause::BadRequest)?;
     let headers = HeaderMap::from_iter([(http::header::LOCATION, location)]);

@@ -10,7 +10,7 @@ use weir_core::snapshot::{Frontend, Snapshot};
 use weir_core::split::{Destination, Target, Unresolved};
 use weir_telemetry::{Cause, MirrorEvent};
 
-use crate::filters::{self, Answer, Met};
+use crate::filters::{self, Answer, FilterChain};
 use crate::mirror::Planned;
 use crate::record::{self, Log, Record};
 use crate::upstream::Endpoint;
@@ -87,7 +87,7 @@ pub(crate) fn plan(
     }
     let frontend = meant.frontend(&snapshot).ok_or(Cause::UnknownService)?;
     let decision = frontend.decide(&request, worker.random.next());
-    record.met = Met::new(&decision, &head.headers);
+    record.filters = FilterChain::new(&decision, &head.headers);
     let destination = match decision.outcome {
         Outcome::Destination(destination, _) => destination,
         _ => return Err(answered(frontend, &decision, head, record)),
@@ -104,7 +104,7 @@ pub(crate) fn plan(
 /// What a request gets that goes to no endpoint.
 fn answered(frontend: &Frontend, decision: &Decision<'_>, head: &request::Parts, record: &mut Record) -> Local {
     if let Some(log) = &mut record.log {
-        log.rule = decision.rule().map(|rule| rule.name.clone());
+        log.rule = decision.rule().cloned();
     }
     record.on_route(decision.rule().map_or(frontend.service.stats, |rule| rule.stats));
     match filters::answer(decision, frontend, head) {
@@ -121,7 +121,7 @@ fn choose(
     record: &mut Record,
 ) -> Result<Rc<Endpoint>, Cause> {
     if let Some(log) = &mut record.log {
-        log.rule = decision.rule().map(|rule| rule.name.clone());
+        log.rule = decision.rule().cloned();
         log.destination = Some(destination.name.clone());
     }
     record.on_route(destination.stats);
@@ -137,7 +137,7 @@ fn choose(
 /// Tells whoever asked what the rule's author has to look at. It names nothing that the rule does not name.
 fn unresolved(decision: &Decision<'_>, destination: &Destination, reason: Unresolved) -> String {
     let ClusterName { service, port } = &destination.name;
-    let rule = decision.rule().map(|rule| format!(" of rule {}/{}", rule.name.namespace, rule.name.name));
+    let rule = decision.rule().map(|rule| format!(" of {}", rule.title()));
     let rule = rule.unwrap_or_default();
     format!("the destination {}.{}:{port}{rule} does not resolve: {reason}\n", service.name, service.namespace)
 }

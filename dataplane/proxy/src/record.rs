@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::Method;
-use weir_core::name::{ClusterName, ObjectName};
+use weir_core::name::ClusterName;
 use weir_core::revision::Sequence;
+use weir_core::route::Rule;
 use weir_core::stats::StatsId;
 use weir_telemetry::{Cause, RequestEnd};
 
 use crate::body::Meter;
 use crate::downstream::Downstream;
-use crate::filters::Met;
+use crate::filters::FilterChain;
 use crate::watch::{Phase, Verdict};
 
 /// What became of a request so far. Dropping it ends and counts the request.
@@ -29,7 +30,7 @@ pub(crate) struct Record {
     /// What the client is told where a cause's own text would not say enough.
     pub(crate) detail: Option<Box<str>>,
     /// Set when there are filters for the request.
-    pub(crate) met: Option<Box<Met>>,
+    pub(crate) filters: Option<Box<FilterChain>>,
     /// Set when requests are logged.
     pub(crate) log: Option<Box<Log>>,
 }
@@ -41,7 +42,7 @@ pub(crate) struct Log {
     pub(crate) method: Method,
     pub(crate) path: String,
     pub(crate) source: Option<String>,
-    pub(crate) rule: Option<ObjectName>,
+    pub(crate) rule: Option<Arc<Rule>>,
     pub(crate) destination: Option<ClusterName>,
     pub(crate) endpoint: Option<std::net::SocketAddr>,
     pub(crate) mirrored: usize,
@@ -61,7 +62,7 @@ impl Record {
             meter: None,
             response_bytes: 0,
             detail: None,
-            met: None,
+            filters: None,
             log: None,
         }
     }
@@ -138,7 +139,7 @@ fn write(log: &Log, end: &RequestEnd) {
     tracing::debug!(
         target: TARGET,
         revision = log.revision.0,
-        rule = log.rule.as_ref().map(tracing::field::display),
+        rule = log.rule.as_ref().map(|rule| rule.title()),
         destination = log.destination.as_ref().map(tracing::field::display),
         endpoint = log.endpoint.map(tracing::field::display),
         status = end.status,

@@ -73,7 +73,7 @@ pub(crate) fn local(cause: Cause, mut record: Record) -> Response<ResponseBody> 
     let status = status(cause);
     record.on_status(status.as_u16());
     record.on_local_reply(cause);
-    let met = record.met.take();
+    let filters = record.filters.take();
     let text = record
         .detail
         .take()
@@ -81,8 +81,8 @@ pub(crate) fn local(cause: Cause, mut record: Record) -> Response<ResponseBody> 
     let mut response = Response::new(ResponseBody::text(record, text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    if let Some(met) = met {
-        met.on_answer(headers);
+    if let Some(filters) = filters {
+        filters.on_answer(headers);
     }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     headers.insert(CAUSE, HeaderValue::from_static(cause.name()));
@@ -96,13 +96,13 @@ pub(crate) fn local(cause: Cause, mut record: Record) -> Response<ResponseBody> 
 pub(crate) fn answer(answer: Answer, mut record: Record) -> Response<ResponseBody> {
     let Answer { status, headers } = answer;
     record.on_status(status.as_u16());
-    let met = record.met.take();
+    let filters = record.filters.take();
     let mut response = Response::new(ResponseBody::nothing(record));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     // A preflight's answer has said everything.
-    if let Some(met) = met.filter(|_| status.is_redirection()) {
-        met.on_answer(response.headers_mut());
+    if let Some(filters) = filters.filter(|_| status.is_redirection()) {
+        filters.on_answer(response.headers_mut());
     }
     response
 }

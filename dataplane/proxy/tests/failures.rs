@@ -53,7 +53,7 @@ fn endpoints_that_fail_before_they_answer() {
 
 #[test]
 fn rules_that_lead_nowhere() {
-    let missing = "the destination missing.default:80 of rule default/rule-0 does not resolve: no such service\n";
+    let missing = "the destination missing.default:80 of RouteRule default/rule-0 does not resolve: no such service\n";
     let cases: [(&[(&str, u32)], _, _); 2] = [
         (&[("missing", 1)], "unresolved", missing),
         (&[("a", 0)], "no_destination", "the rule has no destination with a weight\n"),

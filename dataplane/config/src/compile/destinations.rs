@@ -5,7 +5,7 @@ use weir_core::name::ClusterName;
 use super::names::{Found, Names};
 use crate::diagnostic::Diagnostic;
 use crate::document::Document;
-use crate::kinds::rules::{Rules, Style, To};
+use crate::kinds::rules::{Rules, Syntax, To};
 use crate::kinds::service::{Reached, Service, ServicePort};
 use crate::place::Segment;
 
@@ -33,14 +33,14 @@ pub(super) fn check_destinations(
     ports: &[ClusterName],
     diagnostics: &mut Vec<Diagnostic>,
 ) {
-    let style = rules.style;
-    let mut check = |used, path, to| check(names, document, (style, used), (path, to), ports, diagnostics);
+    let syntax = rules.syntax;
+    let mut check = |used, path, to| check(names, document, (syntax, used), (path, to), ports, diagnostics);
     for rule in &rules.rules {
         for (position, destination) in rule.route.iter().flat_map(|route| route.destinations.iter().enumerate()) {
-            check(Use::Routed, style.destination_path(rule, position), &destination.to);
+            check(Use::Routed, syntax.destination_path(rule, position), &destination.to);
         }
         for mirror in &rule.mirrors {
-            check(Use::Mirrored, style.mirror_path(rule, mirror), &mirror.to);
+            check(Use::Mirrored, syntax.mirror_path(rule, mirror), &mirror.to);
         }
     }
 }
@@ -48,7 +48,7 @@ pub(super) fn check_destinations(
 fn check(
     names: &Names<'_>,
     document: &Document,
-    (style, used): (Style, Use),
+    (syntax, used): (Syntax, Use),
     (mut path, to): (Vec<Segment<'static>>, &To),
     ports: &[ClusterName],
     diagnostics: &mut Vec<Diagnostic>,
@@ -59,12 +59,12 @@ fn check(
     let scope = document.scope();
     let name = &to.service;
     let Some(Found { service, .. }) = names.service(name) else {
-        path.push(Segment::Key(style.name_key()));
+        path.push(Segment::Key(syntax.name_key()));
         diagnostics.push(scope.warning(&path, format!("there is no Service {name}; {}", used.fate(500))));
         return;
     };
     if service.reached == Reached::ExternalName {
-        path.push(Segment::Key(style.name_key()));
+        path.push(Segment::Key(syntax.name_key()));
         let message = format!("Service {name} is an ExternalName, which cannot be a destination");
         diagnostics.push(scope.error(&path, message));
     } else if !is_resolved(to, service, ports) {
@@ -72,7 +72,7 @@ fn check(
         let reason = no_such_port(service.tcp_ports(), to.port);
         diagnostics.push(scope.warning(&path, format!("Service {name} {reason}; {}", used.fate(500))));
     } else if names.slices(name).is_empty() {
-        path.push(Segment::Key(style.name_key()));
+        path.push(Segment::Key(syntax.name_key()));
         let message = format!("Service {name} has no EndpointSlice; {}", used.fate(503));
         diagnostics.push(scope.warning(&path, message));
     }

@@ -29,7 +29,7 @@ pub(super) fn plan<'s>(names: &Names<'s>, diagnostics: &mut Vec<Diagnostic>) -> 
     for (document, rules) in &names.rules {
         let mut found = Concerned { names, document, ports: Vec::new(), diagnostics };
         match &rules.applies_to {
-            Some(services) => services.iter().for_each(|one| found.named(&rules.style.applies_path(one), one)),
+            Some(services) => services.iter().for_each(|one| found.named(&rules.syntax.applies_path(one), one)),
             None => found.every_service(&mut unnamed),
         }
         let ports = found.ports;

@@ -1,25 +1,43 @@
 //! Pieces of conditions, the same in every kind that has some.
 
-use http::Method;
+use http::{HeaderName, Method};
 use regex::Regex;
+use weir_core::route::Field;
 
 use crate::check::Checker;
 use crate::limits;
 use crate::wording;
 
-/// A text that is neither too long nor, where that would mean anything, empty.
-pub(super) fn bounded<'a>(key: &'a str, text: Option<&'a str>, checker: &mut Checker<'a>) -> Option<&'a str> {
+/// The header of a condition.
+pub(super) fn header(name: &str) -> Result<Field, String> {
+    let parsed = HeaderName::from_bytes(name.as_bytes());
+    parsed.map(Field::Header).map_err(|_| format!("\"{name}\" is not the name of a header"))
+}
+
+/// The query parameter of a condition.
+pub(super) fn parameter(name: &str) -> Result<Field, String> {
+    if name.is_empty() { Err("a query parameter needs a name".to_owned()) } else { Ok(Field::Query(name.into())) }
+}
+
+/// A text that is not too long. Where the empty text would mean every text or none, `instead` says what to write.
+pub(super) fn bounded<'a>(
+    key: &'a str,
+    text: Option<&'a str>,
+    instead: Option<&str>,
+    checker: &mut Checker<'a>,
+) -> Option<&'a str> {
     let text = text?;
     if text.len() > limits::CONDITION_BYTES {
         checker.error_at(key, format!("at most {} bytes, here are {}", limits::CONDITION_BYTES, text.len()));
         return None;
     }
-    // The empty text is equal only to an empty value, and begins and ends every other.
-    if text.is_empty() && key != "exact" {
-        checker.error_at(key, "must not be empty; write present: true for any value");
-        return None;
+    match instead.filter(|_| text.is_empty()) {
+        None => Some(text),
+        Some(instead) => {
+            checker.error_at(key, format!("must not be empty; write {instead}"));
+            None
+        }
     }
-    Some(text)
 }
 
 /// Anchored at both ends, and bounded in what it may take to compile and to run: a match takes time in proportion to

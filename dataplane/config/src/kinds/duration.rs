@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use weir_core::route::Timeouts;
+
 use crate::check::Checker;
 use crate::shape::{Shape, Text};
 
@@ -17,7 +19,7 @@ impl Shape for OfDuration {
 }
 
 /// A bound on time; `0s` is none, as is no text.
-pub(super) fn timeout<'a>(key: &'a str, text: Option<&'a DurationText>, checker: &mut Checker<'a>) -> Option<Duration> {
+fn timeout<'a>(key: &'a str, text: Option<&'a DurationText>, checker: &mut Checker<'a>) -> Option<Duration> {
     let text = &text?.0;
     let duration = parse(text);
     if duration.is_none() {
@@ -25,6 +27,22 @@ pub(super) fn timeout<'a>(key: &'a str, text: Option<&'a DurationText>, checker:
         checker.error_at(key, format!("\"{text}\" is not a duration: {form}"));
     }
     duration.filter(|duration| !duration.is_zero())
+}
+
+/// The bounds of a whole request and, under `key`, of each try.
+pub(super) fn timeouts<'a>(
+    request: Option<&'a DurationText>,
+    (key, per_try): (&'a str, Option<&'a DurationText>),
+    checker: &mut Checker<'a>,
+) -> Timeouts {
+    let request = timeout("request", request, checker);
+    let per_try = timeout(key, per_try, checker);
+    if let (Some(request), Some(per_try)) = (request, per_try)
+        && per_try > request
+    {
+        checker.error_at(key, "must not be longer than request, which bounds all tries together");
+    }
+    Timeouts { request, per_try }
 }
 
 /// One to four numbers of at most five digits, each with its unit `h`, `m`, `s` or `ms`: `1h30m`, `500ms`. The form

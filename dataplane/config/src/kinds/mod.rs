@@ -1,6 +1,7 @@
 //! The kinds of documents, one module each.
 
 mod condition;
+mod destination;
 mod duration;
 pub(crate) mod endpoint_slice;
 pub(crate) mod http_route;

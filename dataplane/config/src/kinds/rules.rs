@@ -10,9 +10,9 @@ use weir_core::split::StickyKey;
 
 use crate::place::Segment;
 
-/// A kind of document that has rules: where in it everything is written.
+/// How a kind of document writes its rules: the fields that errors and references name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Style {
+pub(crate) enum Syntax {
     RouteRule,
     HttpRoute,
 }
@@ -20,7 +20,7 @@ pub(crate) enum Style {
 /// The rules of a document.
 #[derive(Debug)]
 pub(crate) struct Rules {
-    pub(crate) style: Style,
+    pub(crate) syntax: Syntax,
     pub(crate) created: Option<Created>,
     /// The services they apply to; `None` for all of the document's namespace.
     pub(crate) applies_to: Option<Vec<AppliesTo>>,
@@ -115,7 +115,7 @@ impl Rule {
     }
 }
 
-impl Style {
+impl Syntax {
     /// The field of a service that the document names.
     pub(crate) fn applies_path(self, one: &AppliesTo) -> Vec<Segment<'static>> {
         let list = match self {

@@ -21,11 +21,11 @@ impl PathChange {
     }
 
     /// The path instead of this one, which met that condition. Never empty.
-    pub fn apply<'a>(&'a self, path: &str, met: Option<&PathMatch>) -> Cow<'a, str> {
+    pub fn apply<'a>(&'a self, path: &str, path_match: Option<&PathMatch>) -> Cow<'a, str> {
         let new = match self {
             Self::Full(new) => Cow::Borrowed(&**new),
             Self::Prefix(with) => {
-                let prefix = match met {
+                let prefix = match path_match {
                     Some(PathMatch::Prefix(prefix)) => &**prefix,
                     // What is written without a prefix is the prefix `/`.
                     _ => "",

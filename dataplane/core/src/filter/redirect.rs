@@ -63,7 +63,7 @@ pub struct Asked<'a> {
     /// The query.
     pub query: Option<&'a str>,
     /// The condition that the path met.
-    pub met: Option<&'a PathMatch>,
+    pub path_match: Option<&'a PathMatch>,
 }
 
 impl Redirect {
@@ -72,7 +72,7 @@ impl Redirect {
         let scheme = self.scheme.unwrap_or(asked.scheme);
         let host = self.host.as_deref().unwrap_or_else(|| without_port(asked.host));
         let port = self.port.unwrap_or_else(|| self.scheme.map_or(asked.port, Scheme::port));
-        let path = self.path.as_ref().map(|path| path.apply(asked.path, asked.met));
+        let path = self.path.as_ref().map(|path| path.apply(asked.path, asked.path_match));
         let path = path.as_deref().unwrap_or(asked.path);
         let mut location = format!("{scheme}://{host}");
         if port != scheme.port() {
@@ -159,7 +159,7 @@ mod tests {
             (redirect(None, None, None, Some(PathChange::prefix("/z"))), 80, "http://web/z/b?q=1"),
             (redirect(None, None, None, Some(PathChange::prefix("/"))), 80, "http://web/b?q=1"),
         ];
-        let met = PathMatch::prefix("/a");
+        let path_match = PathMatch::prefix("/a");
         for (redirect, port, expected) in cases {
             let asked = Asked {
                 scheme: Scheme::Http,
@@ -167,7 +167,7 @@ mod tests {
                 port,
                 path: "/a/b",
                 query: Some("q=1"),
-                met: Some(&met),
+                path_match: Some(&path_match),
             };
             assert_eq!(redirect.location(&asked), expected, "{redirect}");
         }

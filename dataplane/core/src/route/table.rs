@@ -143,11 +143,6 @@ impl RouteTable {
         &self.entries
     }
 
-    /// What is done with requests that none of them matches.
-    pub fn unmatched(&self) -> Unmatched {
-        self.unmatched
-    }
-
     /// The entry that wins for a request.
     pub fn find(&self, request: &Request<'_>) -> Option<&Entry> {
         match &self.index {
@@ -232,7 +227,7 @@ impl<'s> Decision<'s> {
     }
 
     /// The condition that the path met.
-    pub fn met(&self) -> Option<&'s PathMatch> {
+    pub fn path_match(&self) -> Option<&'s PathMatch> {
         self.entry.and_then(|entry| entry.matcher.path.as_ref())
     }
 

@@ -376,7 +376,8 @@ fn weights_and_backends_that_are_not_there() {
     ] {
         assert_eq!(ask(&story, path, &[]).brief(), expected, "{path}");
     }
-    assert!(ask(&story, "/kind", &[]).body.contains("it is not a Service"));
+    let told = "of HTTPRoute default/route rules[4] does not resolve: it is not a Service";
+    assert!(ask(&story, "/kind", &[]).body.contains(told));
 }
 
 #[test]

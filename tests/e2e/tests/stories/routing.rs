@@ -196,13 +196,13 @@ fn an_unresolved_destination_answers_500_and_says_so() {
     let story = Story::begin(&Terrain::standard().rule("new", spec).rule("port", port));
     let answer = story.curl("client", &[&format!("http://{}/new", RECOGNITION[0])]);
     assert_eq!((answer.status, answer.header("x-weir-cause")), (500, "unresolved"), "{answer:?}");
-    let told = "no-such-service.default:80 of rule default/new does not resolve: no such service";
+    let told = "no-such-service.default:80 of RouteRule default/new does not resolve: no such service";
     assert!(answer.body.contains(told), "the body tells the caller: {}", answer.body);
     let explained = story.explain("client", "http://vehicle-recognition/new", &[]).to_string();
     assert!(explained.contains("500") && explained.contains("no-such-service"), "names what is missing: {explained}");
     let answer = story.curl("client", &[&format!("http://{}/port", RECOGNITION[0])]);
     assert_eq!(answer.brief(), "500 unresolved");
-    let told = "service-canary.default:9 of rule default/port does not resolve: the service has no such port";
+    let told = "service-canary.default:9 of RouteRule default/port does not resolve: the service has no such port";
     assert!(answer.body.contains(told), "{}", answer.body);
     assert_eq!(story.get("client", &format!("http://{}/", RECOGNITION[0]), &[]), "200 v1");
     let labels = ["cause=\"unresolved\"", "rule=\"default/new\""];

@@ -6,10 +6,10 @@ use weir_core::filter::Filters;
 use weir_core::route::Matcher;
 
 use super::spec::{BackendSpec, ReferenceSpec};
-use super::{filters, service};
+use super::{filters, object, service};
 use crate::check::Checker;
+use crate::kinds::destination::{port, weight};
 use crate::kinds::rules::{To, WeightedTo};
-use crate::kinds::service::port_number;
 use crate::limits;
 
 /// The destinations of a rule, which has these matchers and filters.
@@ -26,14 +26,11 @@ pub(super) fn destinations<'a>(
     let specs = specs.iter().enumerate().take(limits::DESTINATIONS);
     let valid = specs.filter_map(|(position, spec)| {
         checker.element(position, |checker| {
-            let weight = spec.weight.unwrap_or(1);
-            if !(0..=limits::WEIGHT).contains(&weight) {
-                checker.error_at("weight", format!("must be between 0 and {}, is {weight}", limits::WEIGHT));
-            }
+            let weight = weight(spec.weight, checker);
             let filters =
                 checker.field("filters", |checker| filters::of_backend(&spec.filters, matchers, rule, checker));
             let to = to(&Named::from(spec), namespace, checker)?;
-            Some(WeightedTo { to, weight: weight.clamp(0, limits::WEIGHT) as u32, filters })
+            Some(WeightedTo { to, weight, filters })
         })
     });
     valid.collect()
@@ -77,9 +74,8 @@ fn to<'a>(named: &Named<'a>, own: &str, checker: &mut Checker<'a>) -> Option<To>
     if !is_service {
         let (group, kind) = (named.group.unwrap_or_default(), named.kind.unwrap_or("Service"));
         // As the API has it: that is no reason to refuse the route, but its share of requests is.
-        let message =
-            format!("a backend is a Service, `{kind}` of `{group}` is none; requests for it are answered with 500");
-        checker.warning(message);
+        let kind = object(kind, group);
+        checker.warning(format!("a backend must be a Service, {kind} is none; requests for it are answered with 500"));
     } else if named.port.is_none() {
         checker.missing("port", "a Service as a backend needs a port");
         return None;
@@ -87,13 +83,4 @@ fn to<'a>(named: &Named<'a>, own: &str, checker: &mut Checker<'a>) -> Option<To>
     let port = port(named.port, checker);
     let service = service(named.name, named.namespace, own, checker)?;
     Some(To { service, port, is_service })
-}
-
-/// A port, if one is written.
-pub(super) fn port<'a>(number: Option<i64>, checker: &mut Checker<'a>) -> Option<u16> {
-    let port = port_number(number?);
-    if port.is_none() {
-        checker.error_at("port", "must be a port number, 1 to 65535");
-    }
-    port
 }

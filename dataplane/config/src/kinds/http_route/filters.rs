@@ -11,20 +11,21 @@ use weir_core::filter::{
 use weir_core::mirror::{Methods, Share};
 use weir_core::route::{Matcher, PathMatch};
 
-use super::backends::{mirrored, port};
+use super::backends::mirrored;
 use super::matches::unknown;
 use super::spec::{
     CorsSpec, FilterSpec, HeaderSpec, HeadersSpec, MirrorSpec, PathChangeSpec, RedirectSpec, RewriteSpec,
 };
 use crate::check::Checker;
 use crate::kinds::condition::method;
+use crate::kinds::destination::port;
 use crate::kinds::metadata::is_subdomain;
 use crate::kinds::rules::MirrorTo;
 use crate::limits;
 
 /// What the filters of a rule come to.
 #[derive(Default)]
-pub(super) struct Done {
+pub(super) struct RuleFilters {
     pub(super) filters: Filters,
     pub(super) mirrors: Vec<MirrorTo>,
 }
@@ -47,8 +48,8 @@ pub(super) fn of_rule<'a>(
     matchers: &[Arc<Matcher>],
     namespace: &str,
     checker: &mut Checker<'a>,
-) -> Done {
-    let mut done = Done::default();
+) -> RuleFilters {
+    let mut done = RuleFilters::default();
     each(specs, checker, |position, form, spec, checker| match form {
         "RequestMirror" => {
             let mirror = spec.request_mirror.as_ref();

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use http::HeaderName;
 use weir_core::route::{Condition, Field, Matcher, PathMatch, TextMatch};
 
 use super::spec::{MatchSpec, NamedTextSpec, PathSpec};
 use crate::check::Checker;
-use crate::kinds::condition::{bounded, expression, method};
+use crate::kinds::condition::{bounded, expression, header, method, parameter};
 use crate::limits;
 use crate::wording;
 
@@ -39,15 +38,6 @@ fn matcher<'a>(spec: &'a MatchSpec, checker: &mut Checker<'a>) -> Matcher {
     let mut conditions = checker.field("headers", |checker| texts(&spec.headers, header, checker));
     conditions.extend(checker.field("queryParams", |checker| texts(&spec.query_params, parameter, checker)));
     Matcher { path, methods, conditions }
-}
-
-fn header(name: &str) -> Result<Field, String> {
-    let parsed = HeaderName::from_bytes(name.as_bytes());
-    parsed.map(Field::Header).map_err(|_| format!("\"{name}\" is not the name of a header"))
-}
-
-fn parameter(name: &str) -> Result<Field, String> {
-    if name.is_empty() { Err("a query parameter needs a name".to_owned()) } else { Ok(Field::Query(name.into())) }
 }
 
 fn texts<'a>(
@@ -84,16 +74,11 @@ fn text_match<'a>(spec: &'a NamedTextSpec, checker: &mut Checker<'a>) -> Option<
         checker.missing("value", "needs a value");
         return None;
     };
+    // As the API has it: a value is at least one character long.
+    let value = bounded("value", Some(value), Some("type: RegularExpression and value: .* for any"), checker)?;
     match spec.form.as_deref().unwrap_or("Exact") {
-        "Exact" => {
-            // As the API has it: a value is at least one character long.
-            let value = bounded("value", Some(value), checker)?;
-            Some(TextMatch::Exact(value.into()))
-        }
-        "RegularExpression" => {
-            let value = bounded("value", Some(value), checker)?;
-            expression("value", value, checker).map(TextMatch::Regex)
-        }
+        "Exact" => Some(TextMatch::Exact(value.into())),
+        "RegularExpression" => expression("value", value, checker).map(TextMatch::Regex),
         other => {
             checker.error_at("type", unknown("type", other, &["Exact", "RegularExpression"]));
             None
@@ -103,7 +88,7 @@ fn text_match<'a>(spec: &'a NamedTextSpec, checker: &mut Checker<'a>) -> Option<
 
 fn path_match<'a>(spec: &'a PathSpec, checker: &mut Checker<'a>) -> Option<PathMatch> {
     let value = spec.value.as_deref().unwrap_or("/");
-    let value = bounded("value", Some(value), checker)?;
+    let value = bounded("value", Some(value), Some("/ for every path"), checker)?;
     match spec.form.as_deref().unwrap_or("PathPrefix") {
         "RegularExpression" => expression("value", value, checker).map(PathMatch::Regex),
         form @ ("Exact" | "PathPrefix") => {

@@ -9,13 +9,13 @@ mod spec;
 use weir_core::name::ServiceName;
 use weir_core::route::{Section, Timeouts, Unmatched};
 
-use super::duration::timeout;
+use super::destination::port;
+use super::duration;
 use super::metadata::{Metadata, is_label, is_subdomain};
-use super::rules::{AppliesTo, Route, Rule, Rules, Style};
+use super::rules::{AppliesTo, Route, Rule, Rules, Syntax};
 use super::{Content, Kind};
 use crate::check::Checker;
 use crate::limits;
-use backends::port;
 use spec::{RuleSpec, Spec, TimeoutsSpec};
 
 pub(crate) use spec::HttpRouteDocument;
@@ -47,7 +47,7 @@ impl Kind for HttpRouteDocument {
             }
             let rules = checker.field("rules", |checker| self.spec.rules(namespace, checker));
             Some(Content::Rules(Box::new(Rules {
-                style: Style::HttpRoute,
+                syntax: Syntax::HttpRoute,
                 created,
                 applies_to: Some(services),
                 unmatched: Unmatched::NotFound,
@@ -85,7 +85,7 @@ impl Spec {
                         return;
                     }
                     (group, kind) => {
-                        checker.error(format!("a parent is a Service, `{kind}` of `{group}` is none"));
+                        checker.error(format!("a parent must be a Service, {} is none", object(kind, group)));
                         return;
                     }
                 }
@@ -173,14 +173,12 @@ fn timeouts<'a>(spec: Option<&'a TimeoutsSpec>, checker: &mut Checker<'a>) -> Ti
     let Some(spec) = spec else {
         return Timeouts::default();
     };
-    let request = timeout("request", spec.request.as_ref(), checker);
-    let per_try = timeout("backendRequest", spec.backend_request.as_ref(), checker);
-    if let (Some(request), Some(per_try)) = (request, per_try)
-        && per_try > request
-    {
-        checker.error_at("backendRequest", "must not be longer than request, which bounds all tries together");
-    }
-    Timeouts { request, per_try }
+    duration::timeouts(spec.request.as_ref(), ("backendRequest", spec.backend_request.as_ref()), checker)
+}
+
+/// A kind as people call it.
+fn object(kind: &str, group: &str) -> String {
+    if group.is_empty() { format!("`{kind}` of the core group") } else { format!("`{kind}` of `{group}`") }
 }
 
 /// The service that a reference names.

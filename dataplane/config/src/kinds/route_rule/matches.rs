@@ -8,7 +8,7 @@ use weir_core::route::{Condition, Field, Matcher, PathMatch, TextMatch};
 
 use super::spec::{MatchSpec, MethodText, PathSpec, TextSpec};
 use crate::check::Checker;
-use crate::kinds::condition::{bounded, expression, method};
+use crate::kinds::condition::{bounded, expression, header, method, parameter};
 use crate::limits;
 use crate::shape::{OneOrMany, OrText};
 
@@ -45,21 +45,12 @@ fn matcher<'a>(spec: &'a MatchSpec, checker: &mut Checker<'a>) -> Matcher {
     Matcher { path, methods: methods.unwrap_or_default(), conditions }
 }
 
-fn header(name: &str) -> Result<Field, String> {
-    let parsed = HeaderName::from_bytes(name.as_bytes());
-    parsed.map(Field::Header).map_err(|_| format!("\"{name}\" is not the name of a header"))
-}
-
 /// The name of a cookie is a token (RFC 6265, section 4.1.1), as the name of a header is.
 pub(super) fn cookie(name: &str) -> Result<Field, String> {
     match HeaderName::from_bytes(name.as_bytes()) {
         Ok(_) => Ok(Field::Cookie(name.into())),
         Err(_) => Err(format!("\"{name}\" is not the name of a cookie")),
     }
-}
-
-fn parameter(name: &str) -> Result<Field, String> {
-    if name.is_empty() { Err("a query parameter needs a name".to_owned()) } else { Ok(Field::Query(name.into())) }
 }
 
 fn texts<'a>(
@@ -99,7 +90,11 @@ fn text_match<'a>(spec: &'a TextSpec, checker: &mut Checker<'a>) -> Option<TextM
             return None;
         }
     }
-    let bounded = |key, text: &'a Option<String>, checker: &mut Checker<'a>| bounded(key, text.as_deref(), checker);
+    let bounded = |key, text: &'a Option<String>, checker: &mut Checker<'a>| {
+        // The empty text is equal only to an empty value, and begins and ends every other.
+        let instead = (key != "exact").then_some("present: true for any value");
+        bounded(key, text.as_deref(), instead, checker)
+    };
     if let Some(text) = bounded("exact", exact, checker) {
         Some(TextMatch::Exact(text.into()))
     } else if let Some(text) = bounded("prefix", prefix, checker) {
@@ -115,6 +110,9 @@ fn text_match<'a>(spec: &'a TextSpec, checker: &mut Checker<'a>) -> Option<TextM
     }
 }
 
+/// What to write instead of an empty condition on the path.
+const EVERY_PATH: &str = "prefix: / for every path";
+
 fn path_match<'a>(spec: &'a PathSpec, checker: &mut Checker<'a>) -> Option<PathMatch> {
     let PathSpec { exact, prefix, suffix, regex } = spec;
     if [exact, prefix, suffix, regex].into_iter().flatten().count() != 1 {
@@ -122,7 +120,7 @@ fn path_match<'a>(spec: &'a PathSpec, checker: &mut Checker<'a>) -> Option<PathM
         return None;
     }
     for (key, text, from_start) in [("exact", exact, true), ("prefix", prefix, true), ("suffix", suffix, false)] {
-        let Some(text) = bounded(key, text.as_deref(), checker) else { continue };
+        let Some(text) = bounded(key, text.as_deref(), Some(EVERY_PATH), checker) else { continue };
         if from_start && !text.starts_with('/') {
             checker.error_at(key, "a path begins with \"/\"");
         }
@@ -138,7 +136,7 @@ fn path_match<'a>(spec: &'a PathSpec, checker: &mut Checker<'a>) -> Option<PathM
     } else if let Some(suffix) = some(suffix) {
         Some(PathMatch::Suffix(suffix))
     } else {
-        let text = bounded("regex", regex.as_deref(), checker)?;
+        let text = bounded("regex", regex.as_deref(), Some(EVERY_PATH), checker)?;
         expression("regex", text, checker).map(PathMatch::Regex)
     }
 }

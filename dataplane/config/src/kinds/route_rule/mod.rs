@@ -8,8 +8,9 @@ mod spec;
 use weir_core::filter::Filters;
 use weir_core::route::Unmatched;
 
+use super::destination::port;
 use super::metadata::Metadata;
-use super::rules::{AppliesTo, Rule, Rules, Style};
+use super::rules::{AppliesTo, Rule, Rules, Syntax};
 use super::{Content, Kind};
 use crate::check::Checker;
 use crate::limits;
@@ -42,7 +43,7 @@ impl Kind for RouteRuleDocument {
             let (route, filters) = (route.ok()?, Filters::default());
             let rule = Rule { section: None, priority, matchers, filters, route, mirrors, timeouts };
             Some(Content::Rules(Box::new(Rules {
-                style: Style::RouteRule,
+                syntax: Syntax::RouteRule,
                 created: None,
                 applies_to: services,
                 unmatched: Unmatched::ToService,
@@ -90,7 +91,7 @@ impl spec::Spec {
 
 impl spec::ServiceSpec {
     fn check<'a>(&'a self, position: usize, namespace: &str, checker: &mut Checker<'a>) -> Option<AppliesTo> {
-        let port = route::port(self.port, checker);
+        let port = port(self.port, checker);
         let Some(name) = &self.name else {
             checker.missing("name", "must name a service");
             return None;

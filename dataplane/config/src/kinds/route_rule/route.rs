@@ -10,9 +10,9 @@ use super::host;
 use super::matches::{cookie, valid_methods};
 use super::spec::{DestinationSpec, MirrorSpec, RouteSpec, StickySpec, TimeoutsSpec};
 use crate::check::Checker;
-use crate::kinds::duration::timeout;
+use crate::kinds::destination::{port, weight};
+use crate::kinds::duration;
 use crate::kinds::rules::{MirrorTo, Route, To, WeightedTo};
-use crate::kinds::service::port_number;
 use crate::limits;
 use crate::shape::OneOrMany;
 
@@ -69,11 +69,7 @@ fn destinations<'a>(specs: &'a [DestinationSpec], namespace: &str, checker: &mut
 }
 
 fn weighted<'a>(spec: &'a DestinationSpec, namespace: &str, checker: &mut Checker<'a>) -> Option<WeightedTo> {
-    let weight = spec.weight.unwrap_or(1);
-    if !(0..=limits::WEIGHT).contains(&weight) {
-        checker.error_at("weight", format!("must be between 0 and {}, is {weight}", limits::WEIGHT));
-    }
-    let weight = weight.clamp(0, limits::WEIGHT) as u32;
+    let weight = weight(spec.weight, checker);
     Some(WeightedTo { to: to(spec, namespace, checker)?, weight, filters: Filters::default() })
 }
 
@@ -89,14 +85,6 @@ fn to<'a>(spec: &'a DestinationSpec, namespace: &str, checker: &mut Checker<'a>)
         checker.error_at("host", format!("\"{name}\" is not a service; write {forms}"));
     }
     Some(To { service: service?, port, is_service: true })
-}
-
-pub(super) fn port<'a>(number: Option<i64>, checker: &mut Checker<'a>) -> Option<u16> {
-    let port = port_number(number?);
-    if port.is_none() {
-        checker.error_at("port", "must be a port number, 1 to 65535");
-    }
-    port
 }
 
 fn sticky_key<'a>(spec: &'a StickySpec, checker: &mut Checker<'a>) -> Option<StickyKey> {
@@ -179,12 +167,5 @@ pub(super) fn timeouts<'a>(spec: Option<&'a TimeoutsSpec>, checker: &mut Checker
     let Some(spec) = spec else {
         return Timeouts::default();
     };
-    let request = timeout("request", spec.request.as_ref(), checker);
-    let per_try = timeout("perTry", spec.per_try.as_ref(), checker);
-    if let (Some(request), Some(per_try)) = (request, per_try)
-        && per_try > request
-    {
-        checker.error_at("perTry", "must not be longer than request, which bounds all tries together");
-    }
-    Timeouts { request, per_try }
+    duration::timeouts(spec.request.as_ref(), ("perTry", spec.per_try.as_ref()), checker)
 }
