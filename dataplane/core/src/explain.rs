@@ -6,6 +6,7 @@ mod described;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Endpoint, Family};
+use crate::filter::Filters;
 use crate::mirror::{Methods, Mirror};
 use crate::revision::{RevisionId, Sequence};
 use crate::route::{Decision, Entry, Outcome, Request};
@@ -99,7 +100,11 @@ pub fn explain(snapshot: &Snapshot, frontend: &Frontend, request: &Request<'_>, 
     let millis = |timeout: Option<std::time::Duration>| timeout.map(|timeout| timeout.as_millis() as u64);
     let candidates: &[Destination] = match (decision.outcome, decision.rule()) {
         (Outcome::NotFound | Outcome::Preflight(_), _) => &[],
-        (Outcome::Redirect(_), Some(rule)) if rule.filters.redirect.is_some() => &[],
+        (Outcome::Redirect(_), Some(rule))
+            if rule.filters.as_ref().is_some_and(|filters| filters.redirect.is_some()) =>
+        {
+            &[]
+        }
         (_, Some(rule)) => &rule.split.destinations,
         (_, None) => std::slice::from_ref(&frontend.service),
     };
@@ -116,7 +121,7 @@ pub fn explain(snapshot: &Snapshot, frontend: &Frontend, request: &Request<'_>, 
         entries: table.entries().iter().map(|entry| entry_outcome(entry, decision.entry, request)).collect(),
         rule: decision.rule().map(|rule| rule.title()),
         answer: answer(&decision),
-        filters: decision.rule().map(|rule| rule.filters.describe()).unwrap_or_default(),
+        filters: described(decision.rule().and_then(|rule| rule.filters.as_deref())),
         destinations: candidates
             .iter()
             .map(|destination| destination_outcome(destination, certain, total, family))
@@ -126,6 +131,10 @@ pub fn explain(snapshot: &Snapshot, frontend: &Frontend, request: &Request<'_>, 
         timeout_ms: millis(timeouts.request),
         per_try_timeout_ms: millis(timeouts.per_try),
     }
+}
+
+fn described(filters: Option<&Filters>) -> Vec<String> {
+    filters.map(Filters::describe).unwrap_or_default()
 }
 
 fn answer(decision: &Decision<'_>) -> Option<String> {
@@ -195,7 +204,7 @@ fn destination_outcome(
         chosen: certain.is_some_and(|certain| std::ptr::eq(certain, destination)),
         endpoints,
         answers,
-        filters: destination.filters.describe(),
+        filters: described(destination.filters.as_deref()),
     }
 }
 

@@ -52,7 +52,7 @@ pub struct Destination {
     /// Its part of the whole; 0 takes no requests.
     pub weight: u32,
     /// What is changed on the way to it and back, beyond what the rule changes.
-    pub filters: Filters,
+    pub filters: Option<Arc<Filters>>,
     /// Where requests are counted.
     pub stats: StatsId,
 }
@@ -60,7 +60,7 @@ pub struct Destination {
 impl Destination {
     /// A destination that changes nothing.
     pub fn new(name: ClusterName, target: Target, weight: u32, stats: StatsId) -> Self {
-        Self { name, target, weight, filters: Filters::default(), stats }
+        Self { name, target, weight, filters: None, stats }
     }
 }
 

@@ -9,16 +9,16 @@ use http::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
 use http::uri::{PathAndQuery, Uri};
 use http::{StatusCode, request};
 use weir_core::filter::{Asked, Filters, Preflight, Redirect, Scheme};
-use weir_core::route::{Decision, Entry, Matcher, Outcome, Rule};
+use weir_core::route::{Decision, Entry, Matcher, Outcome};
 use weir_core::snapshot::Frontend;
 use weir_telemetry::Cause;
 
 /// The filters of a request's rule and destination; made only when there is something to do.
 pub(crate) struct FilterChain {
-    rule: Arc<Rule>,
+    rule: Option<Arc<Filters>>,
+    destination: Option<Arc<Filters>>,
+    /// What the request met: the path that it was found by may be what is replaced.
     matcher: Arc<Matcher>,
-    /// Which of the rule's destinations.
-    destination: Option<usize>,
     /// Who asks, where that matters.
     origin: Option<HeaderValue>,
 }
@@ -26,47 +26,43 @@ pub(crate) struct FilterChain {
 impl FilterChain {
     pub(crate) fn new(decision: &Decision<'_>, headers: &HeaderMap) -> Option<Box<Self>> {
         let Entry { rule, matcher, .. } = decision.entry?;
-        let chosen = decision.destination();
-        let has_own = chosen.is_some_and(|destination| !destination.filters.is_empty());
-        if rule.filters.is_empty() && !has_own {
+        let rule = rule.filters.clone();
+        let destination = decision.destination().and_then(|destination| destination.filters.clone());
+        if rule.is_none() && destination.is_none() {
             return None;
         }
-        let destination = rule.split.destinations.iter().position(|one| chosen.is_some_and(|it| std::ptr::eq(it, one)));
-        let origin = rule.filters.cors.as_ref().and_then(|_| headers.get(ORIGIN).cloned());
-        Some(Box::new(Self { rule: Arc::clone(rule), matcher: Arc::clone(matcher), destination, origin }))
+        let has_cors = rule.as_ref().is_some_and(|filters| filters.cors.is_some());
+        let origin = headers.get(ORIGIN).filter(|_| has_cors).cloned();
+        Some(Box::new(Self { rule, destination, matcher: Arc::clone(matcher), origin }))
     }
 
     /// Applies what the rule says to the head of a request.
     pub(crate) fn on_request(&self, head: &mut request::Parts) {
-        self.change(&self.rule.filters, head);
+        if let Some(filters) = &self.rule {
+            self.change(filters, head);
+        }
     }
 
     /// Applies what the destination says to the head of a request.
     pub(crate) fn on_way_out(&self, head: &mut request::Parts) {
-        if let Some(filters) = self.of_destination() {
+        if let Some(filters) = &self.destination {
             self.change(filters, head);
         }
     }
 
     /// Applies both to the head of an endpoint's response.
     pub(crate) fn on_response(&self, headers: &mut HeaderMap) {
-        if let Some(filters) = self.of_destination() {
+        for filters in [&self.destination, &self.rule].into_iter().flatten() {
             filters.response.apply(headers);
         }
-        self.rule.filters.response.apply(headers);
         self.on_answer(headers);
     }
 
     /// Lets a browser read also what the proxy answers.
     pub(crate) fn on_answer(&self, headers: &mut HeaderMap) {
-        if let Some(cors) = &self.rule.filters.cors {
+        if let Some(cors) = self.rule.as_ref().and_then(|filters| filters.cors.as_ref()) {
             cors.on_response(self.origin.as_ref(), headers);
         }
-    }
-
-    fn of_destination(&self) -> Option<&Filters> {
-        let destination = self.destination.and_then(|position| self.rule.split.destinations.get(position));
-        destination.map(|destination| &destination.filters)
     }
 
     fn change(&self, filters: &Filters, head: &mut request::Parts) {

@@ -56,7 +56,7 @@ pub(crate) struct Rule {
     pub(crate) priority: i32,
     /// At least one.
     pub(crate) matchers: Vec<Arc<Matcher>>,
-    pub(crate) filters: Filters,
+    pub(crate) filters: Option<Arc<Filters>>,
     /// Where requests go; `None` for the service that they were sent to.
     pub(crate) route: Option<Route>,
     pub(crate) mirrors: Vec<MirrorTo>,
@@ -88,7 +88,7 @@ pub(crate) struct To {
 pub(crate) struct WeightedTo {
     pub(crate) to: To,
     pub(crate) weight: u32,
-    pub(crate) filters: Filters,
+    pub(crate) filters: Option<Arc<Filters>>,
 }
 
 /// A mirror by name.

@@ -8,6 +8,8 @@ mod headers;
 mod path;
 mod redirect;
 
+use std::sync::Arc;
+
 use http::HeaderValue;
 
 pub use cors::{AllowList, Cors, OriginPattern, Preflight};
@@ -40,14 +42,17 @@ pub struct Filters {
 }
 
 impl Filters {
-    /// Whether there is nothing to do.
-    pub fn is_empty(&self) -> bool {
+    /// Nothing where there is nothing to do: most rules have no filters, and shall not have room for them.
+    pub fn shared(self) -> Option<Arc<Self>> {
+        (!self.is_empty()).then(|| Arc::new(self))
+    }
+
+    fn is_empty(&self) -> bool {
         self.redirect.is_none()
             && self.cors.is_none()
             && self.request.is_empty()
             && self.response.is_empty()
-            && self.rewrite.host.is_none()
-            && self.rewrite.path.is_none()
+            && self.rewrite == Rewrite::default()
     }
 
     /// What it does, a sentence for each filter, for people.

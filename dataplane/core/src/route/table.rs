@@ -43,7 +43,7 @@ pub struct Rule {
     /// Higher comes first among rules.
     pub priority: i32,
     /// What is changed, and what is answered without an endpoint.
-    pub filters: Filters,
+    pub filters: Option<Arc<Filters>>,
     /// Where requests go.
     pub split: Split,
     /// Where copies go.
@@ -62,7 +62,7 @@ impl Rule {
             section: None,
             created: None,
             priority: 0,
-            filters: Filters::default(),
+            filters: None,
             split,
             mirrors: Vec::new(),
             timeouts: Timeouts::default(),
@@ -169,21 +169,20 @@ impl RouteTable {
 
 impl Rule {
     fn decide(&self, request: &Request<'_>, roll: u64) -> Outcome<'_> {
-        let Filters { cors, redirect, .. } = &self.filters;
-        // Before a redirect: browsers follow none in answer to a preflight.
-        let preflight = cors.as_ref().and_then(|cors| cors.preflight(request.method, request.headers));
-        if let Some(preflight) = preflight {
-            return Outcome::Preflight(preflight);
+        if let Some(Filters { cors, redirect, .. }) = self.filters.as_deref() {
+            // Before a redirect: browsers follow none in answer to a preflight.
+            let preflight = cors.as_ref().and_then(|cors| cors.preflight(request.method, request.headers));
+            if let Some(preflight) = preflight {
+                return Outcome::Preflight(preflight);
+            }
+            if let Some(redirect) = redirect {
+                return Outcome::Redirect(redirect);
+            }
         }
-        if let Some(redirect) = redirect {
-            return Outcome::Redirect(redirect);
-        }
-        match self.split.choose(request, roll) {
-            None => Outcome::NoDestination,
-            Some((destination, by)) => match destination.filters.redirect.as_ref() {
-                Some(redirect) => Outcome::Redirect(redirect),
-                None => Outcome::Destination(destination, by),
-            },
+        let Some((destination, by)) = self.split.choose(request, roll) else { return Outcome::NoDestination };
+        match destination.filters.as_ref().and_then(|filters| filters.redirect.as_ref()) {
+            Some(redirect) => Outcome::Redirect(redirect),
+            None => Outcome::Destination(destination, by),
         }
     }
 }

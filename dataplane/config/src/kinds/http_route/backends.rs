@@ -30,7 +30,7 @@ pub(super) fn destinations<'a>(
             let filters =
                 checker.field("filters", |checker| filters::of_backend(&spec.filters, matchers, rule, checker));
             let to = to(&Named::from(spec), namespace, checker)?;
-            Some(WeightedTo { to, weight, filters })
+            Some(WeightedTo { to, weight, filters: filters.shared() })
         })
     });
     valid.collect()

@@ -162,7 +162,7 @@ fn rule<'a>(spec: &'a RuleSpec, index: usize, namespace: &str, checker: &mut Che
         section: Some(Section { index, name: spec.name.as_deref().map(Into::into) }),
         priority: 0,
         matchers,
-        filters: done.filters,
+        filters: done.filters.shared(),
         route: Some(Route { destinations, is_list: true, sticky: None }),
         mirrors: done.mirrors,
         timeouts,

@@ -5,7 +5,6 @@ mod matches;
 mod route;
 mod spec;
 
-use weir_core::filter::Filters;
 use weir_core::route::Unmatched;
 
 use super::destination::port;
@@ -40,8 +39,8 @@ impl Kind for RouteRuleDocument {
             });
             let mirrors = checker.field("mirror", |checker| route::mirrors(spec.mirror.as_ref(), namespace, checker));
             let timeouts = checker.field("timeouts", |checker| route::timeouts(spec.timeouts.as_ref(), checker));
-            let (route, filters) = (route.ok()?, Filters::default());
-            let rule = Rule { section: None, priority, matchers, filters, route, mirrors, timeouts };
+            let route = route.ok()?;
+            let rule = Rule { section: None, priority, matchers, filters: None, route, mirrors, timeouts };
             Some(Content::Rules(Box::new(Rules {
                 syntax: Syntax::RouteRule,
                 created: None,

@@ -1,7 +1,6 @@
 //! What a rule does with requests: destinations, mirrors, timeouts.
 
 use http::HeaderName;
-use weir_core::filter::Filters;
 use weir_core::mirror::{Methods, Share};
 use weir_core::route::Timeouts;
 use weir_core::split::StickyKey;
@@ -70,7 +69,7 @@ fn destinations<'a>(specs: &'a [DestinationSpec], namespace: &str, checker: &mut
 
 fn weighted<'a>(spec: &'a DestinationSpec, namespace: &str, checker: &mut Checker<'a>) -> Option<WeightedTo> {
     let weight = weight(spec.weight, checker);
-    Some(WeightedTo { to: to(spec, namespace, checker)?, weight, filters: Filters::default() })
+    Some(WeightedTo { to: to(spec, namespace, checker)?, weight, filters: None })
 }
 
 fn to<'a>(spec: &'a DestinationSpec, namespace: &str, checker: &mut Checker<'a>) -> Option<To> {
