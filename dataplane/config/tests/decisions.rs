@@ -224,6 +224,24 @@ fn mirrors_copy_safe_methods_unless_told_otherwise() {
 }
 
 #[test]
+fn a_rule_that_leaves_a_port_out_means_the_one_that_is_addressed() {
+    let rule = "
+apiVersion: weir.dev/v1
+kind: RouteRule
+metadata: {name: r}
+spec:
+  services: [two-ports]
+  route: {destination: {host: service-canary, port: 8080}}
+  mirror: {destination: {host: two-ports}}
+";
+    let snapshot = snapshot(rule);
+    for port in [80, 81] {
+        let expected = format!("r -> {CANARY} + default/two-ports:{port} []");
+        assert_eq!(decide(&snapshot, &format!("10.96.0.4:{port}"), "GET /"), expected);
+    }
+}
+
+#[test]
 fn priority_services_and_timeouts_reach_core() {
     let rules = "
 apiVersion: weir.dev/v1
@@ -275,7 +293,9 @@ fn routes_take_what_they_match_and_refuse_the_rest() {
           {{matches: [{{path: {{value: /n}}}}]}},
           {{matches: [{{path: {{value: /k}}}}], backendRefs: [{{group: a.b, kind: Bucket, name: x}}]}},
           {{matches: [{{path: {{value: /m}}}}], filters: [{{type: RequestMirror, requestMirror:
-             {{backendRef: {{name: service, port: 8080}}}}}}], {to_canary}}}]"
+             {{backendRef: {{name: service, port: 8080}}}}}}], {to_canary}}},
+          {{matches: [{{path: {{value: /b}}}}], backendRefs: [{{name: service-canary, port: 8080, filters:
+             [{{type: RequestRedirect, requestRedirect: {{hostname: c.d}}}}]}}]}}]"
     );
     let canary = format!("web -> {CANARY}");
     let cases = [
@@ -285,13 +305,13 @@ fn routes_take_what_they_match_and_refuse_the_rest() {
         ("GET /o", &canary),
         ("OPTIONS /o\norigin: http://a\naccess-control-request-method: PUT", "web -> preflight"),
         ("GET /n", "web -> nothing"),
-        ("GET /k", "web -> default/x:0 (it is not a Service)"),
+        ("GET /k", "web -> default/x:8080 (it is not a Service)"),
         ("POST /m", &format!("web -> {CANARY} + {V1}")),
+        ("GET /b", "web -> answers 302, host c.d"),
         ("GET /", "- -> 404"),
     ];
     let own = snapshot(&route("web", "default", &rules));
     for (request, expected) in cases {
-        let expected = expected.replace("default/x:0", "default/x:8080");
         assert_eq!(decide(&own, "10.96.0.1:8080", request), expected, "{request}");
     }
     assert_eq!(decide(&own, "10.96.0.1:9090", "GET /c"), "- -> default/service:9090 []", "another port");
