@@ -81,13 +81,14 @@ pub(crate) fn local(cause: Cause, mut record: Record) -> Response<ResponseBody> 
     let mut response = Response::new(ResponseBody::text(record, text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    if let Some(filters) = filters {
-        filters.on_answer(headers);
-    }
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     headers.insert(CAUSE, HeaderValue::from_static(cause.name()));
     if matches!(cause, Cause::BadRequest | Cause::ConnectMethod | Cause::BodyTooLarge | Cause::RequestAborted) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    // Last, because it may name all of them.
+    if let Some(filters) = filters {
+        filters.on_answer(headers);
     }
     response
 }

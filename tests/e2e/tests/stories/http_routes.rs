@@ -11,6 +11,7 @@ use weir_lab::{PodSpec, ServicePort};
 /// Backends as a rule has them.
 const V1: &str = "backendRefs: [{name: vehicle-recognition, port: 80}]";
 const V2: &str = "backendRefs: [{name: service-canary, port: 8080}]";
+const GONE: &str = "backendRefs: [{name: gone, port: 80}]";
 
 /// A route of `vehicle-recognition` with these rules, in YAML's flow style.
 fn route(name: &str, rules: &str) -> String {
@@ -301,13 +302,14 @@ fn cors_is_answered_and_told() {
         format!("{{matches: [{{path: {{value: {value}}}}}], filters: [{{type: CORS, cors: {{{cors}}}}}], {V1}}}")
     };
     let story = story(&format!(
-        "[{}, {}]",
+        "[{}, {}, {}]",
         cors(
             "/some",
             "allowOrigins: ['https://a.test', 'https://*.b.test'], allowMethods: [GET, PUT], allowHeaders: [x-one, x-two],
              exposeHeaders: [x-served-by], allowCredentials: true, maxAge: 60",
         ),
         cors("/any", "allowOrigins: ['*'], allowMethods: ['*']"),
+        cors("/gone", "allowOrigins: ['https://a.test'], exposeHeaders: ['*'], allowCredentials: true").replace(V1, GONE),
     ));
     let preflight = |path: &str, origin: &str| {
         let (origin, method) = (format!("origin: {origin}"), "access-control-request-method: PUT");
@@ -342,6 +344,10 @@ fn cors_is_answered_and_told() {
     assert_eq!(answer.header("vary"), "Origin");
     assert_eq!(shown(&ask(&story, "/some", &["-H", "origin: https://c.test"])), "200 |||");
     assert_eq!(shown(&ask(&story, "/any", &["-H", "origin: https://c.test"])), "200 *|||");
+    // Scripts may read also what Weir answers itself.
+    let answer = ask(&story, "/gone", &["-H", "origin: https://a.test"]);
+    assert_eq!(shown(&answer), "500 https://a.test|||true");
+    assert!(answer.header("access-control-expose-headers").contains("x-weir-cause"), "{answer:?}");
     // Without the method that is meant, OPTIONS is a request like any other.
     assert_eq!(told(&ask(&story, "/some", &["-X", "OPTIONS", "-H", "origin: https://a.test"])), "200 v1 OPTIONS /some");
 }
