@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::Arc;
 
 use crate::name::ClusterName;
+use crate::snapshot::Protocol;
 
 /// A version of the Internet protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +87,8 @@ impl Endpoint {
 pub struct Cluster {
     /// Service and port it stands for.
     pub name: ClusterName,
+    /// What the endpoints speak.
+    pub protocol: Protocol,
     /// Sorted, so that the endpoints with addresses of a family are neighbours.
     endpoints: Vec<Endpoint>,
     /// How many of the first have an address of IPv4.
@@ -96,11 +99,11 @@ pub struct Cluster {
 
 impl Cluster {
     /// A cluster of these endpoints, in any order.
-    pub fn new(name: ClusterName, mut endpoints: Vec<Endpoint>) -> Self {
+    pub fn new(name: ClusterName, protocol: Protocol, mut endpoints: Vec<Endpoint>) -> Self {
         endpoints.sort_by_key(|endpoint| endpoint.addresses);
         let count = |family| endpoints.iter().filter(|endpoint| endpoint.addresses.of(family).is_some()).count();
         let (v4, v6) = (count(Family::V4), count(Family::V6));
-        Self { name, endpoints, v4, v6 }
+        Self { name, protocol, endpoints, v4, v6 }
     }
 
     /// All endpoints, each pod once: those of IPv4 alone, those of both families, those of IPv6 alone; each by address.

@@ -151,15 +151,11 @@ fn interception(frontend: &Frontend) -> String {
     let tables = frontend.consumers.values().chain([&frontend.routes]);
     match (frontend.protocol, tables.map(|table| table.entries().len()).sum()) {
         (Protocol::Udp, _) => "not intercepted: a UDP port".to_owned(),
-        (Protocol::Opaque, _) => {
-            "not intercepted: the port's name or appProtocol says that it is not HTTP/1.1".to_owned()
-        }
+        (Protocol::Opaque, _) => "not intercepted: the port's name or appProtocol says that it is not HTTP".to_owned(),
         (_, 0) => "not intercepted: no rule concerns this service, its traffic stays in the kernel".to_owned(),
-        (Protocol::Http, count) => format!("intercepted: {count} route entries concern this service"),
+        (Protocol::Http | Protocol::Http2, count) => format!("intercepted: {count} route entries concern this service"),
         (Protocol::Detect, count) => {
-            format!(
-                "intercepted: {count} route entries concern this service; what is not HTTP/1.1 is passed on unchanged"
-            )
+            format!("intercepted: {count} route entries concern this service; what is not HTTP is passed on unchanged")
         }
     }
 }

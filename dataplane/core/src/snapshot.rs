@@ -13,14 +13,23 @@ use crate::workload::Workload;
 /// What a service port carries, as its documents say (`appProtocol`, else the port's name).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// HTTP/1.1: anything else on it is a client error.
+    /// HTTP, and its endpoints speak HTTP/1.1: anything else on it is a client error.
     Http,
-    /// Not said: looked at; what is not HTTP/1.1 is passed on as it is.
+    /// HTTP, and its endpoints speak HTTP/2 without TLS (`h2c`, `grpc`).
+    Http2,
+    /// Not said: looked at; what is not HTTP is passed on as it is.
     Detect,
-    /// Something that HTTP rules do not concern (`tcp`, `https`, `h2c`, `grpc`, `mysql`, ...).
+    /// Something that HTTP rules do not concern (`tcp`, `https`, `mysql`, ...).
     Opaque,
     /// A UDP port.
     Udp,
+}
+
+impl Protocol {
+    /// Whether HTTP rules can concern it.
+    pub fn may_be_http(self) -> bool {
+        matches!(self, Self::Http | Self::Http2 | Self::Detect)
+    }
 }
 
 /// One port of a service: what clients address.
@@ -56,7 +65,7 @@ impl Frontend {
     /// Whether the proxy must see this port's connections.
     pub fn is_intercepted(&self) -> bool {
         let has_routes = !self.routes.entries().is_empty() || !self.consumers.is_empty();
-        matches!(self.protocol, Protocol::Http | Protocol::Detect) && has_routes
+        self.protocol.may_be_http() && has_routes
     }
 
     /// The table that decides about requests from there.

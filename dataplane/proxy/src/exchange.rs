@@ -1,36 +1,35 @@
 //! One request and its response: decided, sent, answered.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::header::{HeaderValue, TRANSFER_ENCODING};
-use http::{Request, Response, StatusCode, request};
-use hyper::body::{Body, Incoming};
+use http::{Request, Response, StatusCode, Version, request};
+use hyper::body::Body;
 use tokio::time::{Instant, Sleep};
 use weir_telemetry::{Cause, WorkerEvent};
 
-use crate::body::{Meter, RequestBody, ResponseBody, Streaming};
+use crate::body::{Incoming, Meter, RequestBody, ResponseBody, Streaming};
 use crate::downstream::{Downstream, Upgrade};
 use crate::headers::{self, Upgrading};
 use crate::plan::{self, Local, Plan};
 use crate::record::Record;
 use crate::upstream::{Endpoint, Lease, SendError};
-use crate::{mirror, reply};
+use crate::watch::Watched;
+use crate::{grpc, mirror, reply};
 
 /// Answers a request, one way or another.
 pub(crate) async fn respond(
     downstream: Rc<Downstream>,
     request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
-    let mut record = Record::begin(&downstream);
+    mut record: Record,
+) -> Response<ResponseBody> {
     match forward(&downstream, request, &mut record).await {
-        Ok(forwarded) => Ok(forwarded.into_response(&downstream, record)),
-        Err(Local::Failure(cause)) => Ok(reply::local(cause, record)),
-        Err(Local::Answer(answer)) => Ok(reply::answer(*answer, record)),
+        Ok(forwarded) => forwarded.into_response(&downstream, record),
+        Err(Local::Failure(cause)) => reply::local(cause, record),
+        Err(Local::Answer(answer)) => reply::answer(*answer, record),
     }
 }
 
@@ -48,9 +47,16 @@ async fn forward(
 ) -> Result<Forwarded, Local> {
     let worker = &downstream.worker;
     let (mut head, incoming) = request.into_parts();
-    headers::check(&head)?;
+    headers::normalise(&mut head)?;
+    // Of HTTP/1.1 the parser has counted them.
+    if record.is_stream() && head.headers.len() > worker.settings.downstream.headers {
+        return Err(Cause::HeadTooLarge.into());
+    }
+    record.is_call = record.is_stream() && grpc::is_call(&head.headers);
     let plan = plan::plan(worker, &downstream.meant, downstream.peer, &head, record)?;
-    let deadline = plan.timeouts.request.map(|timeout| Instant::now() + timeout);
+    let asked = if record.is_call { grpc::timeout(&head.headers) } else { None };
+    let timeout = plan.timeouts.request.into_iter().chain(asked).min();
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
     let limit = worker.settings.downstream.body_bytes;
     if limit.is_some_and(|limit| incoming.size_hint().lower() > limit) {
         return Err(Cause::BodyTooLarge.into());
@@ -59,16 +65,17 @@ async fn forward(
     if let Some(filters) = &record.filters {
         filters.on_request(&mut head);
     }
-    let Plan { endpoint, timeouts, mirrors } = plan;
+    let Plan { endpoint, protocol, timeouts, mirrors } = plan;
+    let version = match upgrading {
+        Upgrading::Yes => Version::HTTP_11,
+        Upgrading::No => plan::version(protocol, head.version, record.is_call),
+    };
     let body = if incoming.is_end_stream() {
         if upgrading == Upgrading::No {
             mirrors.iter().for_each(|planned| drop(mirror::launch(worker, planned, &head, None)));
         }
         RequestBody::Empty
     } else {
-        if incoming.size_hint().exact().is_none() {
-            head.headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-        }
         let size = incoming.size_hint();
         let copies = mirrors.into_iter().filter_map(|one| mirror::launch(worker, &one, &head, Some(size)));
         let copies = copies.collect();
@@ -79,8 +86,8 @@ async fn forward(
     if let Some(filters) = &record.filters {
         filters.on_way_out(&mut head);
     }
-    let sent = exchange(downstream, &endpoint, outgoing(head, body), timeouts.per_try);
-    let (response, lease) = within(downstream, deadline, sent).await.map_err(|cause| {
+    let sent = exchange(downstream, &endpoint, version, outgoing(head, body), timeouts.per_try);
+    let (response, lease) = within(record.watched(), deadline, sent).await.map_err(|cause| {
         // The body knows better why it broke off.
         let failure = record.meter.as_ref().and_then(|meter| meter.failure.get());
         failure.filter(|_| cause == Cause::RequestAborted).unwrap_or(cause)
@@ -96,16 +103,17 @@ fn outgoing(head: request::Parts, body: RequestBody) -> Request<RequestBody> {
     request
 }
 
-/// Runs a future until it is done, the deadline passes, or the connection is condemned.
+/// Runs a future until it is done, the deadline passes, or there is a verdict.
 async fn within<T>(
-    downstream: &Downstream,
+    watched: &Watched,
     deadline: Option<Instant>,
     future: impl Future<Output = Result<T, Cause>>,
 ) -> Result<T, Cause> {
     let mut future = pin!(future);
     let mut sleep: Option<Pin<Box<Sleep>>> = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline)));
     std::future::poll_fn(|context| {
-        if let Some(verdict) = downstream.watched.verdict() {
+        watched.set_waker(context.waker());
+        if let Some(verdict) = watched.verdict() {
             return Poll::Ready(Err(verdict.cause()));
         }
         if let Poll::Ready(result) = future.as_mut().poll(context) {
@@ -123,10 +131,11 @@ async fn within<T>(
 async fn exchange(
     downstream: &Downstream,
     endpoint: &Rc<Endpoint>,
+    version: Version,
     request: Request<RequestBody>,
     per_try: Option<Duration>,
 ) -> Result<(Response<Incoming>, Lease), Cause> {
-    let mut lease = endpoint.lease().await.map_err(|error| error.cause())?;
+    let mut lease = endpoint.lease(version).await.map_err(|error| error.cause())?;
     let spare = if lease.is_reused() { spare(&request) } else { None };
     let error = match attempt(&mut lease, request, per_try).await {
         Ok(response) => return Ok((response, lease)),
@@ -135,7 +144,7 @@ async fn exchange(
     let cause = error.cause;
     match again(lease, error, spare) {
         // Boxed: it is rare, and every request's future would have to have room for it.
-        Some(request) => Box::pin(retry(downstream, endpoint, request, per_try)).await,
+        Some(request) => Box::pin(retry(downstream, endpoint, version, request, per_try)).await,
         None => Err(cause),
     }
 }
@@ -143,11 +152,12 @@ async fn exchange(
 async fn retry(
     downstream: &Downstream,
     endpoint: &Rc<Endpoint>,
+    version: Version,
     request: Request<RequestBody>,
     per_try: Option<Duration>,
 ) -> Result<(Response<Incoming>, Lease), Cause> {
     downstream.worker.shard.on(WorkerEvent::UpstreamRetried);
-    let mut lease = endpoint.lease_fresh().await.map_err(|error| error.cause())?;
+    let mut lease = endpoint.lease_fresh(version).await.map_err(|error| error.cause())?;
     match attempt(&mut lease, request, per_try).await {
         Ok(response) => Ok((response, lease)),
         Err(error) => Err(error.cause),
@@ -159,14 +169,13 @@ async fn attempt(
     request: Request<RequestBody>,
     per_try: Option<Duration>,
 ) -> Result<Response<Incoming>, SendError> {
-    let Some(connection) = lease.connection() else {
-        return Err(SendError { cause: Cause::UpstreamClosed, unsent: Some(Box::new(request)), closed_early: true });
-    };
     match per_try {
-        None => connection.send(request).await,
-        Some(limit) => Box::pin(tokio::time::timeout(limit, connection.send(request)))
-            .await
-            .unwrap_or(Err(SendError { cause: Cause::PerTryTimeout, unsent: None, closed_early: false })),
+        None => lease.send(request).await,
+        Some(limit) => Box::pin(tokio::time::timeout(limit, lease.send(request))).await.unwrap_or(Err(SendError {
+            cause: Cause::PerTryTimeout,
+            unsent: None,
+            closed_early: false,
+        })),
     }
 }
 
@@ -190,10 +199,7 @@ fn again(lease: Lease, error: SendError, spare: Option<Request<RequestBody>>) ->
     }
     match error.unsent {
         Some(unsent) => Some(*unsent),
-        None if error.closed_early => {
-            let (connection, _slot) = lease.take()?;
-            spare.filter(|_| !connection.has_unread())
-        }
+        None if error.closed_early => spare.filter(|_| !lease.has_unread()),
         None => None,
     }
 }
@@ -211,7 +217,7 @@ impl Forwarded {
         if let Some(filters) = record.filters.take() {
             filters.on_response(&mut head.headers);
         }
-        head.version = http::Version::HTTP_11;
+        head.version = Version::HTTP_11;
         if incoming.is_end_stream() {
             self.lease.give_back();
             return Response::from_parts(head, ResponseBody::nothing(record));
@@ -220,7 +226,7 @@ impl Forwarded {
             incoming,
             lease: Some(self.lease),
             deadline: self.deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline))),
-            watched: Rc::clone(&downstream.watched),
+            watched: Rc::clone(record.watched()),
         };
         Response::from_parts(head, ResponseBody::streaming(record, streaming))
     }

@@ -111,13 +111,12 @@ fn redirected(
     frontend: &Frontend,
     head: &request::Parts,
 ) -> Result<Answer, Cause> {
-    let named = head.headers.get(HOST).and_then(|host| host.to_str().ok());
+    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).filter(|host| !host.is_empty());
     let service = &frontend.name.service;
     let own_name = || format!("{}.{}", service.name, service.namespace);
-    let host = head.uri.authority().map(http::uri::Authority::as_str).or(named).filter(|host| !host.is_empty());
     let asked = Asked {
         scheme: Scheme::Http,
-        host: &host.map_or_else(own_name, |host| host.rsplit('@').next().unwrap_or_default().to_owned()),
+        host: &host.map_or_else(own_name, str::to_owned),
         port: frontend.name.port,
         path: head.uri.path(),
         query: head.uri.query(),

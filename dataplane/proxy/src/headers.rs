@@ -1,7 +1,7 @@
 //! What a proxy changes in the heads of messages.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::{PathAndQuery, Uri};
 use http::{Method, Version, request};
@@ -20,19 +20,57 @@ const HOPS: usize = 6;
 /// Headers that concern one connection only (RFC 9110, section 7.6.1).
 static HOP_BY_HOP: [HeaderName; HOPS] = [CONNECTION, TE, TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, PROXY_CONNECTION];
 
-/// Refuses what the parser lets through and what must not be passed on.
-pub(crate) fn check(head: &request::Parts) -> Result<(), Cause> {
+/// Brings the head of a request into the one form that everything else looks at: a path as its target, and the host in
+/// `Host`. Refuses what the parser lets through and what must not be passed on.
+pub(crate) fn normalise(head: &mut request::Parts) -> Result<(), Cause> {
     if head.method == Method::CONNECT {
         return Err(Cause::ConnectMethod);
     }
-    // Exactly one Host, empty or not, in HTTP/1.1 (RFC 9112, section 3.2).
+    if head.uri.authority().is_some() {
+        to_origin_form(head)?;
+    }
+    if head.version == Version::HTTP_2 {
+        join_cookies(&mut head.headers);
+    }
+    // Exactly one Host, empty or not, in HTTP/1.1 (RFC 9112, section 3.2), and one way to say so in HTTP/2.
     let mut hosts = head.headers.get_all(HOST).iter();
     let (first, second) = (hosts.next(), hosts.next());
     let is_missing = first.is_none() && head.version >= Version::HTTP_11;
-    if is_missing || second.is_some() {
+    // Whoever looks at another one of two lengths sees another request; so both must go, even if they are equal.
+    let is_long = head.headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some();
+    if is_missing || second.is_some() || is_long {
         return Err(Cause::BadRequest);
     }
     Ok(())
+}
+
+/// Makes `Host` of the authority in the target. The two must not differ (RFC 9112, section 3.2; RFC 9113, section
+/// 8.3.1): what routes by one of them and what answers by the other would not mean the same request.
+fn to_origin_form(head: &mut request::Parts) -> Result<(), Cause> {
+    let uri = std::mem::take(&mut head.uri).into_parts();
+    let Some(authority) = uri.authority else { return Err(Cause::BadRequest) };
+    let mut hosts = head.headers.get_all(HOST).iter();
+    let is_missing = head.version == Version::HTTP_11 && !head.headers.contains_key(HOST);
+    let differs = |host: &HeaderValue| !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes());
+    // User information has no place in a request (RFC 9110, section 4.2.4).
+    if is_missing || authority.as_str().contains('@') || hosts.any(differs) {
+        return Err(Cause::BadRequest);
+    }
+    let host = HeaderValue::try_from(authority.as_str()).map_err(|_| Cause::BadRequest)?;
+    head.headers.insert(HOST, host);
+    head.uri = Uri::from(uri.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    Ok(())
+}
+
+/// Joins what HTTP/2 lets a client send in pieces (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut all = headers.get_all(COOKIE).iter();
+    if let (Some(first), Some(second)) = (all.next(), all.next()) {
+        let pieces: Vec<&[u8]> = [first, second].into_iter().chain(all).map(HeaderValue::as_bytes).collect();
+        if let Ok(joined) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
+            headers.insert(COOKIE, joined);
+        }
+    }
 }
 
 /// The protocol that a request wants to change to, if it may. HTTP/2 is not among them: its requests would be out of
@@ -76,16 +114,20 @@ pub(crate) enum Upgrading {
     No,
 }
 
-/// Makes the head of a request ready for an endpoint.
+/// Makes the head of a request ready for an endpoint. The head must be normalised.
 ///
 /// `x-forwarded-for` is appended to, not replaced: a gateway in a pod names its clients there. Its last entry is the
 /// address that this node's kernel has checked, and the only one to trust. `x-forwarded-proto` and `x-request-id` are
 /// kept where they are and made where they are not.
 pub(crate) fn prepare_request(head: &mut request::Parts, peer: &HeaderValue, random: &Random) -> Upgrading {
-    let upgrade = wanted_upgrade(&head.headers);
-    strip_hop_by_hop(&mut head.headers);
-    to_origin_form(head);
     let headers = &mut head.headers;
+    let upgrade = wanted_upgrade(headers);
+    let takes_trailers = tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
+    strip_hop_by_hop(headers);
+    if takes_trailers {
+        // Of what is said with TE the only thing that holds from end to end; gRPC insists on it.
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
     forwarded_for(headers, peer);
     if !headers.contains_key(FORWARDED_PROTO) {
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
@@ -93,7 +135,6 @@ pub(crate) fn prepare_request(head: &mut request::Parts, peer: &HeaderValue, ran
     if !headers.contains_key(REQUEST_ID) {
         headers.insert(REQUEST_ID, request_id(random));
     }
-    head.version = Version::HTTP_11;
     match upgrade {
         Some(protocol) => {
             headers.insert(UPGRADE, protocol);
@@ -117,22 +158,6 @@ fn forwarded_for(headers: &mut HeaderMap, peer: &HeaderValue) {
         peer.clone()
     };
     headers.insert(FORWARDED_FOR, value);
-}
-
-/// A request with a whole URI as its target gets `Host` from there (RFC 9112, section 3.2.2) and is passed on with
-/// the path only.
-fn to_origin_form(head: &mut request::Parts) {
-    if head.uri.authority().is_none() {
-        return;
-    }
-    let uri = std::mem::take(&mut head.uri).into_parts();
-    if let Some(host) = uri.authority.and_then(|authority| {
-        let host = authority.as_str().rsplit('@').next().unwrap_or_default().to_owned();
-        HeaderValue::try_from(host).ok()
-    }) {
-        head.headers.insert(HOST, host);
-    }
-    head.uri = Uri::from(uri.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/")));
 }
 
 fn request_id(random: &Random) -> HeaderValue {

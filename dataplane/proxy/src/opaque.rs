@@ -1,4 +1,4 @@
-//! Connections that are not HTTP/1: passed on unchanged to an endpoint of the service that the client meant.
+//! Connections that are not HTTP: passed on unchanged to an endpoint of the service that the client meant.
 
 use std::io;
 use std::rc::Rc;

@@ -3,10 +3,10 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::request;
+use http::{Version, request};
 use weir_core::name::{ClusterName, OriginalDst, PeerAddr};
 use weir_core::route::{Decision, Outcome, Request, Source, Timeouts};
-use weir_core::snapshot::{Frontend, Snapshot};
+use weir_core::snapshot::{Frontend, Protocol, Snapshot};
 use weir_core::split::{Destination, Target, Unresolved};
 use weir_telemetry::{Cause, MirrorEvent};
 
@@ -38,6 +38,8 @@ impl Meant {
 /// What is done with a request.
 pub(crate) struct Plan {
     pub(crate) endpoint: Rc<Endpoint>,
+    /// What the endpoint speaks.
+    pub(crate) protocol: Protocol,
     pub(crate) timeouts: Timeouts,
     pub(crate) mirrors: Vec<Planned>,
 }
@@ -92,13 +94,13 @@ pub(crate) fn plan(
         Outcome::Destination(destination, _) => destination,
         _ => return Err(answered(frontend, &decision, head, record)),
     };
-    let endpoint = choose(worker, peer, destination, &decision, record)?;
+    let (endpoint, protocol) = choose(worker, peer, destination, &decision, record)?;
     let mirrors = mirrors(worker, peer, &decision, head);
     if let Some(log) = &mut record.log {
         log.endpoint = Some(endpoint.address());
         log.mirrored = mirrors.len();
     }
-    Ok(Plan { endpoint, timeouts: decision.timeouts(), mirrors })
+    Ok(Plan { endpoint, protocol, timeouts: decision.timeouts(), mirrors })
 }
 
 /// What a request gets that goes to no endpoint.
@@ -119,7 +121,7 @@ fn choose(
     destination: &Destination,
     decision: &Decision<'_>,
     record: &mut Record,
-) -> Result<Rc<Endpoint>, Cause> {
+) -> Result<(Rc<Endpoint>, Protocol), Cause> {
     if let Some(log) = &mut record.log {
         log.rule = decision.rule().cloned();
         log.destination = Some(destination.name.clone());
@@ -130,7 +132,21 @@ fn choose(
             record.detail = Some(unresolved(decision, destination, *reason).into());
             Err(Cause::Unresolved)
         }
-        Target::Cluster(cluster) => worker.pools.pick(cluster, peer, worker.random.next()).ok_or(Cause::NoEndpoint),
+        Target::Cluster(cluster) => {
+            let endpoint = worker.pools.pick(cluster, peer, worker.random.next()).ok_or(Cause::NoEndpoint)?;
+            Ok((endpoint, cluster.protocol))
+        }
+    }
+}
+
+/// The version of HTTP that an endpoint gets a request in which came in this one. Where nobody says what endpoints
+/// speak, they speak what their clients do; and gRPC cannot go by HTTP/1.1 at all.
+pub(crate) fn version(protocol: Protocol, came_in: Version, is_call: bool) -> Version {
+    match protocol {
+        Protocol::Http2 => Version::HTTP_2,
+        Protocol::Http if is_call => Version::HTTP_2,
+        Protocol::Http => Version::HTTP_11,
+        Protocol::Detect | Protocol::Opaque | Protocol::Udp => came_in,
     }
 }
 

@@ -14,11 +14,17 @@ use weir_telemetry::{Cause, RequestEnd};
 use crate::body::Meter;
 use crate::downstream::Downstream;
 use crate::filters::FilterChain;
-use crate::watch::{Phase, Verdict};
+use crate::watch::{Phase, Verdict, Watched};
 
 /// What became of a request so far. Dropping it ends and counts the request.
 pub(crate) struct Record {
     downstream: Rc<Downstream>,
+    /// What bounds its waits: that of the connection or, where that has several requests at a time, one of its own.
+    watched: Rc<Watched>,
+    /// Where it is found among the worker's streams; `None` in HTTP/1.1.
+    stream: Option<usize>,
+    /// Whether it is a call of gRPC, whose failures are told in another way.
+    pub(crate) is_call: bool,
     started: Instant,
     route: Option<StatsId>,
     status: Option<u16>,
@@ -52,8 +58,25 @@ impl Record {
     /// A request begins.
     pub(crate) fn begin(downstream: &Rc<Downstream>) -> Self {
         downstream.watched.enter(Phase::Busy);
+        Self::new(downstream, Rc::clone(&downstream.watched), None)
+    }
+
+    /// A request begins that is one of several on its connection.
+    pub(crate) fn begin_stream(downstream: &Rc<Downstream>) -> Self {
+        let worker = &downstream.worker;
+        let watched = Watched::new(Rc::clone(&worker.clock));
+        watched.enter(Phase::Busy);
+        downstream.watched.begin_stream();
+        let key = worker.streams.add(Rc::clone(&watched));
+        Self::new(downstream, watched, Some(key))
+    }
+
+    fn new(downstream: &Rc<Downstream>, watched: Rc<Watched>, stream: Option<usize>) -> Self {
         Self {
             downstream: Rc::clone(downstream),
+            watched,
+            stream,
+            is_call: false,
             started: Instant::now(),
             route: None,
             status: None,
@@ -65,6 +88,16 @@ impl Record {
             filters: None,
             log: None,
         }
+    }
+
+    /// What bounds its waits.
+    pub(crate) fn watched(&self) -> &Rc<Watched> {
+        &self.watched
+    }
+
+    /// Whether it is one of several on its connection.
+    pub(crate) fn is_stream(&self) -> bool {
+        self.stream.is_some()
     }
 
     /// The destination is decided.
@@ -104,10 +137,17 @@ impl Drop for Record {
             self.downstream.aborted.set(true);
             let failure = self.meter.as_ref().and_then(|meter| meter.failure.get());
             // A response that the client does not take is not looked at any more, so that nobody else says this.
-            let ended = self.downstream.watched.verdict().map_or(Cause::DownstreamGone, Verdict::cause);
+            let verdict = self.watched.verdict().or(self.downstream.watched.verdict());
+            let ended = verdict.map_or(Cause::DownstreamGone, Verdict::cause);
             self.cause = Some(self.cause.or(failure).unwrap_or(ended));
         }
-        self.downstream.watched.enter(Phase::Between);
+        match self.stream {
+            None => self.watched.enter(Phase::Between),
+            Some(key) => {
+                self.downstream.worker.streams.remove(key);
+                self.downstream.watched.end_stream();
+            }
+        }
         let end = RequestEnd {
             status: self.status,
             cause: self.cause,

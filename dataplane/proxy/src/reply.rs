@@ -7,6 +7,7 @@ use weir_telemetry::Cause;
 
 use crate::body::ResponseBody;
 use crate::filters::Answer;
+use crate::grpc;
 use crate::record::Record;
 
 /// Names the cause in every answer that no endpoint made.
@@ -39,7 +40,7 @@ pub(crate) fn status(cause: Cause) -> StatusCode {
 /// of the inside.
 fn text(cause: Cause) -> &'static str {
     match cause {
-        Cause::BadRequest => "the request is not valid HTTP/1.1\n",
+        Cause::BadRequest => "the request is not valid HTTP\n",
         Cause::Garbage => "this is not an HTTP request\n",
         Cause::HeaderTimeout => "the head of the request did not arrive in time\n",
         Cause::HeadTooLarge => "the head of the request is too large\n",
@@ -57,7 +58,7 @@ fn text(cause: Cause) -> &'static str {
         Cause::ConnectTimeout => "the endpoint did not accept the connection in time\n",
         Cause::OutOfSockets => "the node has no sockets left\n",
         Cause::UpstreamClosed => "the endpoint closed the connection without a response\n",
-        Cause::UpstreamGarbage => "the endpoint's response is not valid HTTP/1.1\n",
+        Cause::UpstreamGarbage => "the endpoint's response is not valid HTTP\n",
         Cause::RequestTimeout => "the request took longer than its rule allows\n",
         Cause::PerTryTimeout => "the endpoint took longer to answer than the rule allows\n",
         Cause::IdleTimeout => "nothing moved for too long\n",
@@ -78,12 +79,25 @@ pub(crate) fn local(cause: Cause, mut record: Record) -> Response<ResponseBody> 
         .detail
         .take()
         .map_or(Bytes::from_static(text(cause).as_bytes()), |detail| Bytes::from(detail.into_string()));
+    let (is_call, is_stream) = (record.is_call, record.is_stream());
+    if is_call {
+        record.on_status(StatusCode::OK.as_u16());
+        let mut response = Response::new(ResponseBody::nothing(record));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, grpc::TYPE);
+        headers.insert(CAUSE, HeaderValue::from_static(cause.name()));
+        grpc::put_status(headers, grpc::code(cause), &String::from_utf8_lossy(&text));
+        return response;
+    }
     let mut response = Response::new(ResponseBody::text(record, text));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     headers.insert(CAUSE, HeaderValue::from_static(cause.name()));
-    if matches!(cause, Cause::BadRequest | Cause::ConnectMethod | Cause::BodyTooLarge | Cause::RequestAborted) {
+    // What one request breaks, others on the connection have no part in.
+    if !is_stream
+        && matches!(cause, Cause::BadRequest | Cause::ConnectMethod | Cause::BodyTooLarge | Cause::RequestAborted)
+    {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     // Last, because it may name all of them.

@@ -102,6 +102,8 @@ pub struct Downstream {
     /// client that resets its connection is known to be gone at once. Default: 10 s.
     #[serde(with = "duration")]
     pub half_closed: Duration,
+    /// What concerns connections in HTTP/2.
+    pub http2: Http2,
 }
 
 impl Default for Downstream {
@@ -116,6 +118,7 @@ impl Default for Downstream {
             keep_alive: Duration::from_secs(300),
             stream_idle: Duration::from_secs(300),
             half_closed: Duration::from_secs(10),
+            http2: Http2::default(),
         }
     }
 }
@@ -127,7 +130,7 @@ pub struct Upstream {
     /// How long connecting may take, waiting for one of `maxConnections` included. Default: 5 s.
     #[serde(with = "duration")]
     pub connect_timeout: Duration,
-    /// Requests under way to one endpoint, each on a connection of its own. At least 1. Default: 1,024.
+    /// Requests under way to one endpoint; in HTTP/1.1 each has a connection of its own. At least 1. Default: 1,024.
     pub max_connections: usize,
     /// Requests that wait for one of these; further ones are answered with 503. Default: 1,024.
     pub max_pending: usize,
@@ -144,6 +147,8 @@ pub struct Upstream {
     /// When TCP begins to probe a silent connection, on both sides. At least 1 s. Default: 60 s.
     #[serde(with = "duration")]
     pub probe_after: Duration,
+    /// What concerns connections in HTTP/2.
+    pub http2: Http2,
 }
 
 impl Default for Upstream {
@@ -157,9 +162,33 @@ impl Default for Upstream {
             head_bytes: 65_536,
             user_timeout: Duration::from_secs(30),
             probe_after: Duration::from_secs(60),
+            http2: Http2::default(),
         }
     }
 }
+
+/// Limits of a connection in HTTP/2 (RFC 9113).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Http2 {
+    /// Requests under way at a time. A client is told, and its further requests wait on its side; to an endpoint
+    /// another connection is made. From 1 to 65,536. Default: 128.
+    pub max_streams: u32,
+    /// Bytes of one request's or response's body that may arrive before they are passed on. From 16,384 to 2^31 - 1.
+    /// Default: 262,144.
+    pub stream_window: u32,
+    /// The same of all bodies of a connection together. From 65,535 to 2^31 - 1. Default: 1,048,576.
+    pub connection_window: u32,
+}
+
+impl Default for Http2 {
+    fn default() -> Self {
+        Self { max_streams: 128, stream_window: 256 << 10, connection_window: 1 << 20 }
+    }
+}
+
+/// Bytes of a body that wait on a stream of HTTP/2 for the socket, beside one piece that waits for the other side.
+pub(crate) const SEND_BUFFER_BYTES: usize = 64 << 10;
 
 /// Limits of copies. All counts are for one worker.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -216,6 +245,8 @@ impl Settings {
     pub fn check(&self) -> Result<(), OutOfRange> {
         const HEAD: (u64, u64) = (8_192, 16 << 20);
         const COUNT: (u64, u64) = (1, 1 << 24);
+        const STREAMS: (u64, u64) = (1, 1 << 16);
+        const WINDOW: u64 = (1 << 31) - 1;
         let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         // From a millisecond to a day.
         let time = |field, duration| (field, millis(duration), (1, 86_400_000));
@@ -230,6 +261,9 @@ impl Settings {
             time("downstream.keepAlive", down.keep_alive),
             time("downstream.streamIdle", down.stream_idle),
             time("downstream.halfClosed", down.half_closed),
+            ("downstream.http2.maxStreams", down.http2.max_streams.into(), STREAMS),
+            ("downstream.http2.streamWindow", down.http2.stream_window.into(), (16_384, WINDOW)),
+            ("downstream.http2.connectionWindow", down.http2.connection_window.into(), (65_535, WINDOW)),
             time("upstream.connectTimeout", up.connect_timeout),
             ("upstream.maxConnections", up.max_connections as u64, COUNT),
             ("upstream.maxPending", up.max_pending as u64, (0, COUNT.1)),
@@ -238,6 +272,9 @@ impl Settings {
             ("upstream.headBytes", up.head_bytes as u64, HEAD),
             time("upstream.userTimeout", up.user_timeout),
             ("upstream.probeAfter", millis(up.probe_after), (1_000, 86_400_000)),
+            ("upstream.http2.maxStreams", up.http2.max_streams.into(), STREAMS),
+            ("upstream.http2.streamWindow", up.http2.stream_window.into(), (16_384, WINDOW)),
+            ("upstream.http2.connectionWindow", up.http2.connection_window.into(), (65_535, WINDOW)),
             ("mirror.copyBytes", mirror.copy_bytes as u64, (0, 1 << 30)),
             ("mirror.totalBytes", mirror.total_bytes as u64, (0, 1 << 34)),
             ("mirror.maxCopies", mirror.max_copies as u64, (0, COUNT.1)),

@@ -1,15 +1,22 @@
 //! Connections to endpoints: made, kept, used again.
 
-mod connection;
 mod gate;
+mod http1;
+mod http2;
+mod lease;
 mod pool;
 mod socket;
 
-pub(crate) use connection::SendError;
-pub(crate) use pool::{Endpoint, Lease, Pools};
-pub(crate) use socket::{SocketOptions, tune};
+use std::sync::Arc;
 
-use weir_telemetry::Cause;
+use http::Request;
+use weir_telemetry::{Cause, Shard, WorkerEvent};
+
+use crate::body::RequestBody;
+
+pub(crate) use lease::Lease;
+pub(crate) use pool::{Endpoint, Pools};
+pub(crate) use socket::{SocketOptions, tune};
 
 /// Why there is no connection to an endpoint.
 #[derive(Debug)]
@@ -35,5 +42,36 @@ impl ConnectError {
             Self::OutOfSockets => Cause::OutOfSockets,
             Self::Failed => Cause::ConnectFailed,
         }
+    }
+}
+
+/// A request got no response.
+pub(crate) struct SendError {
+    /// What the client is told.
+    pub(crate) cause: Cause,
+    /// The request, if nothing of it was sent.
+    pub(crate) unsent: Option<Box<Request<RequestBody>>>,
+    /// Whether the connection was closed before any byte of a response came, as servers close idle connections, or the
+    /// endpoint has refused the request unseen.
+    pub(crate) closed_early: bool,
+}
+
+/// A response's body ended before its time.
+#[derive(Debug)]
+pub(crate) struct Cut;
+
+/// Counts an open connection to an endpoint for as long as it lives.
+pub(crate) struct Open(Arc<Shard>);
+
+impl Open {
+    fn new(shard: &Arc<Shard>) -> Self {
+        shard.on(WorkerEvent::UpstreamConnected);
+        Self(Arc::clone(shard))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.on(WorkerEvent::UpstreamClosed);
     }
 }

@@ -26,6 +26,10 @@ pub(crate) enum Phase {
     HalfClosed,
     /// It is passed on unchanged.
     Opaque,
+    /// HTTP/2 with requests under way, each of which is watched by itself.
+    Streams,
+    /// HTTP/2 without a request.
+    NoStreams,
 }
 
 /// Why a connection has to end.
@@ -82,6 +86,8 @@ pub(crate) struct Watched {
     since: Cell<u32>,
     verdict: Cell<Option<Verdict>>,
     ending: Cell<Ending>,
+    /// How many requests of HTTP/2 are under way.
+    streams: Cell<u32>,
     waker: RefCell<Option<Waker>>,
     clock: Rc<Clock>,
 }
@@ -93,6 +99,7 @@ impl Watched {
             since: Cell::new(clock.now()),
             verdict: Cell::new(None),
             ending: Cell::new(Ending::No),
+            streams: Cell::new(0),
             waker: RefCell::new(None),
             clock,
         })
@@ -109,19 +116,33 @@ impl Watched {
         match self.phase.get() {
             // The time for a head is counted from its first byte.
             Phase::Between => self.enter(Phase::Head),
-            Phase::Head => {}
+            Phase::Head | Phase::Streams | Phase::NoStreams => {}
             Phase::Busy | Phase::HalfClosed | Phase::Opaque => self.since.set(self.clock.now()),
         }
     }
 
     /// Something was written. Unlike what is read, this never begins a request.
     pub(crate) fn on_write(&self) {
-        if self.phase.get() != Phase::Head {
+        if !matches!(self.phase.get(), Phase::Head | Phase::NoStreams) {
             self.since.set(self.clock.now());
         }
     }
 
-    /// Whether a request is under way.
+    /// A request of HTTP/2 begins.
+    pub(crate) fn begin_stream(&self) {
+        self.streams.set(self.streams.get() + 1);
+        self.phase.set(Phase::Streams);
+    }
+
+    /// It has ended.
+    pub(crate) fn end_stream(&self) {
+        self.streams.set(self.streams.get().saturating_sub(1));
+        if self.streams.get() == 0 {
+            self.enter(Phase::NoStreams);
+        }
+    }
+
+    /// Whether a request of HTTP/1.1 is under way.
     pub(crate) fn is_busy(&self) -> bool {
         matches!(self.phase.get(), Phase::Busy | Phase::HalfClosed)
     }
@@ -141,7 +162,8 @@ impl Watched {
     pub(crate) fn is_ending(&self) -> bool {
         match self.ending.get() {
             Ending::No => false,
-            Ending::AfterRequest => self.is_busy(),
+            // In HTTP/2 the client is told and loses nothing by it.
+            Ending::AfterRequest => self.is_busy() || matches!(self.phase.get(), Phase::Streams | Phase::NoStreams),
             Ending::WhenIdle => true,
         }
     }
@@ -190,7 +212,8 @@ impl Watched {
     fn check(&self, limits: &Limits) {
         let (limit, verdict) = match self.phase.get() {
             Phase::Head => (limits.head, Verdict::HeadTimeout),
-            Phase::Between => (limits.keep_alive, Verdict::KeepAliveTimeout),
+            Phase::Between | Phase::NoStreams => (limits.keep_alive, Verdict::KeepAliveTimeout),
+            Phase::Streams => return,
             Phase::Busy | Phase::Opaque => (limits.stream_idle, Verdict::StreamIdle),
             Phase::HalfClosed => (limits.half_closed, Verdict::ClientGone),
         };

@@ -15,7 +15,7 @@ use crate::drain::Phase;
 use crate::listener::{Listener, OwnAddresses};
 use crate::mirror::Mirrors;
 use crate::random::Random;
-use crate::settings::{Settings, Upstream};
+use crate::settings::{Downstream, Http2, SEND_BUFFER_BYTES, Settings, Upstream};
 use crate::upstream::{Pools, SocketOptions};
 use crate::watch::{Clock, Ending, Registry, Verdict};
 
@@ -39,11 +39,14 @@ pub(crate) struct Worker {
     pub(crate) own: Arc<OwnAddresses>,
     pub(crate) clock: Rc<Clock>,
     pub(crate) connections: Registry,
+    /// Requests of connections that have several at a time.
+    pub(crate) streams: Registry,
     pub(crate) pools: Pools,
     pub(crate) mirrors: Mirrors,
     pub(crate) random: Random,
     pub(crate) options: SocketOptions,
     pub(crate) http1: hyper::server::conn::http1::Builder,
+    pub(crate) http2: h2::server::Builder,
     /// Told when a connection has ended.
     pub(crate) ended: Notify,
     snapshots: RefCell<Cached>,
@@ -88,12 +91,14 @@ impl Worker {
             shard: Arc::clone(&parts.shard),
             own: Arc::clone(&parts.own),
             connections: Registry::new(&clock, down),
+            streams: Registry::new(&clock, down),
             pools: pools(up),
             mirrors: Mirrors::new(&settings.mirror, pools(&of_copies)),
             random: Random::new(),
             ended: Notify::new(),
             snapshots: RefCell::new(Cached { source, seen }),
             http1,
+            http2: http2(down),
             clock,
             options,
             settings,
@@ -114,6 +119,18 @@ impl Worker {
     pub(crate) fn has_room(&self) -> bool {
         self.connections.len() < self.settings.downstream.max_connections
     }
+}
+
+fn http2(limits: &Downstream) -> h2::server::Builder {
+    let Http2 { max_streams, stream_window, connection_window } = limits.http2;
+    let mut builder = h2::server::Builder::new();
+    builder
+        .max_concurrent_streams(max_streams)
+        .initial_window_size(stream_window)
+        .initial_connection_window_size(connection_window)
+        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
+        .max_send_buffer_size(SEND_BUFFER_BYTES);
+    builder
 }
 
 /// Serves until drained.
@@ -162,6 +179,7 @@ async fn tick(worker: Rc<Worker>) {
         ticks.tick().await;
         worker.clock.advance();
         worker.connections.check();
+        worker.streams.check();
         worker.pools.sweep();
         worker.mirrors.sweep();
         // A worker without requests must not keep an old snapshot alive.

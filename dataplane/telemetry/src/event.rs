@@ -8,7 +8,7 @@ pub enum WorkerEvent {
     Accepted,
     /// A client's connection ended, however.
     Closed,
-    /// The connection turned out not to be HTTP/1 and was passed on unchanged.
+    /// The connection turned out not to be HTTP and was passed on unchanged.
     Opaque,
     /// A connection was upgraded to another protocol and passed on unchanged from there.
     Upgraded,

@@ -34,7 +34,8 @@ impl Clusters {
             // Stable, so that of two slices with one address the first by name says whose it is.
             listening.sort_by_key(|(address, _)| *address);
             listening.dedup_by_key(|(address, _)| *address);
-            by_name.insert(name.clone(), Arc::new(Cluster::new(name, endpoints(&listening, workloads))));
+            let cluster = Cluster::new(name.clone(), port.protocol, endpoints(&listening, workloads));
+            by_name.insert(name, Arc::new(cluster));
         }
         Self { by_name }
     }

@@ -69,7 +69,7 @@ fn frontends(
         let service = Destination::new(name.clone(), Target::Cluster(Arc::clone(cluster)), 1, counted);
         let (routes, consumers) = entries.remove(&name).unwrap_or_default().into_tables();
         let addresses = addresses.remove(&name).unwrap_or_default();
-        Some(Arc::new(Frontend { addresses, routes, consumers, ..Frontend::new(name, port.carries.protocol, service) }))
+        Some(Arc::new(Frontend { addresses, routes, consumers, ..Frontend::new(name, port.protocol, service) }))
     });
     frontends.collect()
 }

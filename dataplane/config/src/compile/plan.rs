@@ -1,9 +1,6 @@
 //! Finds what the rules of every document concern.
 
-use std::collections::HashSet;
-
 use weir_core::name::ClusterName;
-use weir_core::snapshot::Protocol;
 
 use super::destinations::{check_destinations, no_such_port};
 use super::names::{Found, Names};
@@ -24,13 +21,12 @@ pub(super) struct Planned<'s> {
 /// Finds what all rules concern and reports what is wrong with that and with their destinations.
 pub(super) fn plan<'s>(names: &Names<'s>, diagnostics: &mut Vec<Diagnostic>) -> Vec<Planned<'s>> {
     let mut planned = Vec::new();
-    let mut unnamed = HashSet::new();
     let mut count = 0;
     for (document, rules) in &names.rules {
         let mut found = Concerned { names, document, ports: Vec::new(), diagnostics };
         match &rules.applies_to {
             Some(services) => services.iter().for_each(|one| found.named(&rules.syntax.applies_path(one), one)),
-            None => found.every_service(&mut unnamed),
+            None => found.every_service(),
         }
         let ports = found.ports;
         check_destinations(names, document, rules, &ports, diagnostics);
@@ -97,32 +93,27 @@ impl Concerned<'_, '_> {
         }
         for known in ports {
             let name = ClusterName { service: name.clone(), port: known.port };
-            if matches!(known.carries.protocol, Protocol::Http | Protocol::Detect) {
+            if known.protocol.may_be_http() {
                 if !self.ports.contains(&name) {
                     self.ports.push(name);
                 }
-            } else if port.is_some() || port_name.is_some() || known.carries.is_http2 {
+            } else if port.is_some() || port_name.is_some() {
                 // Of a service as a whole, ports for something else than HTTP are not meant.
-                self.warn(path, format!("port {} of Service {} {}", known.port, name.service, why_not(known)));
+                let reason = "does not carry HTTP, as its name or appProtocol says";
+                self.warn(path, format!("port {} of Service {} {reason}", known.port, name.service));
             }
         }
     }
 
     /// Every service of the rule's namespace, because the rule names none.
-    fn every_service(&mut self, warned: &mut HashSet<ClusterName>) {
+    fn every_service(&mut self) {
         let mut is_none = true;
         let names = self.names;
-        for (name, Found { document, service }) in names.services_in(&self.document.name.namespace) {
+        for (name, Found { service, .. }) in names.services_in(&self.document.name.namespace) {
             is_none = false;
             for port in service.tcp_ports().filter(|_| service.reached != Reached::ExternalName) {
-                if matches!(port.carries.protocol, Protocol::Http | Protocol::Detect) {
+                if port.protocol.may_be_http() {
                     self.ports.push(ClusterName { service: name.clone(), port: port.port });
-                } else if port.carries.is_http2 && warned.insert(ClusterName { service: name.clone(), port: port.port })
-                {
-                    // Once for the port, not for every rule: whoever wrote them did not think of this port.
-                    let path = [Segment::Key("spec"), Segment::Key("ports"), Segment::Index(port.position)];
-                    let message = format!("{}; the rules of the namespace have no effect on it", why_not(port));
-                    self.diagnostics.push(document.scope().warning(&path, message));
                 }
             }
         }
@@ -130,13 +121,5 @@ impl Concerned<'_, '_> {
             let message = format!("there is no Service in the namespace `{}`", self.document.name.namespace);
             self.warn(&[Segment::Key("spec")], message);
         }
-    }
-}
-
-fn why_not(port: &ServicePort) -> &'static str {
-    if port.carries.is_http2 {
-        "carries HTTP/2, which this version of Weir does not route yet"
-    } else {
-        "does not carry HTTP, as its name or appProtocol says"
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use weir_core::snapshot::Protocol;
 
 use super::metadata::Metadata;
-use super::protocol::{Carries, carries};
+use super::protocol::carries;
 use super::{Content, Kind};
 use crate::check::Checker;
 use crate::limits;
@@ -83,12 +83,12 @@ pub(crate) struct ServicePort {
     pub(crate) port: u16,
     /// Where endpoints listen when their slice does not say.
     pub(crate) target: u16,
-    pub(crate) carries: Carries,
+    pub(crate) protocol: Protocol,
 }
 
 impl ServicePort {
     pub(crate) fn is_udp(&self) -> bool {
-        self.carries.protocol == Protocol::Udp
+        self.protocol == Protocol::Udp
     }
 }
 
@@ -195,9 +195,9 @@ impl Port {
             return Err(Wrong);
         };
         let name = self.name.clone().unwrap_or_default();
-        let carries = match self.protocol.as_deref() {
+        let protocol = match self.protocol.as_deref() {
             None | Some("TCP") => carries(self.app_protocol.as_deref(), &name),
-            Some("UDP") => Carries { protocol: Protocol::Udp, is_http2: false },
+            Some("UDP") => Protocol::Udp,
             Some("SCTP") => return Ok(None),
             Some(other) => {
                 checker.error_at("protocol", format!("must be TCP, UDP or SCTP, is \"{other}\""));
@@ -216,7 +216,7 @@ impl Port {
                 }
             },
         };
-        Ok(Some(ServicePort { position, name, port, target, carries }))
+        Ok(Some(ServicePort { position, name, port, target, protocol }))
     }
 }
 

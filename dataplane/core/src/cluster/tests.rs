@@ -13,7 +13,7 @@ fn cluster(endpoints: &[&str]) -> Cluster {
         Endpoint { addresses, workload: None, version: None, node: None }
     };
     let name = ClusterName { service: ServiceName::new("default", "a"), port: 80 };
-    Cluster::new(name, endpoints.iter().map(endpoint).collect())
+    Cluster::new(name, Protocol::Http, endpoints.iter().map(endpoint).collect())
 }
 
 /// Every address that some roll leads a client of this family to.

@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use weir_telemetry::{Cause, MirrorEvent};
 
+use super::Incoming;
 use crate::mirror::{CopyBody, Tee};
 
 /// What passed of a request's body, and why no more does. Outlives the body.

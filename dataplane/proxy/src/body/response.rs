@@ -5,10 +5,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 use weir_telemetry::Cause;
 
+use super::Incoming;
+use crate::grpc;
 use crate::record::Record;
 use crate::upstream::Lease;
 use crate::watch::Watched;
@@ -62,6 +64,7 @@ impl ResponseBody {
 
 impl Streaming {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Aborted>>> {
+        self.watched.set_waker(context.waker());
         if let Some(verdict) = self.watched.verdict() {
             return Poll::Ready(Some(Err(Aborted(verdict.cause()))));
         }
@@ -70,8 +73,8 @@ impl Streaming {
         {
             return Poll::Ready(Some(Err(Aborted(Cause::RequestTimeout))));
         }
-        let Some(connection) = self.lease.as_mut().and_then(Lease::connection) else { return Poll::Ready(None) };
-        let frame = connection.poll_frame(context, &mut self.incoming);
+        let Some(lease) = &mut self.lease else { return Poll::Ready(None) };
+        let frame = lease.poll_frame(context, &mut self.incoming);
         frame.map(|frame| frame.map(|frame| frame.map_err(|_| Aborted(Cause::UpstreamAborted))))
     }
 }
@@ -98,9 +101,11 @@ impl Body for ResponseBody {
                 streaming.incoming.is_end_stream()
             }
             Some(Err(aborted)) => {
-                this.record.abort(aborted.0);
+                let cause = aborted.0;
+                this.record.abort(cause);
                 this.content = Content::Nothing;
-                return Poll::Ready(frame);
+                // A caller hears more from a status than from a stream that breaks off.
+                return Poll::Ready(if this.record.is_call { Some(Ok(grpc::trailers(cause))) } else { frame });
             }
             None => true,
         };

@@ -17,18 +17,53 @@ fn shown(headers: &HeaderMap) -> Vec<String> {
 #[test]
 fn heads_that_are_refused() {
     type Lines = &'static [(&'static str, &'static str)];
-    let cases: [(Lines, Result<(), Cause>); 4] = [
-        (&[("host", "a")], Ok(())),
-        (&[("host", "")], Ok(())),
-        (&[], Err(Cause::BadRequest)),
-        (&[("host", "a"), ("host", "b")], Err(Cause::BadRequest)),
+    let (ok, refused) = (Ok(()), Err(Cause::BadRequest));
+    let cases: [(&str, Lines, _); 12] = [
+        ("/", &[("host", "a")], ok),
+        ("/", &[("host", "")], ok),
+        ("/", &[], refused),
+        ("/", &[("host", "a"), ("host", "b")], refused),
+        ("/", &[("host", "a"), ("host", "a")], refused),
+        ("/", &[("host", "a"), ("content-length", "3")], ok),
+        ("/", &[("host", "a"), ("content-length", "3"), ("content-length", "3")], refused),
+        ("http://a/", &[("host", "A")], ok),
+        ("http://a:80/", &[("host", "a")], refused),
+        ("http://a/", &[("host", "b")], refused),
+        ("http://a/", &[], refused),
+        ("http://user@a/", &[("host", "user@a")], refused),
     ];
-    for (headers, expected) in cases {
-        assert_eq!(check(&parts("/", headers)), expected, "{headers:?}");
+    for (target, headers, expected) in cases {
+        assert_eq!(normalise(&mut parts(target, headers)), expected, "{target} {headers:?}");
     }
     let mut connect = parts("/", &[("host", "a")]);
     connect.method = Method::CONNECT;
-    assert_eq!(check(&connect), Err(Cause::ConnectMethod));
+    assert_eq!(normalise(&mut connect), Err(Cause::ConnectMethod));
+}
+
+#[test]
+fn heads_of_http2_get_the_form_of_http1() {
+    let cases: [(&str, &[(&str, &str)], Option<&[&str]>); 5] = [
+        ("http://a:81/path?q=1", &[], Some(&["host: a:81"])),
+        ("http://a/", &[("host", "a")], Some(&["host: a"])),
+        ("/", &[("host", "a")], Some(&["host: a"])),
+        (
+            "http://a/",
+            &[("cookie", "x=1"), ("cookie", "y=2"), ("cookie", "z=3")],
+            Some(&["cookie: x=1; y=2; z=3", "host: a"]),
+        ),
+        ("http://a/", &[("host", "b")], None),
+    ];
+    for (target, headers, expected) in cases {
+        let mut head = parts(target, headers);
+        head.version = Version::HTTP_2;
+        let is_ok = normalise(&mut head).is_ok();
+        assert_eq!(
+            is_ok.then(|| shown(&head.headers)),
+            expected.map(|lines| lines.iter().map(|line| line.to_string()).collect()),
+            "{target}"
+        );
+        assert!(!is_ok || head.uri.authority().is_none(), "{target}");
+    }
 }
 
 #[test]
@@ -40,7 +75,7 @@ fn what_concerns_one_connection_is_removed() {
             ("connection", "close, X-Secret , host, keep-alive"),
             ("x-secret", "1"),
             ("keep-alive", "timeout=5"),
-            ("te", "trailers"),
+            ("te", "gzip;q=0.5, trailers"),
             ("transfer-encoding", "chunked"),
             ("proxy-connection", "keep-alive"),
             ("upgrade", "websocket"),
@@ -53,6 +88,7 @@ fn what_concerns_one_connection_is_removed() {
         shown(&head.headers),
         [
             "host: a",
+            "te: trailers",
             "traceparent: 00-1-2-3",
             "x-forwarded-for: 10.0.0.1",
             "x-forwarded-proto: http",
@@ -75,12 +111,10 @@ fn forwarding_headers_are_appended_to_or_kept() {
 
 #[test]
 fn a_whole_uri_becomes_host_and_path() {
-    let mut head = parts("http://user@real:81/path?q=1", &[("host", "claimed")]);
-    prepare_request(&mut head, &HeaderValue::from_static("10.0.0.1"), &Random::new());
-    assert_eq!(
-        (head.uri.to_string().as_str(), &head.headers["host"]),
-        ("/path?q=1", &HeaderValue::from_static("real:81"))
-    );
+    let mut head = parts("http://real:81/path?q=1", &[("host", "REAL:81")]);
+    assert_eq!(normalise(&mut head), Ok(()));
+    let host = &HeaderValue::from_static("real:81");
+    assert_eq!((head.uri.to_string().as_str(), &head.headers["host"]), ("/path?q=1", host));
 }
 
 #[test]

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::header::{HeaderName, HeaderValue};
-use http::{Request, request};
-use hyper::body::{Incoming, SizeHint};
+use http::{Request, Version, request};
+use hyper::body::SizeHint;
 use weir_core::cluster::Cluster;
 use weir_core::name::{ObjectName, PeerAddr};
 use weir_core::stats::StatsId;
@@ -14,9 +14,10 @@ use weir_telemetry::MirrorEvent;
 
 use super::destination::Destination;
 use super::queue::{self, Ending, Tee};
-use crate::body::RequestBody;
+use crate::body::{Incoming, RequestBody};
 use crate::upstream::{Endpoint, Lease};
 use crate::worker::Worker;
+use crate::{grpc, plan};
 
 /// Marks a copy, with the rule that asks for it as `namespace/name`. A service that must not act on copies looks for it.
 pub(crate) const MARKER: HeaderName = HeaderName::from_static("x-weir-mirror");
@@ -63,7 +64,9 @@ pub(crate) fn launch(
     };
     let ending = body.as_ref().map(queue::CopyBody::ending);
     let request = marked(head, &planned.rule, body.map_or(RequestBody::Empty, RequestBody::Copy));
-    tokio::task::spawn_local(run(admitted, endpoint, request, ending));
+    let is_call = head.version == Version::HTTP_2 && grpc::is_call(&head.headers);
+    let version = plan::version(planned.cluster.protocol, head.version, is_call);
+    tokio::task::spawn_local(run(admitted, endpoint, version, request, ending));
     tee
 }
 
@@ -98,10 +101,16 @@ impl Drop for Admitted {
     }
 }
 
-async fn run(admitted: Admitted, endpoint: Rc<Endpoint>, request: Request<RequestBody>, ending: Option<Ending>) {
+async fn run(
+    admitted: Admitted,
+    endpoint: Rc<Endpoint>,
+    version: Version,
+    request: Request<RequestBody>,
+    ending: Option<Ending>,
+) {
     let worker = Rc::clone(&admitted.worker);
     let deadline = worker.mirrors.limits.deadline;
-    let sent = tokio::time::timeout(deadline, send(&worker, admitted.stats, &endpoint, request)).await;
+    let sent = tokio::time::timeout(deadline, send(&worker, admitted.stats, &endpoint, version, request)).await;
     let event = sent.unwrap_or(MirrorEvent::Timeout);
     let given_up = ending.as_ref().and_then(Ending::given_up);
     if let Some(ending) = ending {
@@ -111,18 +120,22 @@ async fn run(admitted: Admitted, endpoint: Rc<Endpoint>, request: Request<Reques
     admitted.end(if event == MirrorEvent::Sent { event } else { given_up.unwrap_or(event) });
 }
 
-async fn send(worker: &Worker, stats: StatsId, endpoint: &Rc<Endpoint>, request: Request<RequestBody>) -> MirrorEvent {
-    let Ok(mut lease) = endpoint.lease().await else { return MirrorEvent::Connect };
-    let Some(connection) = lease.connection() else { return MirrorEvent::Failed };
-    let sent = match connection.send(request).await {
+async fn send(
+    worker: &Worker,
+    stats: StatsId,
+    endpoint: &Rc<Endpoint>,
+    version: Version,
+    request: Request<RequestBody>,
+) -> MirrorEvent {
+    let Ok(mut lease) = endpoint.lease(version).await else { return MirrorEvent::Connect };
+    let sent = match lease.send(request).await {
         Ok(response) => Ok(response),
         Err(error) => match (error.unsent, lease.is_reused()) {
             // The endpoint had closed a connection that was kept: that is nobody's fault.
-            (Some(unsent), true) => match endpoint.lease_fresh().await {
+            (Some(unsent), true) => match endpoint.lease_fresh(version).await {
                 Ok(fresh) => {
                     lease = fresh;
-                    let Some(connection) = lease.connection() else { return MirrorEvent::Failed };
-                    connection.send(*unsent).await.map_err(|_| MirrorEvent::Failed)
+                    lease.send(*unsent).await.map_err(|_| MirrorEvent::Failed)
                 }
                 Err(_) => Err(MirrorEvent::Connect),
             },
@@ -143,8 +156,7 @@ async fn send(worker: &Worker, stats: StatsId, endpoint: &Rc<Endpoint>, request:
 async fn discard(mut lease: Lease, mut body: Incoming, limit: u64) {
     let mut bytes = 0;
     while bytes <= limit {
-        let Some(connection) = lease.connection() else { return };
-        match std::future::poll_fn(|context| connection.poll_frame(context, &mut body)).await {
+        match std::future::poll_fn(|context| lease.poll_frame(context, &mut body)).await {
             None => return lease.give_back(),
             Some(Ok(frame)) => bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
             Some(Err(_)) => return,

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::Version;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -13,9 +14,9 @@ use weir_core::cluster::{self, Cluster, Family};
 use weir_core::name::PeerAddr;
 use weir_telemetry::{Shard, WorkerEvent};
 
-use super::ConnectError;
-use super::connection::{Connection, Open};
+use super::lease::{Carrier, Lease, RawLease, Reused};
 use super::socket::{SocketOptions, is_exhaustion};
+use super::{ConnectError, Open, http1, http2};
 use crate::listener::OwnAddresses;
 use crate::settings::Upstream;
 use crate::watch::Clock;
@@ -42,13 +43,19 @@ pub(crate) struct Endpoint {
     active: Cell<u32>,
     waiting: Cell<usize>,
     freed: Notify,
+    /// Connections of HTTP/1.1 without a request.
     idle: RefCell<Vec<Idle>>,
+    /// Connections of HTTP/2, with requests or without.
+    http2: RefCell<Vec<Rc<http2::Connection>>>,
+    /// Whether another one of these is being made.
+    is_connecting: Cell<bool>,
+    connected: Notify,
     last_used: Cell<u32>,
     shared: Rc<Shared>,
 }
 
 struct Idle {
-    connection: Box<Connection>,
+    connection: Box<http1::Connection>,
     since: u32,
 }
 
@@ -75,6 +82,9 @@ impl Pools {
                 waiting: Cell::new(0),
                 freed: Notify::new(),
                 idle: RefCell::default(),
+                http2: RefCell::default(),
+                is_connecting: Cell::new(false),
+                connected: Notify::new(),
                 last_used: Cell::new(0),
                 shared: Rc::clone(&self.shared),
             })
@@ -102,14 +112,19 @@ impl Pools {
         let (now, limit) = (self.shared.clock.now(), self.shared.idle_ticks);
         self.endpoints.borrow_mut().retain(|_, endpoint| {
             endpoint.sweep(now, limit);
-            let unused = Rc::strong_count(endpoint) == 1 && endpoint.idle.borrow().is_empty();
+            let has_none = endpoint.idle.borrow().is_empty() && endpoint.http2.borrow().is_empty();
+            let unused = Rc::strong_count(endpoint) == 1 && has_none;
             !unused || now.wrapping_sub(endpoint.last_used.get()) <= limit
         });
     }
 
     /// Closes every connection that is not in use.
     pub(crate) fn clear(&self) {
-        self.endpoints.borrow().values().for_each(|endpoint| endpoint.idle.borrow_mut().clear());
+        for endpoint in self.endpoints.borrow().values() {
+            endpoint.idle.borrow_mut().clear();
+            // Those with requests end with them.
+            endpoint.http2.borrow_mut().clear();
+        }
     }
 }
 
@@ -119,51 +134,90 @@ impl Endpoint {
     }
 
     /// A connection for one request: one that is there already, or a new one.
-    pub(crate) async fn lease(self: &Rc<Self>) -> Result<Lease, ConnectError> {
-        if let Some(lease) = self.try_lease() {
+    pub(crate) async fn lease(self: &Rc<Self>, version: Version) -> Result<Lease, ConnectError> {
+        if let Some(lease) = self.try_lease(version) {
             return Ok(lease);
         }
         // Boxed: it is rare, and every request's future would have to have room for it.
-        Box::pin(self.lease_new()).await
+        Box::pin(self.lease_new(version)).await
     }
 
     /// A connection that is there already, if the endpoint may have another request.
-    pub(crate) fn try_lease(self: &Rc<Self>) -> Option<Lease> {
+    fn try_lease(self: &Rc<Self>, version: Version) -> Option<Lease> {
         if self.active.get() as usize >= self.shared.limits.max_connections {
             return None;
+        }
+        if version == Version::HTTP_2 {
+            return self.try_stream().map(|stream| {
+                self.shared.shard.on(WorkerEvent::UpstreamReused);
+                Lease::new(Carrier::Http2(stream), self.slot(), Reused::Yes)
+            });
         }
         loop {
             let mut idle = self.idle.borrow_mut().pop()?;
             if idle.connection.is_ready() {
                 self.shared.shard.on(WorkerEvent::UpstreamReused);
-                return Some(self.slot().into_lease(idle.connection, Reused::Yes));
+                return Some(Lease::new(Carrier::Http1(idle.connection), self.slot(), Reused::Yes));
             }
         }
     }
 
-    async fn lease_new(self: &Rc<Self>) -> Result<Lease, ConnectError> {
+    /// A place on a connection of HTTP/2 that is there already. The first with room is taken, so that few are needed.
+    fn try_stream(&self) -> Option<http2::Stream> {
+        let most = self.shared.limits.http2.max_streams as usize;
+        let connections = self.http2.borrow();
+        connections.iter().find(|connection| connection.has_room(most)).map(http2::Connection::stream)
+    }
+
+    async fn lease_new(self: &Rc<Self>, version: Version) -> Result<Lease, ConnectError> {
         let deadline = Instant::now() + self.shared.limits.connect_timeout;
         let slot = self.wait_for_slot(deadline).await?;
         // While this waited, a connection may have come back.
-        if let Some(lease) = self.try_lease() {
+        if let Some(lease) = self.try_lease(version) {
             return Ok(lease);
         }
-        self.connect(slot, deadline).await
+        self.connect(slot, version, deadline).await
     }
 
-    /// A new connection, whatever is there already.
-    pub(crate) async fn lease_fresh(self: &Rc<Self>) -> Result<Lease, ConnectError> {
+    /// A new connection, whatever is there already, except of HTTP/2: there those that have not ended are as good.
+    pub(crate) async fn lease_fresh(self: &Rc<Self>, version: Version) -> Result<Lease, ConnectError> {
         let deadline = Instant::now() + self.shared.limits.connect_timeout;
         let slot = self.wait_for_slot(deadline).await?;
-        self.connect(slot, deadline).await
+        self.connect(slot, version, deadline).await
     }
 
-    async fn connect(self: &Rc<Self>, slot: Slot, deadline: Instant) -> Result<Lease, ConnectError> {
+    async fn connect(self: &Rc<Self>, slot: Slot, version: Version, deadline: Instant) -> Result<Lease, ConnectError> {
+        if version == Version::HTTP_2 {
+            let stream = self.connect_shared(deadline).await?;
+            return Ok(Lease::new(Carrier::Http2(stream), slot, Reused::No));
+        }
         let stream = self.open(deadline).await?;
         let open = Open::new(&self.shared.shard);
-        let connection = Connection::new(stream, open, self.shared.limits.head_bytes).await;
+        let connection = http1::Connection::new(stream, open, self.shared.limits.head_bytes).await;
         let connection = connection.map_err(|_| ConnectError::Failed)?;
-        Ok(slot.into_lease(Box::new(connection), Reused::No))
+        Ok(Lease::new(Carrier::Http1(Box::new(connection)), slot, Reused::No))
+    }
+
+    /// A place on a connection of HTTP/2. Of those that want one at the same time the first makes it.
+    async fn connect_shared(&self, deadline: Instant) -> Result<http2::Stream, ConnectError> {
+        loop {
+            if let Some(stream) = self.try_stream() {
+                return Ok(stream);
+            }
+            if !self.is_connecting.get() {
+                break;
+            }
+            let connected = tokio::time::timeout_at(deadline, self.connected.notified()).await;
+            connected.map_err(|_| ConnectError::Timeout)?;
+        }
+        let _connecting = Connecting::new(self);
+        let stream = self.open(deadline).await?;
+        let open = Open::new(&self.shared.shard);
+        let connection = http2::Connection::new(stream, open, &self.shared.limits, &self.shared.clock).await;
+        let connection = connection.map_err(|_| ConnectError::Failed)?;
+        let stream = connection.stream();
+        self.http2.borrow_mut().push(connection);
+        Ok(stream)
     }
 
     /// A connection that is passed on unchanged: the socket, and what holds its place in the endpoint's load.
@@ -171,7 +225,7 @@ impl Endpoint {
         let deadline = Instant::now() + self.shared.limits.connect_timeout;
         let slot = self.wait_for_slot(deadline).await?;
         let stream = self.open(deadline).await?;
-        Ok((stream, RawLease { _slot: slot, _open: Open::new(&self.shared.shard) }))
+        Ok((stream, RawLease::new(slot, Open::new(&self.shared.shard))))
     }
 
     async fn open(&self, deadline: Instant) -> Result<TcpStream, ConnectError> {
@@ -210,6 +264,27 @@ impl Endpoint {
     fn sweep(&self, now: u32, limit: u32) {
         let is_kept = |idle: &mut Idle| now.wrapping_sub(idle.since) <= limit && idle.connection.is_ready();
         self.idle.borrow_mut().retain_mut(is_kept);
+        let is_kept = |connection: &Rc<http2::Connection>| {
+            connection.is_alive() && connection.idle_ticks().is_none_or(|ticks| ticks <= limit)
+        };
+        self.http2.borrow_mut().retain(is_kept);
+    }
+}
+
+/// The one who makes a connection for all who wait for one.
+struct Connecting<'a>(&'a Endpoint);
+
+impl<'a> Connecting<'a> {
+    fn new(endpoint: &'a Endpoint) -> Self {
+        endpoint.is_connecting.set(true);
+        Self(endpoint)
+    }
+}
+
+impl Drop for Connecting<'_> {
+    fn drop(&mut self) {
+        self.0.is_connecting.set(false);
+        self.0.connected.notify_waiters();
     }
 }
 
@@ -234,8 +309,13 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    fn into_lease(self, connection: Box<Connection>, reused: Reused) -> Lease {
-        Lease { connection: Some(connection), slot: self, reused }
+    /// Keeps a connection whose request has ended for another one, if it can take one.
+    pub(super) fn keep(self, mut connection: Box<http1::Connection>) {
+        let shared = &self.endpoint.shared;
+        let mut idle = self.endpoint.idle.borrow_mut();
+        if idle.len() < shared.limits.max_idle && connection.is_ready() {
+            idle.push(Idle { connection, since: shared.clock.now() });
+        }
     }
 }
 
@@ -246,50 +326,4 @@ impl Drop for Slot {
             self.endpoint.freed.notify_one();
         }
     }
-}
-
-/// Whether a connection had a request before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reused {
-    Yes,
-    No,
-}
-
-/// A connection in use. Dropped, it is closed, unless it was given back before.
-pub(crate) struct Lease {
-    connection: Option<Box<Connection>>,
-    slot: Slot,
-    reused: Reused,
-}
-
-impl Lease {
-    pub(crate) fn is_reused(&self) -> bool {
-        self.reused == Reused::Yes
-    }
-
-    /// The connection. `None` only after it was given back or taken.
-    pub(crate) fn connection(&mut self) -> Option<&mut Connection> {
-        self.connection.as_deref_mut()
-    }
-
-    /// The connection for good, with its place in the endpoint's load.
-    pub(crate) fn take(mut self) -> Option<(Connection, Slot)> {
-        Some((*self.connection.take()?, self.slot))
-    }
-
-    /// The response has ended: keeps the connection for another request, if it can take one.
-    pub(crate) fn give_back(mut self) {
-        let Some(mut connection) = self.connection.take() else { return };
-        let shared = &self.slot.endpoint.shared;
-        let mut idle = self.slot.endpoint.idle.borrow_mut();
-        if idle.len() < shared.limits.max_idle && connection.is_ready() {
-            idle.push(Idle { connection, since: shared.clock.now() });
-        }
-    }
-}
-
-/// What a connection holds that is passed on unchanged: its place in the endpoint's load, and its count.
-pub(crate) struct RawLease {
-    _slot: Slot,
-    _open: Open,
 }

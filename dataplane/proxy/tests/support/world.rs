@@ -29,7 +29,10 @@ pub struct RuleOf {
 pub struct World {
     pub services: BTreeMap<&'static str, Vec<SocketAddr>>,
     pub rules: Vec<RuleOf>,
+    /// What the service `a` carries.
     pub protocol: Protocol,
+    /// What the others do, where it is something else.
+    pub protocols: BTreeMap<&'static str, Protocol>,
     /// Whether the configuration has no service at all.
     pub is_empty: bool,
     sequence: u64,
@@ -43,6 +46,7 @@ impl World {
             services: BTreeMap::from([("a", endpoints.to_vec())]),
             rules: Vec::new(),
             protocol: Protocol::Http,
+            protocols: BTreeMap::new(),
             is_empty: false,
             sequence: 0,
             stats: StatsTable::default(),
@@ -64,6 +68,13 @@ impl World {
     #[must_use]
     pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.protocol = protocol;
+        self
+    }
+
+    /// A service whose endpoints speak something else than those of `a`.
+    #[must_use]
+    pub fn speaking(mut self, name: &'static str, protocol: Protocol) -> Self {
+        self.protocols.insert(name, protocol);
         self
     }
 
@@ -120,7 +131,11 @@ impl World {
         let endpoint =
             |address: &SocketAddr| Endpoint { addresses: (*address).into(), workload: None, version: None, node: None };
         let endpoints = addresses.iter().map(endpoint).collect();
-        Target::Cluster(Arc::new(Cluster::new(cluster(name), endpoints)))
+        Target::Cluster(Arc::new(Cluster::new(
+            cluster(name),
+            self.protocols.get(name).copied().unwrap_or(self.protocol),
+            endpoints,
+        )))
     }
 }
 

@@ -51,7 +51,7 @@ pub(super) fn services(snapshot: &Snapshot, balances: bool) -> Services {
             let Some(action) = action(frontend, address, balances) else { continue };
             let protocol = match frontend.protocol {
                 Protocol::Udp => kernel::Protocol::Udp,
-                Protocol::Http | Protocol::Detect | Protocol::Opaque => kernel::Protocol::Tcp,
+                Protocol::Http | Protocol::Http2 | Protocol::Detect | Protocol::Opaque => kernel::Protocol::Tcp,
             };
             services.entry(ServiceAddr { ip: address.ip(), port: address.port(), protocol }).or_insert(action);
         }
@@ -166,7 +166,7 @@ mod tests {
         let both = Addresses::Both("10.0.0.1:80".parse().unwrap(), "[fd::1]:80".parse().unwrap());
         let four: SocketAddr = "10.0.0.2:80".parse().unwrap();
         let endpoint = |addresses| Endpoint { addresses, workload: None, version: None, node: None };
-        let cluster = Cluster::new(name.clone(), vec![endpoint(both), endpoint(four.into())]);
+        let cluster = Cluster::new(name.clone(), Protocol::Opaque, vec![endpoint(both), endpoint(four.into())]);
         let service = Destination::new(name.clone(), Target::Cluster(Arc::new(cluster)), 1, StatsId(0));
         let addresses = vec!["10.96.0.1:80".parse().unwrap(), "[fd96::1]:80".parse().unwrap()];
         let frontend = Frontend { addresses, ..Frontend::new(name, Protocol::Opaque, service) };

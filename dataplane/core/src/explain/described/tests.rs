@@ -13,7 +13,7 @@ fn endpoint(addresses: Addresses, pod: Option<&str>) -> Endpoint {
 
 fn frontend_of(name: &str, port: u16, addresses: &[&str], endpoints: Vec<Endpoint>) -> Arc<Frontend> {
     let name = ClusterName { service: ServiceName::new("default", name), port };
-    let target = Target::Cluster(Arc::new(Cluster::new(name.clone(), endpoints)));
+    let target = Target::Cluster(Arc::new(Cluster::new(name.clone(), Protocol::Http, endpoints)));
     let service = Destination::new(name.clone(), target, 1, StatsId(0));
     let addresses = addresses.iter().map(|address| address.parse().unwrap()).collect();
     Arc::new(Frontend { addresses, ..Frontend::new(name, Protocol::Http, service) })

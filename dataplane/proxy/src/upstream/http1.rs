@@ -1,4 +1,4 @@
-//! A connection to an endpoint, driven by the task that uses it: no task of its own, so no wake-ups between tasks.
+//! A connection to an endpoint in HTTP/1.1, driven by the task that uses it: no task of its own, so no wake-ups between tasks.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -6,20 +6,22 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use http::header::{CONNECTION, HeaderValue, TE, TRANSFER_ENCODING};
 use http::{Request, Response};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use tokio::net::TcpStream;
-use weir_telemetry::{Cause, Shard, WorkerEvent};
+use weir_telemetry::Cause;
 
 use super::gate::Gate;
+use super::{Cut, Open, SendError};
 use crate::body::RequestBody;
 use crate::socket_io::SocketIo;
 
 /// How often a connection is polled again because it woke itself, before others get their turn.
 const PASSES: u32 = 4;
 
-/// A connection that speaks HTTP/1.1.
+/// A connection that speaks HTTP/1.1: one request after the other.
 pub(crate) struct Connection {
     sender: SendRequest<RequestBody>,
     driver: http1::Connection<SocketIo, RequestBody>,
@@ -27,32 +29,6 @@ pub(crate) struct Connection {
     gate: Arc<Gate>,
     waker: Waker,
     open: Open,
-}
-
-/// Counts an open connection to an endpoint for as long as it lives.
-pub(crate) struct Open(Arc<Shard>);
-
-impl Open {
-    pub(super) fn new(shard: &Arc<Shard>) -> Self {
-        shard.on(WorkerEvent::UpstreamConnected);
-        Self(Arc::clone(shard))
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.on(WorkerEvent::UpstreamClosed);
-    }
-}
-
-/// A request got no response.
-pub(crate) struct SendError {
-    /// What the client is told.
-    pub(crate) cause: Cause,
-    /// The request, if nothing of it was sent.
-    pub(crate) unsent: Option<Box<Request<RequestBody>>>,
-    /// Whether the connection was closed before any byte of a response came, as servers close idle connections.
-    pub(crate) closed_early: bool,
 }
 
 impl Connection {
@@ -65,7 +41,7 @@ impl Connection {
     }
 
     /// Lets the connection read and write. Ready when it has ended.
-    pub(crate) fn drive(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    fn drive(&mut self, context: &mut Context<'_>) -> Poll<()> {
         self.gate.set_task(Some(context.waker()));
         for _ in 0..PASSES {
             if self.poll_driver().is_ready() {
@@ -108,7 +84,8 @@ impl Connection {
     }
 
     /// Sends a request and waits for the head of its response.
-    pub(crate) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, SendError> {
+    pub(super) async fn send(&mut self, mut request: Request<RequestBody>) -> Result<Response<Incoming>, SendError> {
+        frame(&mut request);
         let mut response = pin!(self.sender.try_send_request(request));
         std::future::poll_fn(|context| {
             let ended = self.drive(context);
@@ -128,7 +105,7 @@ impl Connection {
     }
 
     /// The next piece of a response's body.
-    pub(crate) fn poll_frame(
+    pub(super) fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
         body: &mut Incoming,
@@ -159,7 +136,7 @@ impl Connection {
     }
 
     /// Whether the endpoint has sent anything since its last whole response, to a connection that has ended.
-    pub(crate) fn has_unread(self) -> bool {
+    pub(super) fn has_unread(self) -> bool {
         !self.driver.into_parts().read_buf.is_empty()
     }
 
@@ -175,9 +152,16 @@ impl Connection {
     }
 }
 
-/// A response's body ended before its time.
-#[derive(Debug)]
-pub(crate) struct Cut;
+/// Says how long the body is where that is not known, and that trailers are welcome where they are.
+fn frame(request: &mut Request<RequestBody>) {
+    if request.body().size_hint().exact().is_none() {
+        request.headers_mut().insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    if request.headers().contains_key(TE) {
+        // Beside what an upgrade says there (RFC 9110, section 10.1.4).
+        request.headers_mut().append(CONNECTION, HeaderValue::from_static("te"));
+    }
+}
 
 fn poll_incoming(body: &mut Incoming) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
     let frame = Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop()));

@@ -1,0 +1,115 @@
+//! A client's connection in HTTP/1.1: one request after the other.
+
+use std::convert::Infallible;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+
+use bytes::Bytes;
+use hyper::body;
+use hyper::service::service_fn;
+use tokio::net::TcpStream;
+use weir_telemetry::{Cause, WorkerEvent};
+
+use super::{Downstream, Upgrade, refuse, reset};
+use crate::body::Incoming;
+use crate::io::Io;
+use crate::record::Record;
+use crate::relay::{self, End};
+use crate::watch::Verdict;
+use crate::{exchange, linger, opaque};
+
+/// How a conversation in HTTP ended.
+enum Outcome {
+    /// By itself: closed, or upgraded.
+    Done(hyper::Result<()>),
+    /// The watch ended it.
+    Condemned(Verdict),
+}
+
+/// Serves requests until the connection ends.
+pub(super) async fn serve(downstream: &Rc<Downstream>, stream: TcpStream, seen: Bytes) {
+    let service = service_fn(|request: http::Request<body::Incoming>| {
+        let record = Record::begin(downstream);
+        let response = exchange::respond(Rc::clone(downstream), request.map(Incoming::Http1), record);
+        async move { Ok::<_, Infallible>(response.await) }
+    });
+    let io = Io::new(stream, seen, Rc::clone(&downstream.watched));
+    let mut connection = downstream.worker.http1.serve_connection(io, service);
+    let end = {
+        let mut is_told = false;
+        std::future::poll_fn(|context| {
+            let watched = &downstream.watched;
+            watched.set_waker(context.waker());
+            match watched.verdict() {
+                // The request under way is answered by whoever works on it, if that is still possible.
+                None | Some(Verdict::StreamIdle) => {}
+                Some(verdict) => return Poll::Ready(Outcome::Condemned(verdict)),
+            }
+            let mut poll = pin!(&mut connection).poll(context);
+            // Told only now: a connection that has not yet looked at the request it was given would drop it.
+            if poll.is_pending() && watched.is_ending() && !is_told {
+                is_told = true;
+                Pin::new(&mut connection).graceful_shutdown();
+                poll = pin!(&mut connection).poll(context);
+            }
+            match (poll.map(Outcome::Done), watched.verdict()) {
+                (Poll::Pending, Some(verdict)) => Poll::Ready(Outcome::Condemned(verdict)),
+                (poll, _) => poll,
+            }
+        })
+        .await
+    };
+    let parts = connection.into_parts();
+    let (stream, seen) = parts.io.into_parts();
+    let unread = if seen.is_empty() { parts.read_buf } else { [parts.read_buf, seen].concat().into() };
+    finish(downstream, End { stream, seen: unread }, end).await;
+}
+
+async fn finish(downstream: &Rc<Downstream>, client: End, end: Outcome) {
+    let shard = &downstream.worker.shard;
+    let End { stream, seen } = client;
+    let upgrade = downstream.upgrade.borrow_mut().take();
+    if let (Outcome::Done(Ok(())), Some(upgrade)) = (&end, upgrade) {
+        return Box::pin(upgraded(downstream, stream, seen, upgrade)).await;
+    }
+    // Counted here, because a verdict is often noticed by the body of a response that nobody takes. The other two are
+    // counted as causes: of the refusal below, and of the client's request.
+    let verdict = downstream.watched.verdict();
+    if let Some(verdict @ (Verdict::KeepAliveTimeout | Verdict::StreamIdle | Verdict::Drained)) = verdict {
+        shard.on(verdict.event());
+    }
+    if downstream.aborted.get() {
+        return reset(&stream);
+    }
+    match end {
+        Outcome::Done(Err(error)) if error.is_parse() => {
+            shard.on_unrouted(unparsed(&error));
+            linger::close(stream).await;
+        }
+        // The client went away; whatever request it had was counted with its record.
+        Outcome::Done(_) => {}
+        Outcome::Condemned(Verdict::HeadTimeout) => refuse(downstream, stream, Cause::HeaderTimeout).await,
+        // If it waits after all, it must not take this for the end of an answer. Its request was counted as above.
+        Outcome::Condemned(Verdict::ClientGone) => reset(&stream),
+        Outcome::Condemned(Verdict::KeepAliveTimeout | Verdict::StreamIdle | Verdict::Drained) => {}
+    }
+}
+
+/// Why the parser refused, which it has answered itself.
+fn unparsed(error: &hyper::Error) -> Cause {
+    match error.is_parse_too_large() {
+        // Nothing but the text tells the two apart: 414 and 431.
+        true if error.to_string() == "URI too long" => Cause::TargetTooLong,
+        true => Cause::HeadTooLarge,
+        false => Cause::Garbage,
+    }
+}
+
+async fn upgraded(downstream: &Rc<Downstream>, stream: TcpStream, seen: Bytes, upgrade: Upgrade) {
+    let Some((connection, _slot)) = upgrade.lease.take() else { return };
+    let Some((upstream, up_seen, _open)) = connection.into_upgraded().await else { return reset(&stream) };
+    downstream.worker.shard.on(WorkerEvent::Upgraded);
+    let (down, up) = (End { stream, seen }, End { stream: upstream, seen: up_seen });
+    opaque::end(downstream, &downstream.watched.guard(relay::relay(down, up, &downstream.watched)).await);
+}

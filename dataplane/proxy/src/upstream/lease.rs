@@ -1,0 +1,99 @@
+//! A connection to an endpoint in use by one request, or by one client's connection that is passed on unchanged.
+
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Frame;
+
+use super::pool::Slot;
+use super::{Cut, Open, SendError, http1, http2};
+use crate::body::{Incoming, RequestBody};
+
+/// Whether a connection had a request before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reused {
+    Yes,
+    No,
+}
+
+/// What a request goes by.
+pub(super) enum Carrier {
+    /// A connection for itself.
+    Http1(Box<http1::Connection>),
+    /// A stream of a connection with others.
+    Http2(http2::Stream),
+}
+
+/// A connection in use. Dropped, it is closed, or the request on it cancelled, unless it was given back before.
+pub(crate) struct Lease {
+    carrier: Carrier,
+    slot: Slot,
+    reused: Reused,
+}
+
+impl Lease {
+    pub(super) fn new(carrier: Carrier, slot: Slot, reused: Reused) -> Self {
+        Self { carrier, slot, reused }
+    }
+
+    pub(crate) fn is_reused(&self) -> bool {
+        self.reused == Reused::Yes
+    }
+
+    /// Sends a request and waits for the head of its response.
+    pub(crate) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, SendError> {
+        match &mut self.carrier {
+            Carrier::Http1(connection) => connection.send(request).await.map(|response| response.map(Incoming::Http1)),
+            Carrier::Http2(stream) => stream.send(request).await,
+        }
+    }
+
+    /// The next piece of the body of a response that came by it.
+    pub(crate) fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+        body: &mut Incoming,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        match (&mut self.carrier, body) {
+            (Carrier::Http1(connection), Incoming::Http1(body)) => connection.poll_frame(context, body),
+            (Carrier::Http2(stream), body) => stream.poll_frame(context, body),
+            (Carrier::Http1(_), Incoming::Http2(_)) => Poll::Ready(Some(Err(Cut))),
+        }
+    }
+
+    /// Whether the endpoint has sent anything in answer to the request, on a connection that has ended.
+    pub(crate) fn has_unread(self) -> bool {
+        match self.carrier {
+            Carrier::Http1(connection) => connection.has_unread(),
+            Carrier::Http2(_) => false,
+        }
+    }
+
+    /// The connection for good, with its place in the endpoint's load. `None` when others use it as well.
+    pub(crate) fn take(self) -> Option<(http1::Connection, Slot)> {
+        match self.carrier {
+            Carrier::Http1(connection) => Some((*connection, self.slot)),
+            Carrier::Http2(_) => None,
+        }
+    }
+
+    /// The response has ended: keeps the connection for another request, if it can take one.
+    pub(crate) fn give_back(self) {
+        if let Carrier::Http1(connection) = self.carrier {
+            self.slot.keep(connection);
+        }
+    }
+}
+
+/// What a connection holds that is passed on unchanged: its place in the endpoint's load, and its count.
+pub(crate) struct RawLease {
+    _slot: Slot,
+    _open: Open,
+}
+
+impl RawLease {
+    pub(super) fn new(slot: Slot, open: Open) -> Self {
+        Self { _slot: slot, _open: open }
+    }
+}
