@@ -24,6 +24,7 @@ as_root() {
 }
 
 want wrk wrk
+want h2load nghttp2-client
 want nginx nginx-light
 want haproxy haproxy
 want taskset util-linux

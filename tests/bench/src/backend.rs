@@ -20,7 +20,7 @@ use tokio::{
     time::MissedTickBehavior,
 };
 
-use crate::{lifeline::Lifeline, wire::Wire};
+use crate::{frames, lifeline::Lifeline, wire::Wire};
 
 /// Bytes of the small answer's body, as in the reference figures.
 const SMALL_BODY: usize = 104;
@@ -36,6 +36,9 @@ const TRICKLE_BUFFER: u32 = 4096;
 pub(crate) struct Addresses {
     pub(crate) stable: SocketAddr,
     pub(crate) canary: SocketAddr,
+    /// The same two in HTTP/2.
+    pub(crate) stable_http2: SocketAddr,
+    pub(crate) canary_http2: SocketAddr,
     /// Answers like the two above; counted apart.
     pub(crate) healthy: SocketAddr,
     /// Reads everything and never answers.
@@ -86,6 +89,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
 async fn serve() -> anyhow::Result<()> {
     let (stable, stable_at) = listen().await?;
     let (canary, canary_at) = listen().await?;
+    let (stable_http2, stable_http2_at) = listen().await?;
+    let (canary_http2, canary_http2_at) = listen().await?;
     let (healthy, healthy_at) = listen().await?;
     let (hanging, hanging_at) = listen().await?;
     let (control, control_at) = listen().await?;
@@ -96,6 +101,8 @@ async fn serve() -> anyhow::Result<()> {
     let counts: [Counter; 3] = Default::default();
     tokio::task::spawn_local(answer_on(stable, Rc::new(Answers::of("stable")), Counter::default()));
     tokio::task::spawn_local(answer_on(canary, Rc::new(Answers::of("canary")), Counter::default()));
+    tokio::task::spawn_local(answer_frames_on(stable_http2, "stable"));
+    tokio::task::spawn_local(answer_frames_on(canary_http2, "canary"));
     tokio::task::spawn_local(answer_on(healthy, Rc::new(Answers::of("mirror")), counts[0].clone()));
     tokio::task::spawn_local(hold_on(hanging, counts[1].clone(), Hold::Hanging));
     tokio::task::spawn_local(hold_on(trickling, counts[2].clone(), Hold::Trickling));
@@ -104,6 +111,8 @@ async fn serve() -> anyhow::Result<()> {
     let addresses = Addresses {
         stable: stable_at,
         canary: canary_at,
+        stable_http2: stable_http2_at,
+        canary_http2: canary_http2_at,
         healthy: healthy_at,
         hanging: hanging_at,
         trickling: trickling_at,
@@ -141,6 +150,16 @@ async fn answer_on(listener: TcpListener, answers: Rc<Answers>, counter: Counter
         tokio::task::spawn_local(async move {
             // A connection that breaks is the proxy's business; the client's side of the benchmark counts it.
             let _ = answer(stream, &answers, &counter).await;
+        });
+    }
+}
+
+async fn answer_frames_on(listener: TcpListener, backend: &str) {
+    let answers = Rc::new(frames::Answers::of(backend, SMALL_BODY));
+    while let Ok((stream, _)) = listener.accept().await {
+        let answers = answers.clone();
+        tokio::task::spawn_local(async move {
+            let _ = frames::serve(stream, &answers).await;
         });
     }
 }

@@ -17,9 +17,14 @@ pub(crate) async fn run(case: Case, ground: &mut Ground) -> anyhow::Result<Vec<T
         Case::Rules => rules::run(ground).await?,
         Case::Reload => reload::run(ground).await?,
         Case::Idle => idle::run(ground).await?,
-        Case::HeaderRoute | Case::Paced | Case::NewConnection | Case::Post64k | Case::Get1m => {
-            beside::run(case, ground).await?
-        }
+        Case::HeaderRoute
+        | Case::Http2ToHttp1
+        | Case::Http2
+        | Case::Grpc
+        | Case::Paced
+        | Case::NewConnection
+        | Case::Post64k
+        | Case::Get1m => beside::run(case, ground).await?,
     };
     Ok(vec![table])
 }

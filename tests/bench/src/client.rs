@@ -9,21 +9,60 @@ use tokio::{
     time::timeout,
 };
 
-use crate::wire::{ResponseHead, Wire};
+use crate::{
+    peers::Versions,
+    wire::{ResponseHead, Wire},
+};
 
 /// A request that no rule concerns.
 pub(crate) const PLAIN: &str = "GET / HTTP/1.1\r\nhost: web\r\n\r\n";
-/// A request that the header rule sends to the canary.
-pub(crate) const CANARY: &str = "GET / HTTP/1.1\r\nhost: web\r\nx-user-tag: canary-user\r\n\r\n";
-/// A request with the rule's header, but another value.
-pub(crate) const OTHER: &str = "GET / HTTP/1.1\r\nhost: web\r\nx-user-tag: canary-users\r\n\r\n";
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Bytes read at most of a JSON answer.
 const JSON_LIMIT: u64 = 1024 * 1024;
 
+/// What answered a request.
+#[derive(Debug)]
+pub(crate) struct Reached {
+    pub(crate) status: u16,
+    /// Which backend, from its `x-backend` header.
+    pub(crate) backend: Option<String>,
+}
+
+/// Sends one request with this `x-user-tag` as the client of these versions does.
+pub(crate) async fn reached(address: SocketAddr, versions: Versions, tag: Option<&str>) -> io::Result<Reached> {
+    if versions.has_http2_client() {
+        let exchange = timeout(PATIENCE, ask_http2(address, tag)).await;
+        return exchange.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+    }
+    let line = tag.map_or_else(String::new, |tag| format!("x-user-tag: {tag}\r\n"));
+    let head = ask(address, &format!("GET / HTTP/1.1\r\nhost: web\r\n{line}\r\n")).await?;
+    Ok(Reached { status: head.status, backend: head.backend })
+}
+
+async fn ask_http2(address: SocketAddr, tag: Option<&str>) -> io::Result<Reached> {
+    let stream = TcpStream::connect(address).await?;
+    let (sender, connection) = h2::client::handshake(stream).await.map_err(io::Error::other)?;
+    let exchange = async {
+        let mut request = http::Request::get(format!("http://{address}/"));
+        if let Some(tag) = tag {
+            request = request.header("x-user-tag", tag);
+        }
+        let request = request.body(()).map_err(io::Error::other)?;
+        let mut sender = sender.ready().await.map_err(io::Error::other)?;
+        let (response, _) = sender.send_request(request, true).map_err(io::Error::other)?;
+        let response = response.await.map_err(io::Error::other)?;
+        let backend = response.headers().get("x-backend").and_then(|name| Some(name.to_str().ok()?.to_owned()));
+        Ok(Reached { status: response.status().as_u16(), backend })
+    };
+    tokio::select! {
+        reached = exchange => reached,
+        ended = connection => Err(ended.map_or_else(io::Error::other, |()| io::ErrorKind::UnexpectedEof.into())),
+    }
+}
+
 /// Sends one request and reads its whole answer.
-pub(crate) async fn ask(address: SocketAddr, request: &str) -> io::Result<ResponseHead> {
+async fn ask(address: SocketAddr, request: &str) -> io::Result<ResponseHead> {
     let exchange = async {
         let mut wire = Wire::new(TcpStream::connect(address).await?)?;
         exchange(&mut wire, request).await

@@ -16,10 +16,10 @@ use tokio::{
 
 use crate::{
     backend::Addresses,
-    machine,
+    h2load, machine,
     options::Options,
     paced,
-    peers::{Peer, Running, Setup, free_address},
+    peers::{Peer, Running, Setup, Versions, free_address},
     process::{Launch, Tree},
     report::{Figures, metric},
     stats::Shuffle,
@@ -83,18 +83,30 @@ impl Ground {
     }
 
     /// Starts the chosen peers; those without a proxy of their own only when `with_direct`.
-    pub(crate) async fn start_peers(&self, case: &str, skip: &[Peer]) -> anyhow::Result<Vec<Running>> {
+    pub(crate) async fn start_peers(
+        &self,
+        case: &str,
+        versions: Versions,
+        skip: &[Peer],
+    ) -> anyhow::Result<Vec<Running>> {
         let mut running = Vec::new();
         for peer in self.options.peers.iter().filter(|peer| !skip.contains(peer)) {
             let directory = self.directory(&format!("{case}-{peer}"))?;
-            running.push(peer.start(&self.setup(&directory)?).await?);
+            running.push(peer.start(&Setup { versions, ..self.setup(&directory)? }).await?);
         }
         Ok(running)
     }
 
     /// A setup with a free address of its own.
     pub(crate) fn setup<'a>(&'a self, directory: &'a std::path::Path) -> anyhow::Result<Setup<'a>> {
-        Ok(Setup { directory, address: free_address()?, backends: &self.backends, core: PROXY_CORE, weir: &self.weir })
+        Ok(Setup {
+            versions: Versions::Http1,
+            directory,
+            address: free_address()?,
+            backends: &self.backends,
+            core: PROXY_CORE,
+            weir: &self.weir,
+        })
     }
 
     /// Measures a closed load through a peer.
@@ -106,6 +118,22 @@ impl Ground {
         figures.put(metric::RATE, seen.requests as f64 * 1e6 / seen.duration);
         figures.put(metric::P50, seen.p50);
         figures.put(metric::P99, seen.p99);
+        before.compare(running, seen.requests, &mut figures)?;
+        Ok(figures)
+    }
+
+    /// Measures a closed load in HTTP/2 through a peer.
+    pub(crate) async fn closed_http2(
+        &self,
+        running: &Running,
+        load: h2load::Load,
+        seconds: u64,
+    ) -> anyhow::Result<Figures> {
+        let before = Before::look(running)?;
+        let seen = h2load::run(load, running.address, LOAD_CORE, seconds, self.directory.path()).await?;
+        let mut figures = Figures::default();
+        figures.failed = seen.failed;
+        figures.put(metric::RATE, seen.per_second);
         before.compare(running, seen.requests, &mut figures)?;
         Ok(figures)
     }

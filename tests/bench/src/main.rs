@@ -24,7 +24,9 @@ use crate::{
 mod backend;
 mod cases;
 mod client;
+mod frames;
 mod ground;
+mod h2load;
 mod intercepting;
 mod lifeline;
 mod machine;

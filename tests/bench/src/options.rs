@@ -71,7 +71,15 @@ pub(crate) struct Options {
 pub(crate) enum Case {
     /// HTTP/1.1, 32 kept connections, as fast as answers come.
     HeaderRoute,
-    /// The same at a fixed 5,000 requests a second.
+    /// HTTP/2 to backends in HTTP/1.1, 8 connections of 32 streams.
+    #[value(name = "http2-to-http1")]
+    Http2ToHttp1,
+    /// HTTP/2 on both sides.
+    #[value(name = "http2")]
+    Http2,
+    /// Unary calls of gRPC.
+    Grpc,
+    /// HTTP/1.1 at a fixed 5,000 requests a second.
     Paced,
     /// A connection for each request.
     NewConnection,

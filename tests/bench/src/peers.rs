@@ -43,9 +43,31 @@ pub(crate) enum Peer {
     Haproxy,
 }
 
+/// The versions of HTTP that a case is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Versions {
+    /// HTTP/1.1 on both sides.
+    Http1,
+    /// HTTP/2 from the client, HTTP/1.1 to the backend.
+    Http2ToHttp1,
+    /// HTTP/2 on both sides.
+    Http2,
+}
+
+impl Versions {
+    pub(crate) fn has_http2_client(self) -> bool {
+        self != Self::Http1
+    }
+
+    pub(crate) fn has_http2_backend(self) -> bool {
+        self == Self::Http2
+    }
+}
+
 /// What a proxy is set up with.
 #[derive(Debug)]
 pub(crate) struct Setup<'a> {
+    pub(crate) versions: Versions,
     /// For its configuration, state and log.
     pub(crate) directory: &'a Path,
     /// Where it shall listen.
@@ -57,11 +79,22 @@ pub(crate) struct Setup<'a> {
     pub(crate) weir: &'a Path,
 }
 
+impl Setup<'_> {
+    fn stable(&self) -> SocketAddr {
+        if self.versions.has_http2_backend() { self.backends.stable_http2 } else { self.backends.stable }
+    }
+
+    fn canary(&self) -> SocketAddr {
+        if self.versions.has_http2_backend() { self.backends.canary_http2 } else { self.backends.canary }
+    }
+}
+
 /// A peer that answers.
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) peer: Peer,
     pub(crate) address: SocketAddr,
+    pub(crate) versions: Versions,
     /// Absent without a proxy.
     pub(crate) tree: Option<Tree>,
 }
@@ -70,8 +103,13 @@ impl Peer {
     /// Starts it, waits until it answers, and checks that requests with and without the header reach different backends.
     pub(crate) async fn start(self, setup: &Setup<'_>) -> anyhow::Result<Running> {
         let launch = match self {
-            Self::Direct => return Ok(Running { peer: self, address: setup.backends.canary, tree: None }),
-            Self::Weir => weir::launch(setup, &weir::Rules::header_route(setup.backends))?,
+            Self::Direct => {
+                // Straight to the backend: what the client speaks, it speaks.
+                let http2 = setup.versions.has_http2_client();
+                let address = if http2 { setup.backends.canary_http2 } else { setup.backends.canary };
+                return Ok(Running { peer: self, address, versions: setup.versions, tree: None });
+            }
+            Self::Weir => weir::launch(setup, &weir::Rules::of(setup))?,
             Self::Envoy => envoy::launch(setup)?,
             Self::Nginx => nginx::launch(setup)?,
             Self::Haproxy => haproxy::launch(setup)?,
@@ -87,10 +125,10 @@ impl Peer {
         let deadline = Instant::now() + READY;
         loop {
             tree.check_alive().with_context(|| format!("{self} did not start"))?;
-            match client::ask(setup.address, client::PLAIN).await {
-                Ok(head) if head.status == 200 => break,
+            match client::reached(setup.address, setup.versions, None).await {
+                Ok(reached) if reached.status == 200 => break,
                 seen if Instant::now() > deadline => {
-                    let seen = seen.map_or_else(|error| error.to_string(), |head| format!("status {}", head.status));
+                    let seen = seen.map_or_else(|error| error.to_string(), |seen| format!("status {}", seen.status));
                     bail!(
                         "{self} gave no good answer within {READY:?} ({seen}); its log ends with:\n{}",
                         tree.log_end()
@@ -99,7 +137,7 @@ impl Peer {
                 _ => tokio::time::sleep(LOOK).await,
             }
         }
-        Ok(Running { peer: self, address: setup.address, tree: Some(tree) })
+        Ok(Running { peer: self, address: setup.address, versions: setup.versions, tree: Some(tree) })
     }
 
     /// The version line of the installed program; fails when it is not installed.
@@ -146,14 +184,15 @@ impl Serialize for Peer {
 impl Running {
     /// Checks that requests with and without the header reach different backends.
     pub(crate) async fn check_routing(&self) -> anyhow::Result<()> {
-        for (request, expected) in [(client::PLAIN, "stable"), (client::CANARY, "canary"), (client::OTHER, "stable")] {
-            let head = client::ask(self.address, request).await.with_context(|| format!("ask {}", self.peer))?;
-            let reached = head.backend.as_deref().unwrap_or("none");
+        for (tag, expected) in [(None, "stable"), (Some("canary-user"), "canary"), (Some("canary-users"), "stable")] {
+            let seen = client::reached(self.address, self.versions, tag).await;
+            let seen = seen.with_context(|| format!("ask {}", self.peer))?;
+            let reached = seen.backend.as_deref().unwrap_or("none");
             let peer = self.peer;
             ensure!(
-                head.status == 200 && reached == expected,
-                "{peer} routes wrongly: status {} from backend {reached}, expected 200 from {expected}, for:\n{request}",
-                head.status
+                seen.status == 200 && reached == expected,
+                "{peer} routes wrongly: status {} from backend {reached}, expected 200 from {expected}, for the tag {tag:?}",
+                seen.status
             );
         }
         Ok(())

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use crate::{
     ground::{Ground, PacedLoad},
+    h2load,
     options::Case,
     paced,
-    peers::Peer,
+    peers::{Peer, Versions},
     progress,
     report::{Row, Table, metric},
     wrk::{Lifetime, Load},
@@ -19,19 +20,30 @@ const WARM_UP: u64 = 1;
 
 enum Way {
     Closed(Load),
+    Http2(h2load::Load, Versions),
     Paced(PacedLoad),
+}
+
+impl Way {
+    fn versions(&self) -> Versions {
+        match self {
+            Self::Closed(_) | Self::Paced(_) => Versions::Http1,
+            Self::Http2(_, versions) => *versions,
+        }
+    }
 }
 
 pub(super) async fn run(case: Case, ground: &mut Ground) -> anyhow::Result<Table> {
     let name = case.name();
     let seconds = ground.options.seconds();
     let (way, about) = describe(case, seconds);
-    let peers = ground.start_peers(&name, &[]).await?;
+    let peers = ground.start_peers(&name, way.versions(), &[]).await?;
     let mut rounds: Vec<_> = peers.iter().map(|_| Vec::new()).collect();
     for peer in &peers {
         progress::line(&format!("{name}: warm-up, {}", peer.peer));
         match &way {
             Way::Closed(load) => ground.closed(peer, load, WARM_UP).await?,
+            Way::Http2(load, _) => ground.closed_http2(peer, *load, WARM_UP).await?,
             Way::Paced(load) => ground.paced(peer, &PacedLoad { time: Duration::from_secs(WARM_UP), ..*load }).await?,
         };
     }
@@ -40,6 +52,7 @@ pub(super) async fn run(case: Case, ground: &mut Ground) -> anyhow::Result<Table
             progress::line(&format!("{name}: round {round}, {}", peers[at].peer));
             rounds[at].push(match &way {
                 Way::Closed(load) => ground.closed(&peers[at], load, seconds).await?,
+                Way::Http2(load, _) => ground.closed_http2(&peers[at], *load, seconds).await?,
                 Way::Paced(load) => ground.paced(&peers[at], load).await?,
             });
         }
@@ -67,6 +80,15 @@ fn describe(case: Case, seconds: u64) -> (Way, &'static str) {
         Case::Get1m => (
             Way::Closed(Load { connections: 16, path: "/1m", ..kept }),
             "answers of 1 MiB, header route, 16 connections",
+        ),
+        Case::Http2ToHttp1 => (
+            Way::Http2(h2load::Load::Get, Versions::Http2ToHttp1),
+            "HTTP/2, 8 connections of 32 streams, header route, 104-byte answer from a backend in HTTP/1.1",
+        ),
+        Case::Http2 => (Way::Http2(h2load::Load::Get, Versions::Http2), "the same from a backend in HTTP/2"),
+        Case::Grpc => (
+            Way::Http2(h2load::Load::Call, Versions::Http2),
+            "unary calls of gRPC, 100 bytes each way, 8 connections of 32 streams, header route",
         ),
         _ => (
             Way::Closed(kept),

@@ -14,7 +14,7 @@ use weir_lab::{Lab, ServicePort, ServiceSpec, Spec, manifests};
 use crate::{
     ground::Ground,
     intercepting::Intercepting,
-    peers::Peer,
+    peers::{Peer, Versions},
     progress,
     report::{Figures, Row, Table, metric},
 };
@@ -28,7 +28,7 @@ const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 pub(super) async fn run(ground: &mut Ground) -> anyhow::Result<Table> {
     let quiet = Duration::from_secs(ground.options.seconds()).max(SETTLED);
-    let peers = ground.start_peers("idle", &[Peer::Direct]).await?;
+    let peers = ground.start_peers("idle", Versions::Http1, &[Peer::Direct]).await?;
     let mut rows = Vec::new();
     for running in &peers {
         let Some(tree) = &running.tree else { continue };

@@ -57,18 +57,27 @@ fn config(setup: &Setup<'_>) -> Value {
                     "typed_config": manager,
                 }]}],
             }],
-            "clusters": [cluster("stable", setup.backends.stable), cluster("canary", setup.backends.canary)],
+            "clusters": [cluster("stable", setup.stable(), setup), cluster("canary", setup.canary(), setup)],
         },
     })
 }
 
-fn cluster(name: &str, at: SocketAddr) -> Value {
-    json!({
+fn cluster(name: &str, at: SocketAddr, setup: &Setup<'_>) -> Value {
+    let mut cluster = json!({
         "name": name,
         "type": "STATIC",
         "connect_timeout": "1s",
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address(at)}}]}]},
-    })
+    });
+    if setup.versions.has_http2_backend() {
+        const OPTIONS: &str = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions";
+        let http2 = json!({
+            "@type": format!("type.googleapis.com/{OPTIONS}"),
+            "explicit_http_config": {"http2_protocol_options": {}},
+        });
+        cluster["typed_extension_protocol_options"] = json!({ OPTIONS: http2 });
+    }
+    cluster
 }
 
 fn address(at: SocketAddr) -> Value {

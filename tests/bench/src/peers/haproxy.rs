@@ -18,7 +18,8 @@ pub(super) fn launch(setup: &Setup<'_>) -> anyhow::Result<Launch> {
 }
 
 fn config(setup: &Setup<'_>) -> String {
-    let Setup { address, backends, .. } = setup;
+    let address = setup.address;
+    let proto = if setup.versions.has_http2_backend() { " proto h2" } else { "" };
     format!(
         "global
     nbthread 1
@@ -36,11 +37,11 @@ frontend web
     use_backend canary if canary
     default_backend stable
 backend stable
-    server s1 {stable}
+    server s1 {stable}{proto}
 backend canary
-    server c1 {canary}
+    server c1 {canary}{proto}
 ",
-        stable = backends.stable,
-        canary = backends.canary,
+        stable = setup.stable(),
+        canary = setup.canary(),
     )
 }

@@ -15,7 +15,10 @@ pub(super) fn launch(setup: &Setup<'_>) -> anyhow::Result<Launch> {
 }
 
 fn config(setup: &Setup<'_>) -> String {
-    let Setup { directory, address, backends, .. } = setup;
+    let Setup { directory, address, .. } = setup;
+    let http2 = if setup.versions.has_http2_client() { " http2" } else { "" };
+    // In this release nothing but calls of gRPC goes to backends in HTTP/2.
+    let (pass, scheme) = if setup.versions.has_http2_backend() { ("grpc", "grpc") } else { ("proxy", "http") };
     let directory = directory.display();
     // The worker's descriptors may not outnumber the caller's limit; 1,000 connections are far more than any case opens.
     format!(
@@ -50,9 +53,9 @@ http {{
         canary-user canary;
     }}
     server {{
-        listen {address};
+        listen {address}{http2};
         location / {{
-            proxy_pass http://$backend;
+            {pass}_pass {scheme}://$backend;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
             proxy_set_header Host $host;
@@ -62,7 +65,7 @@ http {{
     }}
 }}
 "#,
-        stable = backends.stable,
-        canary = backends.canary,
+        stable = setup.stable(),
+        canary = setup.canary(),
     )
 }

@@ -43,18 +43,27 @@ impl To {
 }
 
 impl Rules {
-    /// The service, its canary, and the rule that the header decides by.
-    pub(crate) fn header_route(backends: &Addresses) -> Self {
-        let mut rules = Self::services(backends);
+    /// The service, its canary, and the rule that the header decides by, for the versions of a setup.
+    pub(super) fn of(setup: &Setup<'_>) -> Self {
+        let port = if setup.versions.has_http2_backend() { "h2c" } else { "http" };
+        Self::decided_by_header(Self::services(setup.stable(), setup.canary(), port))
+    }
+
+    /// The same in HTTP/1.1.
+    fn header_route(backends: &Addresses) -> Self {
+        Self::decided_by_header(Self::services(backends.stable, backends.canary, "http"))
+    }
+
+    fn decided_by_header(mut rules: Self) -> Self {
         rules.add("canary.yaml", rule("user-header-canary", "canary-user", To::Canary, None));
         rules
     }
 
     /// The same with every request to the canary mirrored to `target`, if there is one.
     pub(crate) fn mirrored(backends: &Addresses, target: Option<SocketAddr>) -> Self {
-        let mut rules = Self::services(backends);
+        let mut rules = Self::services(backends.stable, backends.canary, "http");
         if let Some(target) = target {
-            rules.add("web-mirror.yaml", service("web-mirror", "10.96.0.12", target));
+            rules.add("web-mirror.yaml", service("web-mirror", "10.96.0.12", target, "http"));
         }
         rules.add("canary.yaml", rule("user-header-canary", "canary-user", To::Canary, target.map(|_| "web-mirror")));
         rules
@@ -77,9 +86,9 @@ impl Rules {
         rules
     }
 
-    fn services(backends: &Addresses) -> Self {
-        let web = service("web", "10.96.0.10", backends.stable);
-        let canary = service("web-canary", "10.96.0.11", backends.canary);
+    fn services(stable: SocketAddr, canary: SocketAddr, port: &str) -> Self {
+        let web = service("web", "10.96.0.10", stable, port);
+        let canary = service("web-canary", "10.96.0.11", canary, port);
         Self(vec![("web.yaml".to_owned(), web), ("web-canary.yaml".to_owned(), canary)])
     }
 
@@ -179,7 +188,7 @@ spec:
     text
 }
 
-fn service(name: &str, cluster_ip: &str, endpoint: SocketAddr) -> String {
+fn service(name: &str, cluster_ip: &str, endpoint: SocketAddr, port_name: &str) -> String {
     let (address, port) = (endpoint.ip(), endpoint.port());
     format!(
         "apiVersion: v1
@@ -190,7 +199,7 @@ metadata:
 spec:
   clusterIP: {cluster_ip}
   ports:
-    - name: http
+    - name: {port_name}
       port: 80
       targetPort: {port}
 ---
@@ -207,7 +216,7 @@ endpoints:
     conditions:
       ready: true
 ports:
-  - name: http
+  - name: {port_name}
     port: {port}
     protocol: TCP
 "
