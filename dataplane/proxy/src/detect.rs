@@ -11,7 +11,8 @@ pub(crate) enum Protocol {
     Other,
 }
 
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// What a connection in HTTP/2 begins with.
+pub(crate) const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Longer methods than this are not taken for HTTP. The longest registered one has 17 letters.
 const LONGEST_METHOD: usize = 24;

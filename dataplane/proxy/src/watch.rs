@@ -45,6 +45,8 @@ pub(crate) enum Verdict {
     ClientGone,
     /// Draining took too long.
     Drained,
+    /// The client made more work than its requests are worth.
+    Flood,
 }
 
 impl Verdict {
@@ -52,6 +54,7 @@ impl Verdict {
     pub(crate) fn event(self) -> WorkerEvent {
         match self {
             Self::Drained => WorkerEvent::DrainClosed,
+            Self::Flood => WorkerEvent::FloodClosed,
             Self::HeadTimeout | Self::KeepAliveTimeout | Self::StreamIdle | Self::ClientGone => WorkerEvent::IdleClosed,
         }
     }
@@ -61,7 +64,7 @@ impl Verdict {
         match self {
             Self::HeadTimeout => Cause::HeaderTimeout,
             Self::KeepAliveTimeout | Self::StreamIdle => Cause::IdleTimeout,
-            Self::ClientGone => Cause::DownstreamGone,
+            Self::ClientGone | Self::Flood => Cause::DownstreamGone,
             Self::Drained => Cause::Drained,
         }
     }
@@ -158,6 +161,11 @@ impl Watched {
         self.verdict.get()
     }
 
+    /// Whole seconds of the worker's time, coarsely.
+    pub(crate) fn second(&self) -> u64 {
+        self.clock.second()
+    }
+
     /// Whether the connection has to end now, if it has no request, or after the one it has.
     pub(crate) fn is_ending(&self) -> bool {
         match self.ending.get() {
@@ -245,6 +253,10 @@ impl Clock {
     /// The tick now. Wraps around after years.
     pub(crate) fn now(&self) -> u32 {
         self.ticks.get()
+    }
+
+    fn second(&self) -> u64 {
+        (self.tick * self.now()).as_secs()
     }
 
     pub(crate) fn tick(&self) -> Duration {

@@ -28,6 +28,8 @@ pub enum WorkerEvent {
     IdleClosed,
     /// A connection was cut off because draining took too long.
     DrainClosed,
+    /// A connection was ended because it made more work than its requests are worth.
+    FloodClosed,
     /// A connection to an endpoint was opened.
     UpstreamConnected,
     /// A connection to an endpoint was used again.
@@ -43,7 +45,7 @@ impl WorkerEvent {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every event, in the order of declaration.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Accepted,
         Self::Closed,
         Self::Opaque,
@@ -56,6 +58,7 @@ impl WorkerEvent {
         Self::AcceptFailed,
         Self::IdleClosed,
         Self::DrainClosed,
+        Self::FloodClosed,
         Self::UpstreamConnected,
         Self::UpstreamReused,
         Self::UpstreamRetried,
@@ -77,6 +80,7 @@ impl WorkerEvent {
             Self::AcceptFailed => "accept_failed",
             Self::IdleClosed => "idle_closed",
             Self::DrainClosed => "drain_closed",
+            Self::FloodClosed => "flood_closed",
             Self::UpstreamConnected => "upstream_connected",
             Self::UpstreamReused => "upstream_reused",
             Self::UpstreamRetried => "upstream_retried",

@@ -92,7 +92,7 @@ async fn finish(downstream: &Rc<Downstream>, client: End, end: Outcome) {
         Outcome::Condemned(Verdict::HeadTimeout) => refuse(downstream, stream, Cause::HeaderTimeout).await,
         // If it waits after all, it must not take this for the end of an answer. Its request was counted as above.
         Outcome::Condemned(Verdict::ClientGone) => reset(&stream),
-        Outcome::Condemned(Verdict::KeepAliveTimeout | Verdict::StreamIdle | Verdict::Drained) => {}
+        Outcome::Condemned(Verdict::KeepAliveTimeout | Verdict::StreamIdle | Verdict::Drained | Verdict::Flood) => {}
     }
 }
 

@@ -1,5 +1,9 @@
 //! A client's connection in HTTP/2: many requests at a time, each in a task of its own.
 
+mod flood;
+mod io;
+
+use std::cell::RefCell;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -12,24 +16,25 @@ use h2::{Reason, RecvStream};
 use http::header::EXPECT;
 use http::{Request, Response, StatusCode};
 use hyper::body::Body;
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use weir_telemetry::Cause;
 
+use self::flood::Resets;
+use self::io::Io;
 use super::Downstream;
-use crate::body::{Incoming, Pump, ResponseBody};
+use crate::body::{Incoming, Pump, ResponseBody, Unsent};
+use crate::detect::PREFACE;
 use crate::exchange;
-use crate::io::Io;
 use crate::record::Record;
-use crate::watch::{Phase, Verdict};
+use crate::watch::{Phase, Verdict, Watched};
 
 /// How long a connection without requests may take to end after its client was told.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Serves requests until the connection ends.
 pub(super) async fn serve(downstream: &Rc<Downstream>, stream: TcpStream, seen: Bytes) {
-    let io = TokioIo::new(Io::new(stream, seen, Rc::clone(&downstream.watched)));
+    let io = Io::new(stream, seen, PREFACE.len(), Rc::clone(&downstream.watched));
     let shard = &downstream.worker.shard;
     let connection = match downstream.watched.guard(downstream.worker.http2.handshake(io)).await {
         Ok(Ok(connection)) => connection,
@@ -39,21 +44,25 @@ pub(super) async fn serve(downstream: &Rc<Downstream>, stream: TcpStream, seen: 
         Err(verdict) => return shard.on(verdict.event()),
     };
     downstream.watched.enter(Phase::NoStreams);
-    let mut conversation = Conversation { downstream, connection, farewell: None };
+    let mut conversation = Conversation { downstream, connection, resets: Rc::default(), farewell: None };
     let end = std::future::poll_fn(|context| conversation.poll(context)).await;
     if let Some(verdict) = downstream.watched.verdict() {
         shard.on(verdict.event());
     }
-    if let Err(error) = end
-        && error.is_library()
-    {
-        shard.on_unrouted(Cause::Garbage);
+    match end {
+        Err(error) if error.is_library() && error.reason() == Some(Reason::ENHANCE_YOUR_CALM) => {
+            shard.on(Verdict::Flood.event());
+        }
+        Err(error) if error.is_library() => shard.on_unrouted(Cause::Garbage),
+        // The client went away, or ended the connection; its requests were counted with their records.
+        _ => {}
     }
 }
 
 struct Conversation<'a> {
     downstream: &'a Rc<Downstream>,
-    connection: Connection<TokioIo<Io>, Bytes>,
+    connection: Connection<Io, Bytes>,
+    resets: Rc<RefCell<Resets>>,
     /// Set when the client was told that the connection ends.
     farewell: Option<Pin<Box<Sleep>>>,
 }
@@ -66,8 +75,9 @@ impl Conversation<'_> {
         match watched.verdict() {
             // Told first, so that a request that is on its way comes to an end, or to another connection.
             Some(Verdict::KeepAliveTimeout) => self.say_farewell(),
-            Some(_) => {
-                self.connection.abrupt_shutdown(Reason::NO_ERROR);
+            Some(verdict) => {
+                let is_flood = verdict == Verdict::Flood;
+                self.connection.abrupt_shutdown(if is_flood { Reason::ENHANCE_YOUR_CALM } else { Reason::NO_ERROR });
                 // Once, for as much of the farewell as fits the socket's buffer.
                 let _ = self.connection.poll_closed(context);
                 return Poll::Ready(Ok(()));
@@ -97,48 +107,70 @@ impl Conversation<'_> {
     }
 
     fn begin(&self, request: Request<RecvStream>, reply: SendResponse<Bytes>) {
+        if self.resets.borrow_mut().on_begin() {
+            self.downstream.watched.condemn(Verdict::Flood);
+        }
         let record = Record::begin_stream(self.downstream);
-        tokio::task::spawn_local(answer(Rc::clone(self.downstream), request, reply, record));
+        let second = self.downstream.watched.second();
+        let begun = Begun { reply, second, resets: Rc::clone(&self.resets) };
+        tokio::task::spawn_local(begun.answer(Rc::clone(self.downstream), request, record));
     }
 }
 
-/// Answers one request, unless its client loses interest.
-async fn answer(
-    downstream: Rc<Downstream>,
-    request: Request<RecvStream>,
-    mut reply: SendResponse<Bytes>,
-    record: Record,
-) {
-    let watched = Rc::clone(record.watched());
-    let (head, body) = request.into_parts();
-    if head.headers.contains_key(EXPECT) && !body.is_end_stream() {
-        let mut go_on = Response::new(());
-        *go_on.status_mut() = StatusCode::CONTINUE;
-        // An error says that the stream is gone, as does the next thing that is done with it.
-        let _ = reply.send_informational(go_on);
-    }
-    let body = Incoming::http2(body, &head.headers, Some(Rc::clone(&watched)));
-    let request = Request::from_parts(head, body);
-    let Some(response) = unless_reset(&mut reply, exchange::respond(downstream, request, record)).await else { return };
-    let (head, body) = response.into_parts();
-    let is_end = body.is_end_stream();
-    let Ok(stream) = reply.send_response(Response::from_parts(head, ()), is_end) else { return };
-    if !is_end {
-        let mut pump = Pump::new(body, stream, Some(watched));
-        // However it ends, the response's record has it.
-        let _ = std::future::poll_fn(|context| pump.poll(context, Reason::INTERNAL_ERROR)).await;
-    }
+/// A request that waits for its answer.
+struct Begun {
+    reply: SendResponse<Bytes>,
+    /// When it came.
+    second: u64,
+    resets: Rc<RefCell<Resets>>,
 }
 
-/// Runs a future until it is done. `None` when the client has reset the stream before.
-async fn unless_reset(
-    reply: &mut SendResponse<Bytes>,
-    response: impl Future<Output = Response<ResponseBody>>,
-) -> Option<Response<ResponseBody>> {
-    let mut response = pin!(response);
-    std::future::poll_fn(|context| match response.as_mut().poll(context) {
-        Poll::Ready(response) => Poll::Ready(Some(response)),
-        Poll::Pending => reply.poll_reset(context).map(|_| None),
-    })
-    .await
+impl Begun {
+    /// Answers it, unless its client loses interest.
+    async fn answer(mut self, downstream: Rc<Downstream>, request: Request<RecvStream>, record: Record) {
+        let watched = Rc::clone(record.watched());
+        let (head, body) = request.into_parts();
+        if head.headers.contains_key(EXPECT) && !body.is_end_stream() {
+            let mut go_on = Response::new(());
+            *go_on.status_mut() = StatusCode::CONTINUE;
+            // An error says that the stream is gone, as does the next thing that is done with it.
+            let _ = self.reply.send_informational(go_on);
+        }
+        let body = Incoming::http2(body, &head.headers, Some(Rc::clone(&watched)));
+        let response = exchange::respond(downstream, Request::from_parts(head, body), record);
+        let Some(response) = self.unless_reset(response).await else { return self.on_reset(&watched) };
+        let (head, body) = response.into_parts();
+        let is_end = body.is_end_stream();
+        let Ok(stream) = self.reply.send_response(Response::from_parts(head, ()), is_end) else {
+            return self.on_reset(&watched);
+        };
+        if !is_end {
+            let mut pump = Pump::new(body, stream, Some(Rc::clone(&watched)));
+            // However it ends, the response's record has it.
+            if let Err(Unsent::Refused) =
+                std::future::poll_fn(|context| pump.poll(context, Reason::INTERNAL_ERROR)).await
+            {
+                self.on_reset(&watched);
+            }
+        }
+    }
+
+    /// Runs a future until it is done. `None` when the client has reset the stream before.
+    async fn unless_reset(
+        &mut self,
+        response: impl Future<Output = Response<ResponseBody>>,
+    ) -> Option<Response<ResponseBody>> {
+        let mut response = pin!(response);
+        std::future::poll_fn(|context| match response.as_mut().poll(context) {
+            Poll::Ready(response) => Poll::Ready(Some(response)),
+            Poll::Pending => self.reply.poll_reset(context).map(|_| None),
+        })
+        .await
+    }
+
+    fn on_reset(&self, watched: &Watched) {
+        if watched.second() == self.second {
+            self.resets.borrow_mut().on_early_reset();
+        }
+    }
 }
