@@ -208,6 +208,7 @@ impl Forwarded {
     fn into_response(self, downstream: &Rc<Downstream>, mut record: Record) -> Response<ResponseBody> {
         let (mut head, incoming) = self.response.into_parts();
         record.on_status(head.status.as_u16());
+        record.on_fields(&head.headers);
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             headers::prepare_response(&mut head.headers, Upgrading::Yes);
             downstream.set_upgrade(Upgrade { lease: self.lease });

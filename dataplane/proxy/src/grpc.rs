@@ -3,9 +3,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
-use hyper::body::Frame;
 use weir_telemetry::Cause;
 
 pub(crate) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
@@ -76,10 +74,10 @@ pub(crate) fn code(cause: Cause) -> Code {
 }
 
 /// The end of a response that is cut off after its head.
-pub(crate) fn trailers(cause: Cause) -> Frame<Bytes> {
+pub(crate) fn trailers(cause: Cause) -> HeaderMap {
     let mut trailers = HeaderMap::new();
     put_status(&mut trailers, code(cause), cause.name());
-    Frame::trailers(trailers)
+    trailers
 }
 
 /// Adds a status with its message to headers or trailers.

@@ -32,13 +32,14 @@ pub(crate) fn normalise(head: &mut request::Parts) -> Result<(), Cause> {
     if head.version == Version::HTTP_2 {
         join_cookies(&mut head.headers);
     }
-    // Exactly one Host, empty or not, in HTTP/1.1 (RFC 9112, section 3.2), and one way to say so in HTTP/2.
-    let mut hosts = head.headers.get_all(HOST).iter();
-    let (first, second) = (hosts.next(), hosts.next());
-    let is_missing = first.is_none() && head.version >= Version::HTTP_11;
-    // Whoever looks at another one of two lengths sees another request; so both must go, even if they are equal.
-    let is_long = head.headers.get_all(CONTENT_LENGTH).iter().nth(1).is_some();
-    if is_missing || second.is_some() || is_long {
+    // Exactly one Host, empty or not, in HTTP/1.1 (RFC 9112, section 3.2), and one way to say so in HTTP/2. And at most
+    // one length: whoever looks at another one of two sees another request, so that even equal ones are refused.
+    let headers = &head.headers;
+    let is_missing = head.version >= Version::HTTP_11 && !headers.contains_key(HOST);
+    let is_repeated = |name| headers.get_all(name).iter().nth(1).is_some();
+    // Most requests repeat nothing.
+    let has_repeated = headers.len() > headers.keys_len();
+    if is_missing || has_repeated && (is_repeated(HOST) || is_repeated(CONTENT_LENGTH)) {
         return Err(Cause::BadRequest);
     }
     Ok(())
@@ -88,7 +89,8 @@ fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item =
 }
 
 /// Removes what concerns one connection only, and what `Connection` names. Headers that say where a message goes and
-/// where it ends stay, whatever `Connection` says.
+/// where it ends stay, whatever `Connection` says; and of `TE` what holds from end to end, on which gRPC insists:
+/// whether trailers are welcome.
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let mut present = [false; HOPS];
     for name in headers.keys() {
@@ -98,12 +100,16 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
     if present[0] {
         let named: Vec<HeaderName> = tokens(headers, &CONNECTION).filter_map(|token| token.parse().ok()).collect();
-        for name in named.iter().filter(|name| **name != HOST && **name != CONTENT_LENGTH) {
+        for name in named.iter().filter(|name| ![HOST, CONTENT_LENGTH, TE].contains(name)) {
             headers.remove(name);
         }
     }
+    let takes_trailers = present[1] && tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
     for (hop, _) in HOP_BY_HOP.iter().zip(present).filter(|(_, present)| *present) {
         headers.remove(hop);
+    }
+    if takes_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
     }
 }
 
@@ -122,12 +128,7 @@ pub(crate) enum Upgrading {
 pub(crate) fn prepare_request(head: &mut request::Parts, peer: &HeaderValue, random: &Random) -> Upgrading {
     let headers = &mut head.headers;
     let upgrade = wanted_upgrade(headers);
-    let takes_trailers = tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
     strip_hop_by_hop(headers);
-    if takes_trailers {
-        // Of what is said with TE the only thing that holds from end to end; gRPC insists on it.
-        headers.insert(TE, HeaderValue::from_static("trailers"));
-    }
     forwarded_for(headers, peer);
     if !headers.contains_key(FORWARDED_PROTO) {
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));

@@ -4,16 +4,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::Method;
+use http::{HeaderMap, Method};
 use weir_core::name::ClusterName;
 use weir_core::revision::Sequence;
 use weir_core::route::Rule;
 use weir_core::stats::StatsId;
-use weir_telemetry::{Cause, RequestEnd};
+use weir_telemetry::{CallStatus, Cause, RequestEnd};
 
 use crate::body::Meter;
 use crate::downstream::Downstream;
 use crate::filters::FilterChain;
+use crate::grpc;
 use crate::watch::{Phase, Verdict, Watched};
 
 /// What became of a request so far. Dropping it ends and counts the request.
@@ -28,6 +29,7 @@ pub(crate) struct Record {
     started: Instant,
     route: Option<StatsId>,
     status: Option<u16>,
+    call_status: CallStatus,
     cause: Option<Cause>,
     is_complete: bool,
     /// Set when the request has a body.
@@ -80,6 +82,7 @@ impl Record {
             started: Instant::now(),
             route: None,
             status: None,
+            call_status: CallStatus::NONE,
             cause: None,
             is_complete: false,
             meter: None,
@@ -111,7 +114,16 @@ impl Record {
         self.status = Some(status);
     }
 
-    /// The proxy answers itself.
+    /// Headers or trailers of a response came, or were made: of a call they may have its status.
+    pub(crate) fn on_fields(&mut self, fields: &HeaderMap) {
+        if self.is_call
+            && let Some(status) = fields.get(grpc::STATUS)
+        {
+            self.call_status = CallStatus::parse(status.as_bytes());
+        }
+    }
+
+    /// The proxy answers itself, or ends what an endpoint began to answer.
     pub(crate) fn on_local_reply(&mut self, cause: Cause) {
         self.cause = Some(cause);
     }
@@ -150,6 +162,8 @@ impl Drop for Record {
         }
         let end = RequestEnd {
             status: self.status,
+            // Where there was no response at all, that is counted already.
+            call: self.status.filter(|_| self.is_call).map(|_| self.call_status),
             cause: self.cause,
             duration: self.started.elapsed(),
             request_bytes: self.meter.as_ref().map_or(0, |meter| meter.bytes.get()),
@@ -183,6 +197,7 @@ fn write(log: &Log, end: &RequestEnd) {
         destination = log.destination.as_ref().map(tracing::field::display),
         endpoint = log.endpoint.map(tracing::field::display),
         status = end.status,
+        grpc_status = end.call.map(tracing::field::display),
         cause = end.cause.map(Cause::name),
         duration_us = u64::try_from(end.duration.as_micros()).unwrap_or(u64::MAX),
         source = log.source,

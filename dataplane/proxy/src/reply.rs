@@ -1,7 +1,7 @@
 //! Answers of the proxy itself: the one place where a cause becomes a status.
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
 use weir_telemetry::Cause;
 
@@ -81,12 +81,14 @@ pub(crate) fn local(cause: Cause, mut record: Record) -> Response<ResponseBody> 
         .map_or(Bytes::from_static(text(cause).as_bytes()), |detail| Bytes::from(detail.into_string()));
     let (is_call, is_stream) = (record.is_call, record.is_stream());
     if is_call {
-        record.on_status(StatusCode::OK.as_u16());
-        let mut response = Response::new(ResponseBody::nothing(record));
-        let headers = response.headers_mut();
+        let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, grpc::TYPE);
         headers.insert(CAUSE, HeaderValue::from_static(cause.name()));
-        grpc::put_status(headers, grpc::code(cause), &String::from_utf8_lossy(&text));
+        grpc::put_status(&mut headers, grpc::code(cause), &String::from_utf8_lossy(&text));
+        record.on_status(StatusCode::OK.as_u16());
+        record.on_fields(&headers);
+        let mut response = Response::new(ResponseBody::nothing(record));
+        *response.headers_mut() = headers;
         return response;
     }
     let mut response = Response::new(ResponseBody::text(record, text));

@@ -35,10 +35,15 @@ fn a_call_passes_with_its_status() {
         ..Answer::text("")
     });
     // Also where the port says that it carries HTTP/1.1, by which no call could go.
-    for protocol in [Protocol::Http2, Protocol::Detect, Protocol::Http] {
-        let node = Node::start(world(&[endpoint.address]).protocol(protocol));
-        let reply = ask(&node, call("/echo.Echo/Say", MESSAGE));
+    let nodes = [Protocol::Http2, Protocol::Detect, Protocol::Http]
+        .map(|protocol| Node::start(world(&[endpoint.address]).protocol(protocol)));
+    for node in &nodes {
+        let reply = ask(node, call("/echo.Echo/Say", MESSAGE));
         assert_eq!((reply.status, &reply.body[..], reply.trailer("grpc-status")), (200, MESSAGE, Some("0")));
+    }
+    for (status, count) in [("0", 1.0), ("14", 0.0)] {
+        let label = format!("grpc_status=\"{status}\"");
+        nodes.iter().for_each(|node| node.await_metric("weir_proxy_grpc_calls_total", &label, count));
     }
     let request = &endpoint.requests()[0];
     assert_eq!((request.target.as_str(), &request.body[..]), ("http://a/echo.Echo/Say", MESSAGE));
@@ -95,6 +100,7 @@ fn what_the_proxy_answers_itself_has_a_status_of_grpc() {
         assert_eq!((reply.status, reply.header("content-type")), (200, Some("application/grpc")), "{cause}");
         assert_eq!((reply.header("grpc-status"), reply.header("x-weir-cause")), (Some(status), Some(cause)));
         assert!(!reply.header("grpc-message").unwrap().is_empty() && reply.body.is_empty(), "{reply:?}");
+        node.await_metric("weir_proxy_grpc_calls_total", &format!("grpc_status=\"{status}\""), 1.0);
         // Who does not call gets what browsers understand.
         let reply = ask(&node, support::http2::get("/"));
         assert!(reply.status >= 500 && reply.header("grpc-status").is_none(), "{reply:?}");
@@ -127,4 +133,7 @@ fn the_callers_deadline_holds_also_in_the_middle_of_a_response() {
     assert_eq!((&reply.body[..], reply.trailer("grpc-status")), (MESSAGE, Some("4")));
     assert_eq!(cancelled.recv_timeout(support::PATIENCE).unwrap(), Reason::CANCEL);
     node.await_cause(Cause::RequestTimeout, 2);
+    node.await_metric("weir_proxy_grpc_calls_total", "grpc_status=\"4\"", 2.0);
+    let routes = node.telemetry.routes(node.world.keys());
+    assert_eq!(routes.iter().map(|route| route.errors()).sum::<u64>(), 2, "a call that fails is an error");
 }

@@ -9,6 +9,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
 use weir_core::stats::StatsKey;
 
+use crate::call::CallStatus;
 use crate::cause::Cause;
 use crate::event::{MirrorEvent, WorkerEvent};
 use crate::shard::Shard;
@@ -66,6 +67,13 @@ fn routes(encoder: &mut DescriptorEncoder, routes: &[RouteSummary]) -> fmt::Resu
     for (labels, route) in &labelled {
         for (class, count) in CLASSES.iter().zip(route.status).filter(|(_, count)| *count > 0) {
             counter(&mut requests, &labels.with("status", class), count)?;
+        }
+    }
+    let help = "Calls of gRPC by their status; none means that the caller got none";
+    let mut calls = encoder.encode_descriptor("weir_proxy_grpc_calls", help, None, MetricType::Counter)?;
+    for (labels, route) in &labelled {
+        for (status, count) in route.calls.iter().enumerate().filter(|(_, count)| **count > 0) {
+            counter(&mut calls, &labels.with("grpc_status", &CallStatus::label(status)), *count)?;
         }
     }
     let help = "Requests that the proxy answered itself or cut off, by cause";

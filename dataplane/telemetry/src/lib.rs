@@ -3,6 +3,7 @@
 //! A worker counts in a [`Shard`] of its own, with plain stores and without waiting for anyone; whoever wants to know
 //! adds the shards up. Nothing here decides anything, and nothing here is ever in the way of a request.
 
+mod call;
 mod cause;
 mod cells;
 mod event;
@@ -18,6 +19,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::registry::Registry;
 use weir_core::stats::StatsKey;
 
+pub use call::CallStatus;
 pub use cause::Cause;
 pub use cells::Counter;
 pub use event::{MirrorEvent, WorkerEvent};

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use weir_core::stats::{StatsId, StatsTable};
 
+use crate::call::CallStatus;
 use crate::cause::Cause;
 use crate::cells::Counter;
 use crate::event::{MirrorEvent, WorkerEvent};
@@ -18,6 +19,8 @@ const CHUNK: usize = 16;
 pub struct RequestEnd {
     /// Status of the response, `None` when the client got none.
     pub status: Option<u16>,
+    /// How a call of gRPC ended; `None` for everything else.
+    pub call: Option<CallStatus>,
     /// Why the proxy answered itself or cut off, `None` when an endpoint's response came through whole.
     pub cause: Option<Cause>,
     /// From the request's head to the response's end.
@@ -35,6 +38,8 @@ pub struct RouteCounters {
     pub(crate) ended: Counter,
     /// Responses with status 1xx to 5xx; the first is for requests without a response.
     pub(crate) status: [Counter; 6],
+    /// Made with the first call of gRPC: most routes have none.
+    pub(crate) calls: OnceLock<Box<[Counter; CallStatus::COUNT]>>,
     pub(crate) causes: [Counter; Cause::COUNT],
     pub(crate) request_bytes: Counter,
     pub(crate) response_bytes: Counter,
@@ -51,6 +56,9 @@ impl RouteCounters {
     pub fn on_end(&self, end: &RequestEnd) {
         self.ended.add(1);
         self.status[class(end.status)].add(1);
+        if let Some(call) = end.call {
+            self.calls.get_or_init(Box::default)[call.index()].add(1);
+        }
         if let Some(cause) = end.cause {
             self.causes[cause as usize].add(1);
         }

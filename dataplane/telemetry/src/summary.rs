@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use weir_core::stats::StatsKey;
 
+use crate::call::CallStatus;
 use crate::cause::Cause;
 use crate::event::MirrorEvent;
 use crate::histogram::Latencies;
@@ -20,6 +21,8 @@ pub struct RouteSummary {
     pub in_flight: u64,
     /// Requests by class of the status: the first had no response, then 1xx to 5xx.
     pub status: [u64; 6],
+    /// Calls of gRPC by status (indexed by its number), the last those without one.
+    pub calls: [u64; CallStatus::COUNT],
     /// Requests that the proxy answered itself or cut off, by cause (indexed by `Cause as usize`).
     pub causes: [u64; Cause::COUNT],
     /// Bytes of requests' bodies.
@@ -31,9 +34,11 @@ pub struct RouteSummary {
 }
 
 impl RouteSummary {
-    /// Requests that failed: answered with 5xx, or cut off.
+    /// Requests that failed: answered with 5xx, or cut off; and calls of gRPC that the callee failed.
     pub fn errors(&self) -> u64 {
-        self.status[0] + self.status[5]
+        // What was cut off is no call without a status as well.
+        let calls: u64 = CallStatus::FAILURES.iter().map(|status| self.calls[*status]).sum();
+        self.status[0] + self.status[5] + calls
     }
 }
 
@@ -66,6 +71,7 @@ pub(crate) fn routes(shards: &[Arc<Shard>], keys: &[StatsKey]) -> Vec<RouteSumma
             requests: 0,
             in_flight: 0,
             status: [0; 6],
+            calls: [0; CallStatus::COUNT],
             causes: [0; Cause::COUNT],
             request_bytes: 0,
             response_bytes: 0,
@@ -77,6 +83,9 @@ pub(crate) fn routes(shards: &[Arc<Shard>], keys: &[StatsKey]) -> Vec<RouteSumma
             summary.requests += block.ended.value();
             started += block.started.value();
             add(&mut summary.status, &block.status);
+            if let Some(calls) = block.calls.get() {
+                add(&mut summary.calls, calls);
+            }
             add(&mut summary.causes, &block.causes);
             summary.request_bytes += block.request_bytes.value();
             summary.response_bytes += block.response_bytes.value();

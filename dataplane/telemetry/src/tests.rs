@@ -33,6 +33,7 @@ fn what_two_workers_count_is_added_up() {
     let (keys, route, mirror) = keys();
     let end = RequestEnd {
         status: Some(200),
+        call: None,
         cause: None,
         duration: Duration::from_micros(100),
         request_bytes: 3,

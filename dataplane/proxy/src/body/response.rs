@@ -98,14 +98,22 @@ impl Body for ResponseBody {
         let has_ended = match &frame {
             Some(Ok(frame)) => {
                 this.record.response_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+                frame.trailers_ref().into_iter().for_each(|trailers| this.record.on_fields(trailers));
                 streaming.incoming.is_end_stream()
             }
             Some(Err(aborted)) => {
                 let cause = aborted.0;
-                this.record.abort(cause);
                 this.content = Content::Nothing;
+                if !this.record.is_call {
+                    this.record.abort(cause);
+                    return Poll::Ready(frame);
+                }
                 // A caller hears more from a status than from a stream that breaks off.
-                return Poll::Ready(if this.record.is_call { Some(Ok(grpc::trailers(cause))) } else { frame });
+                let trailers = grpc::trailers(cause);
+                this.record.on_local_reply(cause);
+                this.record.on_fields(&trailers);
+                this.record.complete();
+                return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
             }
             None => true,
         };

@@ -72,7 +72,7 @@ fn what_concerns_one_connection_is_removed() {
         "/",
         &[
             ("host", "a"),
-            ("connection", "close, X-Secret , host, keep-alive"),
+            ("connection", "close, X-Secret , host, te, keep-alive"),
             ("x-secret", "1"),
             ("keep-alive", "timeout=5"),
             ("te", "gzip;q=0.5, trailers"),
