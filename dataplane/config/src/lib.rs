@@ -9,9 +9,9 @@
 //!
 //! # Kinds
 //! `Service` (v1), `EndpointSlice` (discovery.k8s.io/v1), `Pod` (v1), `Namespace` (v1), `RouteRule` (weir.dev/v1, and
-//! gateway.example.com/v1 for the same), `HTTPRoute` (gateway.networking.k8s.io/v1, and v1beta1 for the same), and `List`
-//! (v1) of them. Every other kind is an error. Unknown fields are errors in the specs of `RouteRule` and `HTTPRoute` and
-//! passed over in the others, which carry many that only a cluster needs.
+//! gateway.example.com/v1 for the same), `HTTPRoute` (gateway.networking.k8s.io/v1, and v1beta1 for the same), `GRPCRoute`
+//! (v1, and v1alpha2 for the same), and `List` (v1) of them. Every other kind is an error. Unknown fields are errors in the specs of `RouteRule`, `HTTPRoute` and `GRPCRoute`
+//! and passed over in the others, which carry many that only a cluster needs.
 //!
 //! A pod belongs to the mesh unless its annotation `weir.dev/mesh` says `disabled`, or it has none and the label of that
 //! name of its `Namespace` says so. Pods in the host's network and pods that have ended have no address of their own and

@@ -321,6 +321,38 @@ fn routes_take_what_they_match_and_refuse_the_rest() {
 }
 
 #[test]
+fn calls_are_matched_by_what_they_call() {
+    let to = |name: &str| format!("backendRefs: [{{name: {name}, namespace: default, port: 8080}}]");
+    let (stable, canary) = (to("service"), to("service-canary"));
+    let rules = format!(
+        "[{{matches: [{{method: {{service: pkg.Echo}}}}], {stable}}},
+          {{matches: [{{method: {{service: pkg.Echo, method: Say}}}}], {canary}}},
+          {{matches: [{{method: {{method: Watch}}}}], {canary}}},
+          {{matches: [{{method: {{type: RegularExpression, service: 'a[.].*'}}}}], {canary}}},
+          {{matches: [{{method: {{type: RegularExpression, method: 'Get.*'}}, headers: [{{name: x-a, value: b}}]}}], {stable}}},
+          {{matches: [{{headers: [{{name: x-user, value: me}}]}}], {canary}}}]"
+    );
+    let route = route("calls", "default", &rules).replace("kind: HTTPRoute", "kind: GRPCRoute");
+    let (stable, canary) = (format!("calls -> {V1}"), format!("calls -> {CANARY}"));
+    let cases = [
+        ("POST /pkg.Echo/Say", &canary),
+        ("POST /pkg.Echo/Other", &stable),
+        ("POST /pkg.Echo/Watch", &stable),
+        ("POST /pkg.Echoes/Watch", &canary),
+        ("POST /a.b.C/Any", &canary),
+        ("POST /x.Y/GetIt\nx-a: b", &stable),
+        ("POST /x.Y/GetIt\nx-user: me", &canary),
+    ];
+    let snapshot = snapshot(&route);
+    for (request, expected) in cases {
+        assert_eq!(&decide(&snapshot, "10.96.0.1:8080", request), expected, "{request}");
+    }
+    for request in ["POST /pkg.Echoes/Say", "POST /ab.C/Any", "POST /x.Y/GetIt", "POST /x/y/GetIt\nx-a: b"] {
+        assert_eq!(decide(&snapshot, "10.96.0.1:8080", request), "- -> 404", "{request}");
+    }
+}
+
+#[test]
 fn a_consumers_routes_take_the_place_of_the_producers() {
     let backend = |name: &str| format!("[{{backendRefs: [{{name: {name}, namespace: default, port: 8080}}]}}]");
     let producer = route("producer", "default", &backend("service"));

@@ -73,6 +73,28 @@ fn a_route_with_the_defaults_of_its_api_is_equal() {
 }
 
 #[test]
+fn a_route_of_calls_with_the_defaults_of_its_api_is_equal() {
+    let route = |rules: &str| {
+        let spec = format!("{{parentRefs: [{{group: '', kind: Service, name: a}}], rules: {rules}}}");
+        set(&format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: GRPCRoute\nmetadata: {{name: r}}\nspec: {spec}\n"
+        ))
+    };
+    let pairs = [
+        ("[]", "[{matches: [{headers: []}]}]"),
+        (
+            "[{backendRefs: [{name: a, port: 80}], matches: [{method: {service: s}, headers: [{name: X-A, value: b}]}]}]",
+            "[{backendRefs: [{group: '', kind: Service, name: a, port: 80, weight: 1}],
+              matches: [{method: {type: Exact, service: s}, headers: [{type: Exact, name: x-a, value: b}]}]}]",
+        ),
+    ];
+    for (one, other) in pairs {
+        assert_eq!(route(one).id(), route(other).id(), "{one} and {other}");
+    }
+    assert_ne!(route("[{matches: [{method: {service: s}}]}]").id(), route("[{matches: [{method: {method: s}}]}]").id());
+}
+
+#[test]
 fn a_route_that_says_something_else_is_not_equal() {
     let specs = [
         "{}",

@@ -4,7 +4,7 @@ mod condition;
 mod destination;
 mod duration;
 pub(crate) mod endpoint_slice;
-pub(crate) mod http_route;
+pub(crate) mod gateway_api;
 pub(crate) mod metadata;
 pub(crate) mod namespace;
 pub(crate) mod pod;
@@ -51,11 +51,12 @@ pub(crate) enum Content {
 }
 
 /// What Weir reads, for people who wrote something else.
-pub(crate) const KINDS: [(&str, &[&str]); 6] = [
+pub(crate) const KINDS: [(&str, &[&str]); 7] = [
     (service::ServiceDocument::KIND, service::ServiceDocument::API_VERSIONS),
     (endpoint_slice::EndpointSliceDocument::KIND, endpoint_slice::EndpointSliceDocument::API_VERSIONS),
     (pod::PodDocument::KIND, pod::PodDocument::API_VERSIONS),
     (namespace::NamespaceDocument::KIND, namespace::NamespaceDocument::API_VERSIONS),
     (route_rule::RouteRuleDocument::KIND, route_rule::RouteRuleDocument::API_VERSIONS),
-    (http_route::HttpRouteDocument::KIND, http_route::HttpRouteDocument::API_VERSIONS),
+    (gateway_api::HttpRouteDocument::KIND, gateway_api::HttpRouteDocument::API_VERSIONS),
+    (gateway_api::GrpcRouteDocument::KIND, gateway_api::GrpcRouteDocument::API_VERSIONS),
 ];

@@ -14,7 +14,7 @@ use crate::place::Segment;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Syntax {
     RouteRule,
-    HttpRoute,
+    GatewayApi,
 }
 
 /// The rules of a document.
@@ -120,7 +120,7 @@ impl Syntax {
     pub(crate) fn applies_path(self, one: &AppliesTo) -> Vec<Segment<'static>> {
         let list = match self {
             Self::RouteRule => "services",
-            Self::HttpRoute => "parentRefs",
+            Self::GatewayApi => "parentRefs",
         };
         vec![Segment::Key("spec"), Segment::Key(list), Segment::Index(one.position)]
     }
@@ -135,7 +135,7 @@ impl Syntax {
                 path.push(Segment::Key(if is_list { "destinations" } else { "destination" }));
                 path.extend(is_list.then_some(Segment::Index(position)));
             }
-            Self::HttpRoute => path.extend([Segment::Key("backendRefs"), Segment::Index(position)]),
+            Self::GatewayApi => path.extend([Segment::Key("backendRefs"), Segment::Index(position)]),
         }
         path
     }
@@ -145,7 +145,7 @@ impl Syntax {
         let mut path = self.rule_path(rule);
         let (list, inner): (_, &[_]) = match self {
             Self::RouteRule => ("mirror", &[Segment::Key("destination")]),
-            Self::HttpRoute => ("filters", &[Segment::Key("requestMirror"), Segment::Key("backendRef")]),
+            Self::GatewayApi => ("filters", &[Segment::Key("requestMirror"), Segment::Key("backendRef")]),
         };
         path.push(Segment::Key(list));
         path.extend(mirror.position.map(Segment::Index));
@@ -157,14 +157,14 @@ impl Syntax {
     pub(crate) fn name_key(self) -> &'static str {
         match self {
             Self::RouteRule => "host",
-            Self::HttpRoute => "name",
+            Self::GatewayApi => "name",
         }
     }
 
     fn rule_path(self, rule: &Rule) -> Vec<Segment<'static>> {
         match self {
             Self::RouteRule => vec![Segment::Key("spec")],
-            Self::HttpRoute => vec![Segment::Key("spec"), Segment::Key("rules"), Segment::Index(rule.index())],
+            Self::GatewayApi => vec![Segment::Key("spec"), Segment::Key("rules"), Segment::Index(rule.index())],
         }
     }
 }

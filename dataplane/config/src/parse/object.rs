@@ -13,7 +13,7 @@ use crate::decode::{Step, decode};
 use crate::diagnostic::Diagnostic;
 use crate::document::{Document, Origin};
 use crate::kinds::endpoint_slice::EndpointSliceDocument;
-use crate::kinds::http_route::HttpRouteDocument;
+use crate::kinds::gateway_api::{GrpcRouteDocument, HttpRouteDocument};
 use crate::kinds::namespace::NamespaceDocument;
 use crate::kinds::pod::PodDocument;
 use crate::kinds::route_rule::RouteRuleDocument;
@@ -71,6 +71,7 @@ fn read_object(value: Value, scope: &Scope<'_>, to: &mut OfFile) {
         Some((NamespaceDocument::KIND, _)) => read_kind::<NamespaceDocument>(value, scope, to),
         Some((RouteRuleDocument::KIND, _)) => read_kind::<RouteRuleDocument>(value, scope, to),
         Some((HttpRouteDocument::KIND, _)) => read_kind::<HttpRouteDocument>(value, scope, to),
+        Some((GrpcRouteDocument::KIND, _)) => read_kind::<GrpcRouteDocument>(value, scope, to),
         _ => to.diagnostics.push(unknown(version, kind, scope)),
     }
 }

@@ -12,10 +12,10 @@ use weir_core::mirror::{Methods, Share};
 use weir_core::route::{Matcher, PathMatch};
 
 use super::backends::mirrored;
-use super::matches::unknown;
 use super::spec::{
     CorsSpec, FilterSpec, HeaderSpec, HeadersSpec, MirrorSpec, PathChangeSpec, RedirectSpec, RewriteSpec,
 };
+use super::texts::unknown;
 use crate::check::Checker;
 use crate::kinds::condition::method;
 use crate::kinds::destination::port;
@@ -30,8 +30,11 @@ pub(super) struct RuleFilters {
     pub(super) mirrors: Vec<MirrorTo>,
 }
 
-/// Types of filters, each with the field that belongs to it.
-const TYPES: [(&str, &str); 8] = [
+/// A type of filters, and the field that belongs to it.
+pub(super) type Type = (&'static str, &'static str);
+
+/// The types of an `HTTPRoute`.
+pub(super) const TYPES: [Type; 8] = [
     ("RequestHeaderModifier", "requestHeaderModifier"),
     ("ResponseHeaderModifier", "responseHeaderModifier"),
     ("RequestMirror", "requestMirror"),
@@ -42,15 +45,19 @@ const TYPES: [(&str, &str); 8] = [
     ("ExternalAuth", "externalAuth"),
 ];
 
+/// The types of a `GRPCRoute`: a call is neither redirected, nor does its path mean anything else than what is called.
+pub(super) const GRPC_TYPES: [Type; 4] = [TYPES[0], TYPES[1], TYPES[2], TYPES[6]];
+
 /// The filters of a rule, which has these matchers.
 pub(super) fn of_rule<'a>(
     specs: &'a [FilterSpec],
+    types: &[Type],
     matchers: &[Arc<Matcher>],
     namespace: &str,
     checker: &mut Checker<'a>,
 ) -> RuleFilters {
     let mut done = RuleFilters::default();
-    each(specs, checker, |position, form, spec, checker| match form {
+    each(specs, types, checker, |position, form, spec, checker| match form {
         "RequestMirror" => {
             let mirror = spec.request_mirror.as_ref();
             let mirror = mirror.and_then(|mirror| checker.field("requestMirror", |c| mirror_to(mirror, namespace, c)));
@@ -72,12 +79,13 @@ pub(super) fn of_rule<'a>(
 /// The filters of a backend of a rule, which has these matchers and filters of its own.
 pub(super) fn of_backend<'a>(
     specs: &'a [FilterSpec],
+    types: &[Type],
     matchers: &[Arc<Matcher>],
     rule: &Filters,
     checker: &mut Checker<'a>,
 ) -> Filters {
     let mut filters = Filters::default();
-    each(specs, checker, |_, form, spec, checker| match form {
+    each(specs, types, checker, |_, form, spec, checker| match form {
         "RequestMirror" | "CORS" => checker.error(format!("{form} is a filter of rules, not of single backends")),
         form => common(form, spec, &mut filters, checker),
     });
@@ -91,6 +99,7 @@ pub(super) fn of_backend<'a>(
 /// Looks at each filter whose type is known and whose field is there, and no other.
 fn each<'a>(
     specs: &'a [FilterSpec],
+    types: &[Type],
     checker: &mut Checker<'a>,
     mut look: impl FnMut(usize, &'a str, &'a FilterSpec, &mut Checker<'a>),
 ) {
@@ -104,8 +113,11 @@ fn each<'a>(
                 checker.missing("type", "a filter needs a type");
                 return;
             };
-            let Some((_, field)) = TYPES.iter().find(|(known, _)| *known == form) else {
-                checker.error_at("type", unknown("type", form, &TYPES.map(|(known, _)| known)));
+            let Some((_, field)) = types.iter().find(|(known, _)| *known == form) else {
+                checker.error_at(
+                    "type",
+                    unknown("type", form, &types.iter().map(|(known, _)| *known).collect::<Vec<_>>()),
+                );
                 return;
             };
             let written = spec.written();

@@ -1,32 +1,55 @@
-//! `HTTPRoute` (gateway.networking.k8s.io/v1): the Gateway API's routes, with a `Service` as their parent (GAMMA,
-//! GEP-1294). A document has several rules; a service that has routes answers what none of them matches with 404.
+//! The routes of the Gateway API (gateway.networking.k8s.io): `HTTPRoute` and `GRPCRoute`, with a `Service` as their
+//! parent (GAMMA, GEP-1294). A document has several rules; a service that has routes answers what none of them matches
+//! with 404. The kinds differ in their matches and in which filters they have.
 
 mod backends;
 mod filters;
-mod matches;
+mod grpc_route;
+mod http_route;
 mod spec;
+mod texts;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use weir_core::name::ServiceName;
-use weir_core::route::{Section, Timeouts, Unmatched};
+use weir_core::route::Unmatched;
 
 use super::destination::port;
-use super::duration;
 use super::metadata::{Metadata, is_label, is_subdomain};
-use super::rules::{AppliesTo, Route, Rule, Rules, Syntax};
+use super::rules::{AppliesTo, Rule, Rules, Syntax};
 use super::{Content, Kind};
 use crate::check::Checker;
 use crate::limits;
-use spec::{RuleSpec, Spec, TimeoutsSpec};
+use spec::{Document, Spec};
 
-pub(crate) use spec::HttpRouteDocument;
+/// An `HTTPRoute` as it is written.
+pub(crate) type HttpRouteDocument = Document<http_route::HttpRuleSpec>;
+/// A `GRPCRoute` as it is written.
+pub(crate) type GrpcRouteDocument = Document<grpc_route::GrpcRuleSpec>;
 
 /// The group of the Gateway API's own kinds.
 const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
-impl Kind for HttpRouteDocument {
-    const KIND: &'static str = "HTTPRoute";
-    const API_VERSIONS: &'static [&'static str] =
-        &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"];
+/// A rule of one of the kinds of routes, as it is written.
+pub(crate) trait RuleSpec: DeserializeOwned + Serialize + Default + PartialEq + 'static {
+    /// The kind whose documents have such rules.
+    const KIND: &'static str;
+    const API_VERSIONS: &'static [&'static str];
+
+    /// What the API takes for a route that says nothing: everything, to nowhere.
+    fn nothing() -> &'static Self;
+
+    fn name(&self) -> Option<&str>;
+
+    /// The rule, which is the one of this number.
+    fn check<'a>(&'a self, index: usize, namespace: &str, checker: &mut Checker<'a>) -> Rule;
+
+    fn normalise(&mut self);
+}
+
+impl<R: RuleSpec> Kind for Document<R> {
+    const KIND: &'static str = R::KIND;
+    const API_VERSIONS: &'static [&'static str] = R::API_VERSIONS;
     const HAS_AGE: bool = true;
 
     fn metadata(&mut self) -> &mut Metadata {
@@ -47,7 +70,7 @@ impl Kind for HttpRouteDocument {
             }
             let rules = checker.field("rules", |checker| self.spec.rules(namespace, checker));
             Some(Content::Rules(Box::new(Rules {
-                syntax: Syntax::HttpRoute,
+                syntax: Syntax::GatewayApi,
                 created,
                 applies_to: Some(services),
                 unmatched: Unmatched::NotFound,
@@ -62,7 +85,7 @@ impl Kind for HttpRouteDocument {
     }
 }
 
-impl Spec {
+impl<R: RuleSpec> Spec<R> {
     fn parents<'a>(&'a self, namespace: &str, checker: &mut Checker<'a>) -> Vec<AppliesTo> {
         if self.parent_refs.is_empty() {
             checker.warning("the route has no parent, and no effect");
@@ -104,18 +127,8 @@ impl Spec {
     }
 
     fn rules<'a>(&'a self, namespace: &str, checker: &mut Checker<'a>) -> Vec<Rule> {
-        /// What the API takes for a route that says nothing: everything, to nowhere.
-        static NOTHING: RuleSpec = RuleSpec {
-            name: None,
-            matches: None,
-            filters: Vec::new(),
-            backend_refs: Vec::new(),
-            timeouts: None,
-            retry: None,
-            session_persistence: None,
-        };
         let Some(rules) = self.rules.as_ref().filter(|rules| !rules.is_empty()) else {
-            return vec![rule(&NOTHING, 0, namespace, checker)];
+            return vec![R::nothing().check(0, namespace, checker)];
         };
         if rules.len() > limits::RULES {
             checker.error(format!("at most {} rules, here are {}", limits::RULES, rules.len()));
@@ -123,7 +136,13 @@ impl Spec {
         let mut valid: Vec<Rule> = Vec::new();
         for (index, spec) in rules.iter().enumerate().take(limits::RULES) {
             checker.element(index, |checker| {
-                let rule = rule(spec, index, namespace, checker);
+                if let Some(name) = spec.name().filter(|name| !is_subdomain(name)) {
+                    checker.error_at(
+                        "name",
+                        format!("\"{name}\" is not a name: lower-case letters, digits, \"-\" and \".\""),
+                    );
+                }
+                let rule = spec.check(index, namespace, checker);
                 let name = |rule: &Rule| rule.section.as_ref().and_then(|section| section.name.clone());
                 if name(&rule).is_some() && valid.iter().any(|other| name(other) == name(&rule)) {
                     checker.error_at("name", "another rule of this route has this name");
@@ -133,47 +152,6 @@ impl Spec {
         }
         valid
     }
-}
-
-fn rule<'a>(spec: &'a RuleSpec, index: usize, namespace: &str, checker: &mut Checker<'a>) -> Rule {
-    if let Some(name) = spec.name.as_deref().filter(|name| !is_subdomain(name)) {
-        checker.error_at("name", format!("\"{name}\" is not a name: lower-case letters, digits, \"-\" and \".\""));
-    }
-    for (key, value) in [("retry", &spec.retry), ("sessionPersistence", &spec.session_persistence)] {
-        if value.is_some() {
-            checker.error_at(key, "this version of Weir does not do that yet");
-        }
-    }
-    let matchers = checker.field("matches", |checker| matches::matchers(spec.matches.as_deref(), checker));
-    let done = checker.field("filters", |checker| filters::of_rule(&spec.filters, &matchers, namespace, checker));
-    let destinations = checker.field("backendRefs", |checker| {
-        if done.filters.redirect.is_some() && !spec.backend_refs.is_empty() {
-            checker.error("a rule that redirects has no backends");
-        }
-        backends::destinations(&spec.backend_refs, &matchers, &done.filters, namespace, checker)
-    });
-    if done.filters.redirect.is_none() && destinations.iter().all(|one| one.weight == 0) {
-        checker.field("backendRefs", |checker| {
-            checker.warning("there is no backend with a weight: requests are answered with 500");
-        });
-    }
-    let timeouts = checker.field("timeouts", |checker| timeouts(spec.timeouts.as_ref(), checker));
-    Rule {
-        section: Some(Section { index, name: spec.name.as_deref().map(Into::into) }),
-        priority: 0,
-        matchers,
-        filters: done.filters.shared(),
-        route: Some(Route { destinations, is_list: true, sticky: None }),
-        mirrors: done.mirrors,
-        timeouts,
-    }
-}
-
-fn timeouts<'a>(spec: Option<&'a TimeoutsSpec>, checker: &mut Checker<'a>) -> Timeouts {
-    let Some(spec) = spec else {
-        return Timeouts::default();
-    };
-    duration::timeouts(spec.request.as_ref(), ("backendRequest", spec.backend_request.as_ref()), checker)
 }
 
 /// A kind as people call it.

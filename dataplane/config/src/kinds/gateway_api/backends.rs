@@ -15,6 +15,7 @@ use crate::limits;
 /// The destinations of a rule, which has these matchers and filters.
 pub(super) fn destinations<'a>(
     specs: &'a [BackendSpec],
+    types: &[filters::Type],
     matchers: &[Arc<Matcher>],
     rule: &Filters,
     namespace: &str,
@@ -28,7 +29,7 @@ pub(super) fn destinations<'a>(
         checker.element(position, |checker| {
             let weight = weight(spec.weight, checker);
             let filters =
-                checker.field("filters", |checker| filters::of_backend(&spec.filters, matchers, rule, checker));
+                checker.field("filters", |checker| filters::of_backend(&spec.filters, types, matchers, rule, checker));
             let to = to(&Named::from(spec), namespace, checker)?;
             Some(WeightedTo { to, weight, filters: filters.shared() })
         })

@@ -4,13 +4,14 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::kinds::duration::DurationText;
+use super::RuleSpec;
 use crate::kinds::metadata::Metadata;
 use crate::shape::nullable;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase", expecting = "an object")]
-pub(crate) struct HttpRouteDocument {
+#[serde(bound(deserialize = "R: Deserialize<'de> + Default"))]
+pub(crate) struct Document<R> {
     #[serde(skip_serializing)]
     api_version: IgnoredAny,
     #[serde(skip_serializing)]
@@ -18,7 +19,7 @@ pub(crate) struct HttpRouteDocument {
     #[serde(deserialize_with = "nullable")]
     pub(super) metadata: Metadata,
     #[serde(deserialize_with = "nullable")]
-    pub(super) spec: Spec,
+    pub(super) spec: Spec<R>,
     /// Written by a cluster, read by nobody.
     #[serde(skip_serializing)]
     status: IgnoredAny,
@@ -29,14 +30,15 @@ pub(crate) struct HttpRouteDocument {
     default,
     deny_unknown_fields,
     rename_all = "camelCase",
-    expecting = "an object with parentRefs, hostnames and rules"
+    expecting = "an object with parentRefs, hostnames and rules",
+    bound(deserialize = "R: Deserialize<'de> + Default")
 )]
-pub(super) struct Spec {
+pub(super) struct Spec<R> {
     #[serde(deserialize_with = "nullable")]
     pub(super) parent_refs: Vec<ReferenceSpec>,
     #[serde(deserialize_with = "nullable")]
     pub(super) hostnames: Vec<String>,
-    pub(super) rules: Option<Vec<RuleSpec>>,
+    pub(super) rules: Option<Vec<R>>,
 }
 
 /// What refers to a parent or to a backend.
@@ -49,49 +51,6 @@ pub(super) struct ReferenceSpec {
     pub(super) name: Option<String>,
     pub(super) section_name: Option<String>,
     pub(super) port: Option<i64>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(
-    default,
-    deny_unknown_fields,
-    rename_all = "camelCase",
-    expecting = "an object with matches, filters, backendRefs, timeouts"
-)]
-pub(super) struct RuleSpec {
-    pub(super) name: Option<String>,
-    pub(super) matches: Option<Vec<MatchSpec>>,
-    #[serde(deserialize_with = "nullable")]
-    pub(super) filters: Vec<FilterSpec>,
-    #[serde(deserialize_with = "nullable")]
-    pub(super) backend_refs: Vec<BackendSpec>,
-    pub(super) timeouts: Option<TimeoutsSpec>,
-    pub(super) retry: Option<Value>,
-    pub(super) session_persistence: Option<Value>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(
-    default,
-    deny_unknown_fields,
-    rename_all = "camelCase",
-    expecting = "an object with path, headers, queryParams, method"
-)]
-pub(super) struct MatchSpec {
-    pub(super) path: Option<PathSpec>,
-    #[serde(deserialize_with = "nullable")]
-    pub(super) headers: Vec<NamedTextSpec>,
-    #[serde(deserialize_with = "nullable")]
-    pub(super) query_params: Vec<NamedTextSpec>,
-    pub(super) method: Option<String>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "an object with type and value")]
-pub(super) struct PathSpec {
-    #[serde(rename = "type")]
-    pub(super) form: Option<String>,
-    pub(super) value: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -235,20 +194,8 @@ pub(super) struct BackendSpec {
     pub(super) filters: Vec<FilterSpec>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(
-    default,
-    deny_unknown_fields,
-    rename_all = "camelCase",
-    expecting = "an object with request and backendRequest"
-)]
-pub(super) struct TimeoutsSpec {
-    pub(super) request: Option<DurationText>,
-    pub(super) backend_request: Option<DurationText>,
-}
-
 /// Leaves out a text that says what is so without it.
-fn default_text(text: &mut Option<String>, default: &str) {
+pub(super) fn default_text(text: &mut Option<String>, default: &str) {
     if text.as_deref() == Some(default) {
         *text = None;
     }
@@ -258,7 +205,7 @@ fn default_number(number: &mut Option<i64>, default: i64) {
     *number = number.filter(|number| *number != default);
 }
 
-impl Spec {
+impl<R: RuleSpec> Spec<R> {
     /// Writes what means the same in the same way: without the defaults, which a cluster's API fills in, and with names
     /// of headers in lower case.
     pub(super) fn normalise(&mut self) {
@@ -270,40 +217,26 @@ impl Spec {
             rule.normalise();
         }
         // One rule for everything, without anything that it does, is what no rule comes to.
-        if self.rules.as_deref() == Some(&[RuleSpec::default()]) {
+        if self.rules.as_deref() == Some(&[R::default()]) {
             self.rules = None;
         }
     }
 }
 
-impl RuleSpec {
-    fn normalise(&mut self) {
-        for one in self.matches.iter_mut().flatten() {
-            if let Some(path) = &mut one.path {
-                default_text(&mut path.form, "PathPrefix");
-                if path.form.is_none() {
-                    default_text(&mut path.value, "/");
-                }
-            }
-            one.path = one.path.take().filter(|path| *path != PathSpec::default());
-            for text in one.headers.iter_mut().chain(&mut one.query_params) {
-                default_text(&mut text.form, "Exact");
-            }
-            one.headers
-                .iter_mut()
-                .filter_map(|header| header.name.as_mut())
-                .for_each(|name| name.make_ascii_lowercase());
-        }
-        if self.matches.as_deref() == Some(&[MatchSpec::default()]) {
-            self.matches = None;
-        }
-        self.filters.iter_mut().for_each(FilterSpec::normalise);
-        for backend in &mut self.backend_refs {
-            default_text(&mut backend.group, "");
-            default_text(&mut backend.kind, "Service");
-            default_number(&mut backend.weight, 1);
-            backend.filters.iter_mut().for_each(FilterSpec::normalise);
-        }
+/// Writes headers' conditions in the same way.
+pub(super) fn normalise_texts(headers: &mut [NamedTextSpec]) {
+    headers.iter_mut().for_each(|text| default_text(&mut text.form, "Exact"));
+    headers.iter_mut().filter_map(|header| header.name.as_mut()).for_each(|name| name.make_ascii_lowercase());
+}
+
+/// Writes what rules of every kind have in the same way.
+pub(super) fn normalise_rule(filters: &mut [FilterSpec], backends: &mut [BackendSpec]) {
+    filters.iter_mut().for_each(FilterSpec::normalise);
+    for backend in backends {
+        default_text(&mut backend.group, "");
+        default_text(&mut backend.kind, "Service");
+        default_number(&mut backend.weight, 1);
+        backend.filters.iter_mut().for_each(FilterSpec::normalise);
     }
 }
 
