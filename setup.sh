@@ -21,6 +21,8 @@ need bpftool bpftool
 need cc gcc
 need nsenter util-linux
 need sysctl procps
+# A caller and a server of gRPC that are not our own.
+python3 -I -c "import grpc" 2>/dev/null || /usr/bin/python3 -I -c "import grpc" 2>/dev/null || missing+=(python3-grpcio)
 
 # 2. A compiler for the eBPF programs: one that has core for bpfel-unknown-none, or nightly with rust-src.
 has_bpf_core() { [ -d "$("$1" --print sysroot 2>/dev/null)/lib/rustlib/bpfel-unknown-none" ]; }

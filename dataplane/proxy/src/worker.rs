@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
 use tokio::sync::{Notify, watch};
@@ -21,6 +22,9 @@ use crate::watch::{Clock, Ending, Registry, Verdict};
 
 /// The share of the time to drain in which connections without a request may still bring one: one in this many parts.
 const IDLE_SHARE: u32 = 4;
+
+/// How long the answers to requests that draining has ended may take to leave.
+const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// What a worker is made of. Unlike the worker itself, it can be sent to the thread that runs it.
 pub(crate) struct Parts {
@@ -159,6 +163,9 @@ pub(crate) async fn run(mut parts: Parts) {
         worker.connections.end(Ending::WhenIdle);
     }
     if tokio::time::timeout_at(deadline, all_ended(&worker)).await.is_err() {
+        // Requests that share a connection are ended first: so each client hears what became of its own.
+        worker.streams.condemn(Verdict::Drained);
+        let _ = tokio::time::timeout(LAST_WORDS, all_ended(&worker)).await;
         worker.connections.condemn(Verdict::Drained);
         all_ended(&worker).await;
     }

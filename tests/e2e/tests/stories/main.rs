@@ -2,6 +2,7 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a step of a test that fails ends the test")]
 
 mod failure;
+mod grpc;
 mod http_routes;
 mod interception;
 mod lab;
