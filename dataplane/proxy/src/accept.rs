@@ -73,7 +73,8 @@ fn take(
     let (stream, peer) = accepted?;
     if worker.has_room() {
         let admission = Admission::new(worker);
-        tokio::task::spawn_local(downstream::serve(admission, stream, peer, Rc::clone(origin)));
+        // Boxed here, because a task moves its future several times.
+        tokio::task::spawn_local(Box::pin(downstream::serve(admission, stream, peer, Rc::clone(origin))));
     } else {
         worker.shard.on(WorkerEvent::RefusedLimit);
         downstream::reset(&stream);

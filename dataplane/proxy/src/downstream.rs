@@ -5,6 +5,7 @@ mod http2;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -127,7 +128,7 @@ pub(crate) fn reset(stream: &TcpStream) {
 
 async fn converse(downstream: &Rc<Downstream>, stream: TcpStream, protocol: snapshot::Protocol) {
     let _ = crate::upstream::tune(&stream, &downstream.worker.options);
-    let first = downstream.watched.guard(detect_protocol(downstream, &stream, protocol)).await;
+    let first = downstream.watched.guard(pin!(detect_protocol(downstream, &stream, protocol))).await;
     match first {
         Ok(Some((Protocol::Http1, seen))) => http1::serve(downstream, stream, seen).await,
         Ok(Some((Protocol::Http2, seen))) => http2::serve(downstream, stream, seen).await,

@@ -86,7 +86,7 @@ async fn forward(
     if let Some(filters) = &record.filters {
         filters.on_way_out(&mut head);
     }
-    let sent = exchange(downstream, &endpoint, version, outgoing(head, body), timeouts.per_try);
+    let sent = pin!(exchange(downstream, &endpoint, version, outgoing(head, body), timeouts.per_try));
     let (response, lease) = within(record.watched(), deadline, sent).await.map_err(|cause| {
         // The body knows better why it broke off.
         let failure = record.meter.as_ref().and_then(|meter| meter.failure.get());
@@ -103,13 +103,13 @@ fn outgoing(head: request::Parts, body: RequestBody) -> Request<RequestBody> {
     request
 }
 
-/// Runs a future until it is done, the deadline passes, or there is a verdict.
+/// Runs a future until it is done, the deadline passes, or there is a verdict. The future is pinned by the caller: as
+/// an argument it would have room twice, before and while it is polled.
 async fn within<T>(
     watched: &Watched,
     deadline: Option<Instant>,
-    future: impl Future<Output = Result<T, Cause>>,
+    mut future: Pin<&mut impl Future<Output = Result<T, Cause>>>,
 ) -> Result<T, Cause> {
-    let mut future = pin!(future);
     let mut sleep: Option<Pin<Box<Sleep>>> = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline)));
     std::future::poll_fn(|context| {
         watched.set_waker(context.waker());

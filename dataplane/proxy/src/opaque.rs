@@ -1,6 +1,7 @@
 //! Connections that are not HTTP: passed on unchanged to an endpoint of the service that the client meant.
 
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -28,7 +29,7 @@ pub(crate) async fn pass(downstream: &Rc<Downstream>, stream: TcpStream, seen: B
         return reset(&stream);
     };
     let (down, up) = (End { stream, seen }, End { stream: upstream, seen: Bytes::new() });
-    end(downstream, &downstream.watched.guard(relay::relay(down, up, &downstream.watched)).await);
+    end(downstream, &downstream.watched.guard(pin!(relay::relay(down, up, &downstream.watched))).await);
 }
 
 /// Counts how a relay ended.

@@ -149,7 +149,9 @@ impl Drop for Record {
             self.downstream.aborted.set(true);
             let failure = self.meter.as_ref().and_then(|meter| meter.failure.get());
             // A response that the client does not take is not looked at any more, so that nobody else says this.
-            let verdict = self.watched.verdict().or(self.downstream.watched.verdict());
+            // Of a connection that it shares, that it would soon have ended for want of requests is not why it ended.
+            let shared = || self.downstream.watched.verdict().filter(|one| *one != Verdict::KeepAliveTimeout);
+            let verdict = self.watched.verdict().or_else(shared);
             let ended = verdict.map_or(Cause::DownstreamGone, Verdict::cause);
             self.cause = Some(self.cause.or(failure).unwrap_or(ended));
         }

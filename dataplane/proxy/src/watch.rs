@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -140,9 +140,17 @@ impl Watched {
     /// It has ended.
     pub(crate) fn end_stream(&self) {
         self.streams.set(self.streams.get().saturating_sub(1));
-        if self.streams.get() == 0 {
+        if !self.has_streams() {
             self.enter(Phase::NoStreams);
+            if self.verdict.get().is_some() {
+                self.wake();
+            }
         }
+    }
+
+    /// Whether a request of HTTP/2 is under way.
+    pub(crate) fn has_streams(&self) -> bool {
+        self.streams.get() > 0
     }
 
     /// Whether a request of HTTP/1.1 is under way.
@@ -204,9 +212,9 @@ impl Watched {
         }
     }
 
-    /// Runs a future until it is done or there is a verdict about the connection.
-    pub(crate) async fn guard<F: Future>(&self, future: F) -> Result<F::Output, Verdict> {
-        let mut future = pin!(future);
+    /// Runs a future until it is done or there is a verdict about the connection. The caller pins it: as an argument it
+    /// would have room twice, before and while it is polled.
+    pub(crate) async fn guard<F: Future>(&self, mut future: Pin<&mut F>) -> Result<F::Output, Verdict> {
         std::future::poll_fn(|context| {
             self.set_waker(context.waker());
             match self.verdict.get() {

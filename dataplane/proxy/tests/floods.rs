@@ -5,62 +5,19 @@ mod support;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use support::frames::*;
 use support::http2::{self, Upstream, run};
 use support::world::World;
 use support::{Client, Node};
 use weir_core::snapshot::Protocol;
 use weir_telemetry::{Cause, WorkerEvent};
 
-/// A frame (RFC 9113, section 4.1).
-fn frame(kind: u8, flags: u8, stream: u32, content: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(content.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), content].concat()
-}
-
-/// `GET / a` over `http` in indexed and literal fields that no table keeps (RFC 7541, section 6).
-const GET: &[u8] = b"\x82\x86\x84\x01\x01a";
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const PRIORITY: u8 = 2;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-
-/// `ENHANCE_YOUR_CALM`.
-const CALM: u32 = 11;
-const PROTOCOL_ERROR: u32 = 1;
-
-fn request(stream: u32, flags: u8) -> Vec<u8> {
-    frame(HEADERS, END_HEADERS | flags, stream, GET)
-}
-
-/// What `GOAWAY` says among these frames.
-fn farewell(mut bytes: &[u8]) -> Option<u32> {
-    while let [high, middle, low, kind, _, _, _, _, _, rest @ ..] = bytes {
-        let length = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
-        let content = rest.get(..length)?;
-        if *kind == GOAWAY {
-            return Some(u32::from_be_bytes(content[4..8].try_into().unwrap()));
-        }
-        bytes = &rest[length..];
-    }
-    None
-}
-
 /// Sends the pieces until there are no more or the proxy has closed, then reads what it said.
 fn flood(node: &Node, pieces: impl Iterator<Item = Vec<u8>> + Send + 'static) -> Vec<u8> {
     let Client { mut stream, .. } = node.client();
     let mut other: TcpStream = stream.try_clone().unwrap();
     let writer = std::thread::spawn(move || {
-        let start = [b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), frame(SETTINGS, 0, 0, &[])].concat();
-        let mut pieces = std::iter::once(start).chain(pieces);
-        while let Some(piece) = pieces.next() {
+        for piece in std::iter::once(start()).chain(pieces) {
             if other.write_all(&piece).is_err() {
                 return;
             }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::Reason;
 use http::{HeaderMap, Request, Response};
+use support::frames::*;
 use support::http2::{Answer, Arrived, Client, Upstream, get, rest, run, until};
 use support::world::{RuleOf, World};
 use support::{Node, upstream};
@@ -63,10 +64,14 @@ fn an_endpoint_that_does_not_speak_it_is_said_to_send_garbage() {
 
 #[test]
 fn requests_at_the_same_time_share_one_connection_and_more_than_it_may_have_take_another() {
-    let two = Upstream::serving(|_, mut reply| async move {
-        // Not before all have come: nobody answers the first alone.
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        reply.send_response(Response::new(()), true).unwrap();
+    // Nobody is answered before all have come.
+    let all = std::sync::Arc::new(tokio::sync::Barrier::new(100));
+    let two = Upstream::serving(move |_, mut reply| {
+        let all = std::sync::Arc::clone(&all);
+        async move {
+            all.wait().await;
+            reply.send_response(Response::new(()), true).unwrap();
+        }
     });
     let node = Node::start_with(World::new(&[two.address]).protocol(Protocol::Http2), |settings| {
         settings.upstream.http2.max_streams = 40;
@@ -172,19 +177,27 @@ fn a_client_that_loses_interest_cancels_the_request_at_the_endpoint() {
 
 #[test]
 fn an_endpoint_that_breaks_off_breaks_off_only_that_response() {
-    let two = Upstream::serving(|request, mut reply| async move {
-        let mut stream = reply.send_response(Response::new(()), false).unwrap();
-        stream.send_data(Bytes::from_static(b"part"), request.uri().path() != "/broken").unwrap();
-        if request.uri().path() == "/broken" {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            stream.send_reset(Reason::INTERNAL_ERROR);
+    let (go, wait) = tokio::sync::watch::channel(false);
+    let two = Upstream::serving(move |request, mut reply| {
+        let mut wait = wait.clone();
+        async move {
+            let is_broken = request.uri().path() == "/broken";
+            let mut stream = reply.send_response(Response::new(()), false).unwrap();
+            stream.send_data(Bytes::from_static(b"part"), !is_broken).unwrap();
+            if is_broken {
+                wait.wait_for(|go| *go).await.unwrap();
+                stream.send_reset(Reason::INTERNAL_ERROR);
+            }
         }
     });
     let node = Node::start(World::new(&[two.address]).protocol(Protocol::Http2));
     run(async {
         let mut client = Client::connect(node.address).await;
         let (response, _) = client.begin(Request::get("http://a/broken").body(()).unwrap(), true).await;
-        let broken = rest(response.await.unwrap().into_body()).await;
+        let mut body = response.await.unwrap().into_body();
+        assert_eq!(body.data().await.unwrap().unwrap(), "part");
+        go.send(true).unwrap();
+        let broken = rest(body).await;
         assert_eq!(broken.unwrap_err().reason(), Some(Reason::INTERNAL_ERROR));
         assert_eq!(client.ask(get("/whole")).await.text(), "part");
     });
@@ -260,6 +273,34 @@ fn a_connection_without_requests_is_told_to_end_and_ends() {
         client.end().await.unwrap();
     });
     node.await_event(WorkerEvent::IdleClosed, 1);
+    node.await_event(WorkerEvent::Closed, 1);
+}
+
+#[test]
+fn a_request_that_crosses_the_farewell_is_answered_however_long_it_takes() {
+    let (go, wait) = tokio::sync::watch::channel(false);
+    let two = Upstream::serving(move |_, mut reply| {
+        let mut wait = wait.clone();
+        async move {
+            wait.wait_for(|go| *go).await.unwrap();
+            reply.send_response(Response::new(()), true).unwrap();
+        }
+    });
+    let node = Node::start_with(World::new(&[two.address]).protocol(Protocol::Http2), |settings| {
+        settings.downstream.keep_alive = Duration::from_millis(50);
+    });
+    let mut client = node.client();
+    client.send(start());
+    let (_, farewell) = await_frame(&mut client.stream, GOAWAY);
+    assert_eq!(farewell[..8], [0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0], "any stream that is on its way");
+    client.send(frame(HEADERS, END_HEADERS | END_STREAM, 1, GET));
+    support::until("a request at the endpoint", || two.connections() == 1);
+    // Longer than a connection without a request has after its farewell.
+    let begun = std::time::Instant::now();
+    support::until("a while", || begun.elapsed() > Duration::from_millis(1_500));
+    go.send(true).unwrap();
+    assert_eq!(await_frame(&mut client.stream, HEADERS).0, 1);
+    // And then that is over, whether the client answers or not.
     node.await_event(WorkerEvent::Closed, 1);
 }
 

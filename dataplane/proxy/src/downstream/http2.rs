@@ -36,7 +36,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(super) async fn serve(downstream: &Rc<Downstream>, stream: TcpStream, seen: Bytes) {
     let io = Io::new(stream, seen, PREFACE.len(), Rc::clone(&downstream.watched));
     let shard = &downstream.worker.shard;
-    let connection = match downstream.watched.guard(downstream.worker.http2.handshake(io)).await {
+    let connection = match downstream.watched.guard(pin!(downstream.worker.http2.handshake(io))).await {
         Ok(Ok(connection)) => connection,
         // The client went away in the middle of its preface.
         Ok(Err(_)) => return,
@@ -94,7 +94,10 @@ impl Conversation<'_> {
             }
         }
         match &mut self.farewell {
-            Some(sleep) if watched.verdict().is_some() => sleep.as_mut().poll(context).map(Ok),
+            // A request that came before the client had heard of it is answered first.
+            Some(sleep) if watched.verdict().is_some() && !watched.has_streams() => {
+                sleep.as_mut().poll(context).map(Ok)
+            }
             _ => Poll::Pending,
         }
     }
@@ -113,7 +116,8 @@ impl Conversation<'_> {
         let record = Record::begin_stream(self.downstream);
         let second = self.downstream.watched.second();
         let begun = Begun { reply, second, resets: Rc::clone(&self.resets) };
-        tokio::task::spawn_local(begun.answer(Rc::clone(self.downstream), request, record));
+        // Boxed here, because a task moves its future several times.
+        tokio::task::spawn_local(Box::pin(begun.answer(Rc::clone(self.downstream), request, record)));
     }
 }
 
@@ -137,7 +141,7 @@ impl Begun {
             let _ = self.reply.send_informational(go_on);
         }
         let body = Incoming::http2(body, &head.headers, Some(Rc::clone(&watched)));
-        let response = exchange::respond(downstream, Request::from_parts(head, body), record);
+        let response = pin!(exchange::respond(downstream, Request::from_parts(head, body), record));
         let Some(response) = self.unless_reset(response).await else { return self.on_reset(&watched) };
         let (head, body) = response.into_parts();
         let is_end = body.is_end_stream();
@@ -158,9 +162,8 @@ impl Begun {
     /// Runs a future until it is done. `None` when the client has reset the stream before.
     async fn unless_reset(
         &mut self,
-        response: impl Future<Output = Response<ResponseBody>>,
+        mut response: Pin<&mut impl Future<Output = Response<ResponseBody>>>,
     ) -> Option<Response<ResponseBody>> {
-        let mut response = pin!(response);
         std::future::poll_fn(|context| match response.as_mut().poll(context) {
             Poll::Ready(response) => Poll::Ready(Some(response)),
             Poll::Pending => self.reply.poll_reset(context).map(|_| None),

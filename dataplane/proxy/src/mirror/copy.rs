@@ -66,7 +66,8 @@ pub(crate) fn launch(
     let request = marked(head, &planned.rule, body.map_or(RequestBody::Empty, RequestBody::Copy));
     let is_call = head.version == Version::HTTP_2 && grpc::is_call(&head.headers);
     let version = plan::version(planned.cluster.protocol, head.version, is_call);
-    tokio::task::spawn_local(run(admitted, endpoint, version, request, ending));
+    // Boxed here, because a task moves its future several times.
+    tokio::task::spawn_local(Box::pin(run(admitted, endpoint, version, request, ending)));
     tee
 }
 

@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "a module that several test binaries include")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "failing is how a test says no")]
 
+pub mod frames;
 pub mod http2;
 pub mod message;
 pub mod upstream;
