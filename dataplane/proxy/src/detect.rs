@@ -26,8 +26,8 @@ pub(crate) fn judge(bytes: &[u8]) -> Option<Protocol> {
     if PREFACE.starts_with(bytes) {
         return None;
     }
-    let method =
-        bytes.iter().take(LONGEST_METHOD).take_while(|byte| byte.is_ascii_uppercase() || **byte == b'-').count();
+    let is_of_method = |byte: &&u8| byte.is_ascii_uppercase() || **byte == b'-';
+    let method = bytes.iter().take(LONGEST_METHOD + 1).take_while(is_of_method).count();
     match (bytes.get(method), bytes.get(method + 1)) {
         // A blank line before a request is tolerated (RFC 9112, section 2.2).
         _ if method == 0 => match bytes {
@@ -35,7 +35,8 @@ pub(crate) fn judge(bytes: &[u8]) -> Option<Protocol> {
             [b'\r', b'\n', rest @ ..] => judge(rest),
             _ => Some(Protocol::Other),
         },
-        (None, _) if method < LONGEST_METHOD => None,
+        _ if method > LONGEST_METHOD => Some(Protocol::Other),
+        (None, _) => None,
         (Some(b' '), None) => None,
         (Some(b' '), Some(_)) => request_line(&bytes[method + 1..], &bytes[..method] == b"CONNECT"),
         _ => Some(Protocol::Other),
@@ -58,7 +59,7 @@ mod tests {
 
     #[test]
     fn first_bytes() {
-        let cases: [(&[u8], Option<Protocol>); 22] = [
+        let cases: [(&[u8], Option<Protocol>); 24] = [
             (b"", None),
             (b"G", None),
             (b"GET", None),
@@ -79,6 +80,8 @@ mod tests {
             (b"EHLO mail\r\n", Some(Protocol::Other)),
             (b"USER me\r\n", Some(Protocol::Other)),
             (b"*1\r\n$4\r\nPING\r\n", Some(Protocol::Other)),
+            (b"ABCDEFGHIJKLMNOPQRSTUVWX ", None),
+            (b"ABCDEFGHIJKLMNOPQRSTUVWX /", Some(Protocol::Http1)),
             (b"ABCDEFGHIJKLMNOPQRSTUVWXYZ", Some(Protocol::Other)),
             (b"\0\0\0", Some(Protocol::Other)),
         ];
