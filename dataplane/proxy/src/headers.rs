@@ -32,6 +32,9 @@ pub(crate) fn normalise(head: &mut request::Parts) -> Result<(), Cause> {
     if head.version == Version::HTTP_2 {
         join_cookies(&mut head.headers);
     }
+    // Chunks are undone on the way in and made anew on the way out; any other coding would be lost with them.
+    let is_chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    let has_other_coding = head.headers.get(TRANSFER_ENCODING).is_some_and(|coding| !is_chunked(coding));
     // Exactly one Host, empty or not, in HTTP/1.1 (RFC 9112, section 3.2), and one way to say so in HTTP/2. And at most
     // one length: whoever looks at another one of two sees another request, so that even equal ones are refused.
     let headers = &head.headers;
@@ -39,7 +42,8 @@ pub(crate) fn normalise(head: &mut request::Parts) -> Result<(), Cause> {
     let is_repeated = |name| headers.get_all(name).iter().nth(1).is_some();
     // Most requests repeat nothing.
     let has_repeated = headers.len() > headers.keys_len();
-    if is_missing || has_repeated && (is_repeated(HOST) || is_repeated(CONTENT_LENGTH)) {
+    let has_twice = has_repeated && [HOST, CONTENT_LENGTH, TRANSFER_ENCODING].into_iter().any(is_repeated);
+    if is_missing || has_other_coding || has_twice {
         return Err(Cause::BadRequest);
     }
     Ok(())

@@ -225,6 +225,28 @@ fn a_request_that_the_endpoint_refuses_unseen_is_sent_again() {
 }
 
 #[test]
+fn an_endpoint_that_wants_another_connection_gets_one_and_no_request_is_lost() {
+    let two = Upstream::retiring_after(10);
+    let node = Node::start(World::new(&[two.address]).protocol(Protocol::Http2));
+    run(async {
+        let mut client = Client::connect(node.address).await;
+        for number in 0..20 {
+            // Some at the same time, so that the farewell crosses requests.
+            let requests = (0..10).map(|of| format!("http://a/{number}/{of}"));
+            let mut responses = Vec::new();
+            for target in requests {
+                responses.push(client.begin(Request::get(target).body(()).unwrap(), true).await.0);
+            }
+            for (of, response) in futures_util::future::join_all(responses).await.into_iter().enumerate() {
+                let (body, _) = rest(response.unwrap().into_body()).await.unwrap();
+                assert_eq!(String::from_utf8(body).unwrap(), format!("/{number}/{of}"));
+            }
+        }
+    });
+    assert!(two.connections() >= 10, "{} connections for 200 requests", two.connections());
+}
+
+#[test]
 fn bounds_on_time_hold_for_each_request() {
     let two = Upstream::serving(|request, mut reply| async move {
         match request.uri().path() {

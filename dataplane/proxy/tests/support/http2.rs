@@ -182,6 +182,17 @@ impl Upstream {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        Self::serve(builder, None, serve)
+    }
+
+    fn serve<F>(
+        builder: h2::server::Builder,
+        most: Option<usize>,
+        serve: impl Fn(Request<RecvStream>, SendResponse<Bytes>, Arc<Mutex<Vec<Arrived>>>) -> F + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let upstream =
@@ -198,14 +209,29 @@ impl Upstream {
                     let (serve, requests, builder) = (Arc::clone(&serve), Arc::clone(&requests), builder.clone());
                     tokio::spawn(async move {
                         let Ok(mut connection) = builder.handshake(stream).await else { return };
+                        let mut count = 0;
                         while let Some(Ok((request, reply))) = connection.accept().await {
                             tokio::spawn(serve(request, reply, Arc::clone(&requests)));
+                            count += 1;
+                            if Some(count) == most {
+                                connection.graceful_shutdown();
+                            }
                         }
                     });
                 }
             });
         });
         upstream
+    }
+
+    /// Answers every request with its path, and takes only so many on one connection, as servers do that want their
+    /// load spread anew.
+    pub fn retiring_after(most: usize) -> Self {
+        Self::serve(h2::server::Builder::new(), Some(most), |request, mut reply, _| async move {
+            let path = Bytes::from(request.uri().path().to_owned());
+            let mut stream = reply.send_response(Response::new(()), false).unwrap();
+            stream.send_data(path, true).unwrap();
+        })
     }
 
     /// Answers each request that has arrived whole.
