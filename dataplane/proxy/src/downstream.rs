@@ -168,9 +168,10 @@ async fn detect_protocol(
 const FIRST_BYTES: usize = 4_096;
 
 async fn first_bytes(stream: &TcpStream, seen: &mut Vec<u8>) -> Option<Protocol> {
-    seen.reserve_exact(FIRST_BYTES);
     loop {
         stream.readable().await.ok()?;
+        // Only now: a client that says nothing takes no room for it.
+        seen.reserve_exact(FIRST_BYTES.saturating_sub(seen.len()));
         match stream.try_read_buf(seen) {
             Ok(0) if seen.is_empty() => return None,
             Ok(0) => return Some(Protocol::Other),

@@ -55,6 +55,7 @@ impl Read for Io {
 
 impl Write for Io {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.watched.on_to_write();
         let result = Pin::new(&mut self.inner).poll_write(cx, buf);
         self.written(&result);
         result
@@ -65,6 +66,7 @@ impl Write for Io {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.watched.on_to_write();
         let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
         self.written(&result);
         result
@@ -84,6 +86,7 @@ impl Write for Io {
                 Poll::Pending => {}
             }
         }
+        self.watched.on_flush();
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 

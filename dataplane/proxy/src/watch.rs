@@ -91,6 +91,10 @@ pub(crate) struct Watched {
     ending: Cell<Ending>,
     /// How many requests of HTTP/2 are under way.
     streams: Cell<u32>,
+    /// Whether all that there was to send has left.
+    is_flushed: Cell<bool>,
+    /// Whether there has been no request for so long that nothing need be kept ready for one.
+    is_resting: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     clock: Rc<Clock>,
 }
@@ -103,6 +107,8 @@ impl Watched {
             verdict: Cell::new(None),
             ending: Cell::new(Ending::No),
             streams: Cell::new(0),
+            is_flushed: Cell::new(true),
+            is_resting: Cell::new(false),
             waker: RefCell::new(None),
             clock,
         })
@@ -112,6 +118,7 @@ impl Watched {
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.set(phase);
         self.since.set(self.clock.now());
+        self.is_resting.set(false);
     }
 
     /// Something was read from the connection.
@@ -129,6 +136,21 @@ impl Watched {
         if !matches!(self.phase.get(), Phase::Head | Phase::NoStreams) {
             self.since.set(self.clock.now());
         }
+    }
+
+    /// There is something to write, whether it leaves now or later.
+    pub(crate) fn on_to_write(&self) {
+        self.is_flushed.set(false);
+    }
+
+    /// All that was written has left.
+    pub(crate) fn on_flush(&self) {
+        self.is_flushed.set(true);
+    }
+
+    /// Whether nothing need be kept ready for a request. Never while something is still to be sent.
+    pub(crate) fn is_resting(&self) -> bool {
+        self.is_resting.get() && self.is_flushed.get()
     }
 
     /// A request of HTTP/2 begins.
@@ -233,8 +255,12 @@ impl Watched {
             Phase::Busy | Phase::Opaque => (limits.stream_idle, Verdict::StreamIdle),
             Phase::HalfClosed => (limits.half_closed, Verdict::ClientGone),
         };
-        if self.clock.now().wrapping_sub(self.since.get()) > limit {
+        let age = self.clock.now().wrapping_sub(self.since.get());
+        if age > limit {
             self.condemn(verdict);
+        } else if self.phase.get() == Phase::Between && age > limits.rest && !self.is_resting.get() {
+            self.is_resting.set(true);
+            self.wake();
         } else if self.phase.get() == Phase::HalfClosed {
             // The end of the client's side was all that the runtime will ever say about it: a reset that follows is
             // seen only by who looks again.
@@ -287,7 +313,11 @@ struct Limits {
     keep_alive: u32,
     stream_idle: u32,
     half_closed: u32,
+    rest: u32,
 }
+
+/// For how long a connection without a request keeps its buffers ready for one.
+const REST_AFTER: Duration = Duration::from_secs(1);
 
 /// The connections of a worker.
 #[derive(Debug)]
@@ -303,6 +333,7 @@ impl Registry {
             keep_alive: clock.ticks(settings.keep_alive),
             stream_idle: clock.ticks(settings.stream_idle),
             half_closed: clock.ticks(settings.half_closed),
+            rest: clock.ticks(REST_AFTER),
         };
         Self { connections: RefCell::default(), limits }
     }
@@ -426,6 +457,33 @@ mod tests {
             watched.enter(phase);
             assert_eq!(watched.is_ending(), expected, "{ending:?} in {phase:?}");
         }
+    }
+
+    #[test]
+    fn a_connection_rests_when_it_has_no_request_and_nothing_to_send() {
+        let clock = Clock::new([Duration::from_secs(1)]);
+        let registry = Registry::new(&clock, &Downstream::default());
+        let watched = Watched::new(Rc::clone(&clock));
+        registry.add(Rc::clone(&watched));
+        let a_while = clock.ticks(REST_AFTER) + 1;
+        let rests_later = || {
+            (0..a_while).for_each(|_| clock.advance());
+            registry.check();
+            watched.is_resting()
+        };
+        for (phase, expected) in [(Phase::Head, false), (Phase::Busy, false), (Phase::Between, true)] {
+            watched.enter(phase);
+            assert!(!watched.is_resting());
+            assert_eq!(rests_later(), expected, "{phase:?}");
+        }
+        // What is still to be sent must not be lost.
+        watched.enter(Phase::Between);
+        watched.on_to_write();
+        assert!(!rests_later());
+        watched.on_flush();
+        assert!(watched.is_resting());
+        watched.on_io();
+        assert!(!watched.is_resting(), "a request begins");
     }
 
     #[test]

@@ -81,6 +81,7 @@ const ROWS: &[(&str, &str, Fate)] = &[
     ("the preface of HTTP/2 in lower case", "pri * HTTP/2.0\r\n\r\nsm\r\n\r\n", Refused(400)),
     ("an upgrade to HTTP/2", "GET /p HTTP/1.1\r\nhost: a\r\nconnection: upgrade, http2-settings\r\nupgrade: h2c\r\nhttp2-settings: AAAA\r\n\r\n", Passed(&[("GET /p HTTP/1.1", "")])),
     // What is as it should be.
+    ("lines that end with a line feed alone", "GET /p HTTP/1.1\nhost: a\n\n", Passed(&[("GET /p HTTP/1.1", "")])),
     ("two requests at once", "GET /1 HTTP/1.1\r\nhost: a\r\n\r\nPOST /2 HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc", Passed(&[("GET /1 HTTP/1.1", ""), ("POST /2 HTTP/1.1", "abc")])),
     ("a body of a GET", "GET /1 HTTP/1.1\r\nhost: a\r\ncontent-length: 26\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n", Passed(&[("GET /1 HTTP/1.1", "GET /smuggled HTTP/1.1\r\n\r\n")])),
     ("trailers", "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-sum: 1\r\ncontent-length: 9\r\n\r\n", Passed(&[("POST / HTTP/1.1", "abc")])),

@@ -24,6 +24,8 @@ pub enum WorkerEvent {
     AcceptExhausted,
     /// Accepting failed for another reason.
     AcceptFailed,
+    /// A client's connection had no request for a while and gave its buffers back until the next one.
+    Rested,
     /// A connection was closed because nothing moved on it for too long.
     IdleClosed,
     /// A connection was cut off because draining took too long.
@@ -45,7 +47,7 @@ impl WorkerEvent {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every event, in the order of declaration.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Accepted,
         Self::Closed,
         Self::Opaque,
@@ -56,6 +58,7 @@ impl WorkerEvent {
         Self::OpaqueFailed,
         Self::AcceptExhausted,
         Self::AcceptFailed,
+        Self::Rested,
         Self::IdleClosed,
         Self::DrainClosed,
         Self::FloodClosed,
@@ -78,6 +81,7 @@ impl WorkerEvent {
             Self::OpaqueFailed => "opaque_failed",
             Self::AcceptExhausted => "accept_exhausted",
             Self::AcceptFailed => "accept_failed",
+            Self::Rested => "rested",
             Self::IdleClosed => "idle_closed",
             Self::DrainClosed => "drain_closed",
             Self::FloodClosed => "flood_closed",

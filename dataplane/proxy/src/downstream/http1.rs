@@ -16,7 +16,7 @@ use crate::body::Incoming;
 use crate::io::Io;
 use crate::record::Record;
 use crate::relay::{self, End};
-use crate::watch::Verdict;
+use crate::watch::{Verdict, Watched};
 use crate::{exchange, linger, opaque};
 
 /// How a conversation in HTTP ended.
@@ -25,18 +25,55 @@ enum Outcome {
     Done(hyper::Result<()>),
     /// The watch ended it.
     Condemned(Verdict),
+    /// Not at all: there has been no request for a while.
+    Resting,
 }
 
 /// Serves requests until the connection ends.
 pub(super) async fn serve(downstream: &Rc<Downstream>, stream: TcpStream, seen: Bytes) {
+    let mut client = End { stream, seen };
+    loop {
+        let (end, outcome) = converse(downstream, client).await;
+        client = end;
+        match outcome {
+            // What it holds of buffers is gone; of most connections nothing comes for minutes.
+            Outcome::Resting if client.seen.is_empty() => {
+                downstream.worker.shard.on(WorkerEvent::Rested);
+                if let Some(outcome) = rest(&downstream.watched, &client.stream).await {
+                    return finish(downstream, client, outcome).await;
+                }
+            }
+            // Something has just come.
+            Outcome::Resting => {}
+            outcome => return finish(downstream, client, outcome).await,
+        }
+    }
+}
+
+/// Waits for something to come. How the connection ends, if it does meanwhile.
+async fn rest(watched: &Watched, stream: &TcpStream) -> Option<Outcome> {
+    std::future::poll_fn(|context| {
+        watched.set_waker(context.waker());
+        match watched.verdict() {
+            Some(verdict) => Poll::Ready(Some(Outcome::Condemned(verdict))),
+            None if watched.is_ending() => Poll::Ready(Some(Outcome::Done(Ok(())))),
+            // An error is told by reading, which comes next.
+            None => stream.poll_read_ready(context).map(|_| None),
+        }
+    })
+    .await
+}
+
+/// Serves requests until the connection ends or there have been none for a while.
+async fn converse(downstream: &Rc<Downstream>, client: End) -> (End, Outcome) {
     let service = service_fn(|request: http::Request<body::Incoming>| {
         let record = Record::begin(downstream);
         let response = exchange::respond(Rc::clone(downstream), request.map(Incoming::Http1), record);
         async move { Ok::<_, Infallible>(response.await) }
     });
-    let io = Io::new(stream, seen, Rc::clone(&downstream.watched));
+    let io = Io::new(client.stream, client.seen, Rc::clone(&downstream.watched));
     let mut connection = downstream.worker.http1.serve_connection(io, service);
-    let end = {
+    let outcome = {
         let mut is_told = false;
         std::future::poll_fn(|context| {
             let watched = &downstream.watched;
@@ -55,6 +92,7 @@ pub(super) async fn serve(downstream: &Rc<Downstream>, stream: TcpStream, seen: 
             }
             match (poll.map(Outcome::Done), watched.verdict()) {
                 (Poll::Pending, Some(verdict)) => Poll::Ready(Outcome::Condemned(verdict)),
+                (Poll::Pending, None) if watched.is_resting() => Poll::Ready(Outcome::Resting),
                 (poll, _) => poll,
             }
         })
@@ -62,8 +100,8 @@ pub(super) async fn serve(downstream: &Rc<Downstream>, stream: TcpStream, seen: 
     };
     let parts = connection.into_parts();
     let (stream, seen) = parts.io.into_parts();
-    let unread = if seen.is_empty() { parts.read_buf } else { [parts.read_buf, seen].concat().into() };
-    finish(downstream, End { stream, seen: unread }, end).await;
+    let seen = if seen.is_empty() { parts.read_buf } else { [parts.read_buf, seen].concat().into() };
+    (End { stream, seen }, outcome)
 }
 
 async fn finish(downstream: &Rc<Downstream>, client: End, end: Outcome) {
@@ -88,7 +126,7 @@ async fn finish(downstream: &Rc<Downstream>, client: End, end: Outcome) {
             linger::close(stream).await;
         }
         // The client went away; whatever request it had was counted with its record.
-        Outcome::Done(_) => {}
+        Outcome::Done(_) | Outcome::Resting => {}
         Outcome::Condemned(Verdict::HeadTimeout) => refuse(downstream, stream, Cause::HeaderTimeout).await,
         // If it waits after all, it must not take this for the end of an answer. Its request was counted as above.
         Outcome::Condemned(Verdict::ClientGone) => reset(&stream),
