@@ -186,6 +186,16 @@ async fn first_bytes(stream: &TcpStream, seen: &mut Vec<u8>) -> Option<Protocol>
     }
 }
 
+/// At most so much of what was read to see what protocol this is.
+fn take_seen(seen: &mut Bytes, most: usize) -> Bytes {
+    let taken = seen.split_to(seen.len().min(most));
+    if seen.is_empty() {
+        // The buffer is shared with the whole first read; let it go.
+        *seen = Bytes::new();
+    }
+    taken
+}
+
 /// Answers something that is not a request, and closes.
 async fn refuse(downstream: &Downstream, stream: TcpStream, cause: Cause) {
     downstream.worker.shard.on_unrouted(cause);

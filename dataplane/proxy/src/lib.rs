@@ -14,7 +14,6 @@ mod exchange;
 mod filters;
 mod grpc;
 mod headers;
-mod io;
 mod linger;
 mod listener;
 mod mirror;

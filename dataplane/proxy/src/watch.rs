@@ -139,7 +139,7 @@ impl Watched {
     }
 
     /// There is something to write, whether it leaves now or later.
-    pub(crate) fn on_to_write(&self) {
+    pub(crate) fn on_unflushed(&self) {
         self.is_flushed.set(false);
     }
 
@@ -478,7 +478,7 @@ mod tests {
         }
         // What is still to be sent must not be lost.
         watched.enter(Phase::Between);
-        watched.on_to_write();
+        watched.on_unflushed();
         assert!(!rests_later());
         watched.on_flush();
         assert!(watched.is_resting());

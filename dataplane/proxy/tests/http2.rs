@@ -300,14 +300,7 @@ fn a_connection_without_requests_is_told_to_end_and_ends() {
 
 #[test]
 fn a_request_that_crosses_the_farewell_is_answered_however_long_it_takes() {
-    let (go, wait) = tokio::sync::watch::channel(false);
-    let two = Upstream::serving(move |_, mut reply| {
-        let mut wait = wait.clone();
-        async move {
-            wait.wait_for(|go| *go).await.unwrap();
-            reply.send_response(Response::new(()), true).unwrap();
-        }
-    });
+    let (two, go) = Upstream::held();
     let node = Node::start_with(World::new(&[two.address]).protocol(Protocol::Http2), |settings| {
         settings.downstream.keep_alive = Duration::from_millis(50);
     });
@@ -328,14 +321,7 @@ fn a_request_that_crosses_the_farewell_is_answered_however_long_it_takes() {
 
 #[test]
 fn draining_tells_clients_and_lets_their_requests_end() {
-    let (go, wait) = tokio::sync::watch::channel(false);
-    let two = Upstream::serving(move |_, mut reply| {
-        let mut wait = wait.clone();
-        async move {
-            wait.wait_for(|go| *go).await.unwrap();
-            reply.send_response(Response::new(()), true).unwrap();
-        }
-    });
+    let (two, go) = Upstream::held();
     let mut node = Node::start(World::new(&[two.address]).protocol(Protocol::Http2));
     run(async {
         let mut client = Client::connect(node.address).await;

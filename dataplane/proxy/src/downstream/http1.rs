@@ -1,5 +1,7 @@
 //! A client's connection in HTTP/1.1: one request after the other.
 
+mod io;
+
 use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -11,9 +13,9 @@ use hyper::service::service_fn;
 use tokio::net::TcpStream;
 use weir_telemetry::{Cause, WorkerEvent};
 
+use self::io::Io;
 use super::{Downstream, Upgrade, refuse, reset};
 use crate::body::Incoming;
-use crate::io::Io;
 use crate::record::Record;
 use crate::relay::{self, End};
 use crate::watch::{Verdict, Watched};

@@ -224,6 +224,19 @@ impl Upstream {
         upstream
     }
 
+    /// Answers every request when it is told to.
+    pub fn held() -> (Self, tokio::sync::watch::Sender<bool>) {
+        let (go, wait) = tokio::sync::watch::channel(false);
+        let upstream = Self::serving(move |_, mut reply| {
+            let mut wait = wait.clone();
+            async move {
+                wait.wait_for(|go| *go).await.unwrap();
+                reply.send_response(Response::new(()), true).unwrap();
+            }
+        });
+        (upstream, go)
+    }
+
     /// Answers every request with its path, and takes only so many on one connection, as servers do that want their
     /// load spread anew.
     pub fn retiring_after(most: usize) -> Self {

@@ -1,18 +1,15 @@
 //! `GRPCRoute`: rules that look at the service and method that are called, which are the path, and at headers.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use weir_core::route::{Matcher, PathMatch, Section, Timeouts};
 
 use super::spec::{BackendSpec, FilterSpec, NamedTextSpec, default_text, normalise_rule, normalise_texts};
 use super::texts::{texts, unknown};
-use super::{RuleSpec, backends, filters};
+use super::{RuleSpec, backends, filters, matchers};
 use crate::check::Checker;
 use crate::kinds::condition::{bounded, expression, header};
 use crate::kinds::rules::{Route, Rule};
-use crate::limits;
 use crate::shape::nullable;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -73,7 +70,8 @@ impl RuleSpec for GrpcRuleSpec {
         if self.session_persistence.is_some() {
             checker.error_at("sessionPersistence", "this version of Weir does not do that yet");
         }
-        let matchers = checker.field("matches", |checker| matchers(self.matches.as_deref(), checker));
+        let matchers =
+            checker.field("matches", |checker| matchers(self.matches.as_deref(), Matcher::default(), matcher, checker));
         let types = &filters::GRPC_TYPES;
         let done =
             checker.field("filters", |checker| filters::of_rule(&self.filters, types, &matchers, namespace, checker));
@@ -110,19 +108,6 @@ impl RuleSpec for GrpcRuleSpec {
     }
 }
 
-/// The matchers of a rule; one that every call meets where nothing is written.
-fn matchers<'a>(specs: Option<&'a [MatchSpec]>, checker: &mut Checker<'a>) -> Vec<Arc<Matcher>> {
-    let specs = specs.unwrap_or_default();
-    if specs.is_empty() {
-        return vec![Arc::default()];
-    }
-    if specs.len() > limits::MATCHES {
-        checker.error(format!("at most {} matches, here are {}", limits::MATCHES, specs.len()));
-    }
-    let specs = specs.iter().enumerate().take(limits::MATCHES);
-    specs.map(|(position, one)| Arc::new(checker.element(position, |checker| matcher(one, checker)))).collect()
-}
-
 fn matcher<'a>(spec: &'a MatchSpec, checker: &mut Checker<'a>) -> Matcher {
     let path = spec.method.as_ref().and_then(|spec| checker.field("method", |checker| called(spec, checker)));
     let conditions = checker.field("headers", |checker| texts(&spec.headers, header, checker));
@@ -156,16 +141,13 @@ fn called<'a>(spec: &'a MethodSpec, checker: &mut Checker<'a>) -> Option<PathMat
                 return named_nothing(spec, checker);
             }
             // Each by itself first: what is wrong in one must not be made right by the other.
-            let service = service.map(|service| expression("service", service, checker));
-            let method = method.map(|method| expression("method", method, checker));
-            let text = |one: Option<Option<regex::Regex>>| match one {
-                None => Some("[^/]+".to_owned()),
-                Some(regex) => {
-                    regex.map(|regex| regex.as_str().trim_start_matches('^').trim_end_matches('$').to_owned())
-                }
-            };
-            let (service, method) = (text(service)?, text(method)?);
-            expression("service", &format!("/{service}/{method}"), checker).map(PathMatch::Regex)
+            let is_valid = [("service", service), ("method", method)]
+                .map(|(key, text)| text.is_none_or(|text| expression(key, text, checker).is_some()));
+            if is_valid.contains(&false) {
+                return None;
+            }
+            let [service, method] = [service, method].map(|text| text.unwrap_or("[^/]+"));
+            expression("service", &format!("/(?:{service})/(?:{method})"), checker).map(PathMatch::Regex)
         }
         other => {
             checker.error_at("type", unknown("type", other, &["Exact", "RegularExpression"]));

@@ -1,19 +1,16 @@
 //! `HTTPRoute`: rules that look at path, method, headers and query.
 
-use std::sync::Arc;
-
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use weir_core::route::{Matcher, PathMatch, Section, Timeouts};
 
 use super::spec::{BackendSpec, FilterSpec, NamedTextSpec, default_text, normalise_rule, normalise_texts};
 use super::texts::{texts, unknown};
-use super::{RuleSpec, backends, filters};
+use super::{RuleSpec, backends, filters, matchers};
 use crate::check::Checker;
 use crate::kinds::condition::{bounded, expression, header, method, parameter};
 use crate::kinds::duration::{self, DurationText};
 use crate::kinds::rules::{Route, Rule};
-use crate::limits;
 use crate::shape::nullable;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -94,7 +91,37 @@ impl RuleSpec for HttpRuleSpec {
     }
 
     fn check<'a>(&'a self, index: usize, namespace: &str, checker: &mut Checker<'a>) -> Rule {
-        rule(self, index, namespace, checker)
+        for (key, value) in [("retry", &self.retry), ("sessionPersistence", &self.session_persistence)] {
+            if value.is_some() {
+                checker.error_at(key, "this version of Weir does not do that yet");
+            }
+        }
+        let any = Matcher { path: Some(PathMatch::prefix("/")), ..Matcher::default() };
+        let matchers = checker.field("matches", |checker| matchers(self.matches.as_deref(), any, matcher, checker));
+        let done = checker.field("filters", |checker| {
+            filters::of_rule(&self.filters, &filters::TYPES, &matchers, namespace, checker)
+        });
+        let destinations = checker.field("backendRefs", |checker| {
+            if done.filters.redirect.is_some() && !self.backend_refs.is_empty() {
+                checker.error("a rule that redirects has no backends");
+            }
+            backends::destinations(&self.backend_refs, &filters::TYPES, &matchers, &done.filters, namespace, checker)
+        });
+        if done.filters.redirect.is_none() && destinations.iter().all(|one| one.weight == 0) {
+            checker.field("backendRefs", |checker| {
+                checker.warning("there is no backend with a weight: requests are answered with 500");
+            });
+        }
+        let timeouts = checker.field("timeouts", |checker| timeouts(self.timeouts.as_ref(), checker));
+        Rule {
+            section: Some(Section { index, name: self.name.as_deref().map(Into::into) }),
+            priority: 0,
+            matchers,
+            filters: done.filters.shared(),
+            route: Some(Route { destinations, is_list: true, sticky: None }),
+            mirrors: done.mirrors,
+            timeouts,
+        }
     }
 
     fn normalise(&mut self) {
@@ -116,56 +143,11 @@ impl RuleSpec for HttpRuleSpec {
     }
 }
 
-fn rule<'a>(spec: &'a HttpRuleSpec, index: usize, namespace: &str, checker: &mut Checker<'a>) -> Rule {
-    for (key, value) in [("retry", &spec.retry), ("sessionPersistence", &spec.session_persistence)] {
-        if value.is_some() {
-            checker.error_at(key, "this version of Weir does not do that yet");
-        }
-    }
-    let matchers = checker.field("matches", |checker| matchers(spec.matches.as_deref(), checker));
-    let done = checker
-        .field("filters", |checker| filters::of_rule(&spec.filters, &filters::TYPES, &matchers, namespace, checker));
-    let destinations = checker.field("backendRefs", |checker| {
-        if done.filters.redirect.is_some() && !spec.backend_refs.is_empty() {
-            checker.error("a rule that redirects has no backends");
-        }
-        backends::destinations(&spec.backend_refs, &filters::TYPES, &matchers, &done.filters, namespace, checker)
-    });
-    if done.filters.redirect.is_none() && destinations.iter().all(|one| one.weight == 0) {
-        checker.field("backendRefs", |checker| {
-            checker.warning("there is no backend with a weight: requests are answered with 500");
-        });
-    }
-    let timeouts = checker.field("timeouts", |checker| timeouts(spec.timeouts.as_ref(), checker));
-    Rule {
-        section: Some(Section { index, name: spec.name.as_deref().map(Into::into) }),
-        priority: 0,
-        matchers,
-        filters: done.filters.shared(),
-        route: Some(Route { destinations, is_list: true, sticky: None }),
-        mirrors: done.mirrors,
-        timeouts,
-    }
-}
-
 fn timeouts<'a>(spec: Option<&'a TimeoutsSpec>, checker: &mut Checker<'a>) -> Timeouts {
     let Some(spec) = spec else {
         return Timeouts::default();
     };
     duration::timeouts(spec.request.as_ref(), ("backendRequest", spec.backend_request.as_ref()), checker)
-}
-
-/// The matchers of a rule; one that every request meets where nothing is written.
-fn matchers<'a>(specs: Option<&'a [MatchSpec]>, checker: &mut Checker<'a>) -> Vec<Arc<Matcher>> {
-    let specs = specs.unwrap_or_default();
-    if specs.is_empty() {
-        return vec![Arc::new(Matcher { path: Some(PathMatch::prefix("/")), ..Matcher::default() })];
-    }
-    if specs.len() > limits::MATCHES {
-        checker.error(format!("at most {} matches, here are {}", limits::MATCHES, specs.len()));
-    }
-    let specs = specs.iter().enumerate().take(limits::MATCHES);
-    specs.map(|(position, one)| Arc::new(checker.element(position, |checker| matcher(one, checker)))).collect()
 }
 
 fn matcher<'a>(spec: &'a MatchSpec, checker: &mut Checker<'a>) -> Matcher {

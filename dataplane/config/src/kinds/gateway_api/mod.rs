@@ -9,10 +9,12 @@ mod http_route;
 mod spec;
 mod texts;
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use weir_core::name::ServiceName;
-use weir_core::route::Unmatched;
+use weir_core::route::{Matcher, Unmatched};
 
 use super::destination::port;
 use super::metadata::{Metadata, is_label, is_subdomain};
@@ -152,6 +154,24 @@ impl<R: RuleSpec> Spec<R> {
         }
         valid
     }
+}
+
+/// The matchers of a rule; `any` where nothing is written.
+fn matchers<'a, M>(
+    specs: Option<&'a [M]>,
+    any: Matcher,
+    matcher: fn(&'a M, &mut Checker<'a>) -> Matcher,
+    checker: &mut Checker<'a>,
+) -> Vec<Arc<Matcher>> {
+    let specs = specs.unwrap_or_default();
+    if specs.is_empty() {
+        return vec![Arc::new(any)];
+    }
+    if specs.len() > limits::MATCHES {
+        checker.error(format!("at most {} matches, here are {}", limits::MATCHES, specs.len()));
+    }
+    let specs = specs.iter().enumerate().take(limits::MATCHES);
+    specs.map(|(position, one)| Arc::new(checker.element(position, |checker| matcher(one, checker)))).collect()
 }
 
 /// A kind as people call it.

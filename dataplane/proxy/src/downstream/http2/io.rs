@@ -6,11 +6,12 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::flood::Frames;
+use crate::downstream::take_seen;
 use crate::watch::{Verdict, Watched};
 
 /// A connection with a watch on it.
@@ -40,14 +41,8 @@ impl AsyncRead for Io {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buf.filled().len();
-        if this.seen.has_remaining() {
-            let count = this.seen.len().min(buf.remaining());
-            buf.put_slice(&this.seen[..count]);
-            this.seen.advance(count);
-            if this.seen.is_empty() {
-                // The buffer is shared with the whole first read; let it go.
-                this.seen = Bytes::new();
-            }
+        if !this.seen.is_empty() {
+            buf.put_slice(&take_seen(&mut this.seen, buf.remaining()));
         } else {
             ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
         }

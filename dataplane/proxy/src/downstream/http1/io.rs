@@ -6,15 +6,16 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::net::TcpStream;
 
+use crate::downstream::take_seen;
 use crate::socket_io::SocketIo;
 use crate::watch::Watched;
 
 /// A connection with a watch on it.
-pub(crate) struct Io {
+pub(super) struct Io {
     inner: SocketIo,
     /// Bytes that were read to see what protocol this is.
     seen: Bytes,
@@ -22,26 +23,20 @@ pub(crate) struct Io {
 }
 
 impl Io {
-    pub(crate) fn new(stream: TcpStream, seen: Bytes, watched: Rc<Watched>) -> Self {
+    pub(super) fn new(stream: TcpStream, seen: Bytes, watched: Rc<Watched>) -> Self {
         Self { inner: SocketIo::new(stream), seen, watched }
     }
 
     /// The socket, and what was read from it and not used.
-    pub(crate) fn into_parts(self) -> (TcpStream, Bytes) {
+    pub(super) fn into_parts(self) -> (TcpStream, Bytes) {
         (self.inner.into_inner(), self.seen)
     }
 }
 
 impl Read for Io {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        if self.seen.has_remaining() {
-            let count = self.seen.len().min(buf.remaining());
-            buf.put_slice(&self.seen[..count]);
-            self.seen.advance(count);
-            if self.seen.is_empty() {
-                // The buffer is shared with the whole first read; let it go.
-                self.seen = Bytes::new();
-            }
+        if !self.seen.is_empty() {
+            buf.put_slice(&take_seen(&mut self.seen, buf.remaining()));
             self.watched.on_io();
             return Poll::Ready(Ok(()));
         }
@@ -55,7 +50,7 @@ impl Read for Io {
 
 impl Write for Io {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.watched.on_to_write();
+        self.watched.on_unflushed();
         let result = Pin::new(&mut self.inner).poll_write(cx, buf);
         self.written(&result);
         result
@@ -66,7 +61,7 @@ impl Write for Io {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.watched.on_to_write();
+        self.watched.on_unflushed();
         let result = Pin::new(&mut self.inner).poll_write_vectored(cx, bufs);
         self.written(&result);
         result
