@@ -7,7 +7,7 @@ use axum::extract::State;
 use serde::Serialize;
 use serde_json::{Value, json};
 use weir_core::stats::StatsKey;
-use weir_telemetry::{Cause, MirrorEvent, MirrorSummary, RouteSummary, WorkerEvent};
+use weir_telemetry::{Cause, MirrorEvent, MirrorSummary, RetryEvent, RouteSummary, WorkerEvent};
 
 use crate::Node;
 use crate::answer::Json;
@@ -81,11 +81,15 @@ fn route(summary: &RouteSummary) -> Value {
         .map(|cause| (cause.name(), summary.causes[*cause as usize]))
         .filter(|(_, n)| *n > 0)
         .collect();
+    let retries = RetryEvent::ALL.iter().map(|event| (event.name(), summary.retries[*event as usize]));
+    let retries: BTreeMap<&str, u64> = retries.filter(|(_, n)| *n > 0).collect();
     json!({
         "rule": rule,
         "destination": destination,
         "requests": summary.requests,
         "errors": summary.errors(),
+        "failed_tries": summary.failed_tries(),
+        "retries": retries,
         "in_flight": summary.in_flight,
         "status": classes(&summary.status),
         "causes": causes,

@@ -51,6 +51,12 @@ pub const DESTINATIONS: usize = 32;
 /// Mirrors of a rule.
 pub const MIRRORS: usize = 8;
 
+/// Tries of a request after the first.
+pub const RETRIES: u32 = 10;
+
+/// Kinds of failures, and status codes, after which a rule has requests tried again.
+pub const FAILURES: usize = 32;
+
 /// Weight of a destination.
 pub const WEIGHT: i64 = 1_000_000;
 

@@ -274,6 +274,52 @@ spec:
     assert_eq!(names, ["a"], "b names another port");
 }
 
+#[test]
+fn retries_reach_core() {
+    let rule = |name: &str, retry: &str| {
+        format!(
+            "---\napiVersion: weir.dev/v1\nkind: RouteRule\nmetadata: {{name: {name}}}\nspec: {{services: [service], retry: {retry}}}\n"
+        )
+    };
+    let routed = |retry: &str, method: &str| {
+        route(
+            "route",
+            "default",
+            &format!(
+                "[{{matches: [{{method: {method}}}], backendRefs: [{{name: service, port: 8080}}], retry: {retry}}}]"
+            ),
+        )
+    };
+    let usual = "tried again up to 2 times, at the first destination, after at least 25ms, on no connection, no response, \
+                 no answer in time, 502 to 504, gRPC status 14";
+    let given =
+        "tried again once, at default/service-canary:8080, after at least 1s, on no connection, 429, 500 to 599";
+    let of_route = "tried again up to 4 times, at the first destination, after at least 25ms, on no connection, \
+                    no response, no answer in time, 500, 503";
+    // What it says, and whether POST may be done twice.
+    let cases = [
+        (rule("r", "{}"), usual, false),
+        (
+            rule(
+                "r",
+                "{attempts: 1, on: [connect-failure, 5xx, 429], methods: ['*'], backoff: 1s, destination: {host: service-canary}}",
+            ),
+            given,
+            true,
+        ),
+        (rule("r", "{methods: [POST]}"), usual, true),
+        (routed("{codes: [503, 500], attempts: 4}", "GET"), of_route, false),
+        (routed("{codes: [503, 500], attempts: 4}", "POST"), of_route, true),
+    ];
+    for (documents, told, twice) in cases {
+        let snapshot = snapshot(&documents);
+        let frontend = snapshot.frontend_at(OriginalDst("10.96.0.1:8080".parse().unwrap())).unwrap();
+        let retry = frontend.routes.entries()[0].rule.retry.as_ref().unwrap();
+        assert_eq!(retry.describe(), told, "{documents}");
+        assert_eq!(retry.methods.contains(&Method::POST), twice, "{documents}");
+    }
+}
+
 /// A route of `service` with these rules, in YAML's flow style.
 fn route(name: &str, namespace: &str, rules: &str) -> String {
     let parent = "{group: '', kind: Service, name: service, namespace: default, port: 8080}";

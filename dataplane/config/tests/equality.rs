@@ -34,6 +34,8 @@ fn the_same_in_other_words_is_equal() {
             "{route: {destination: {host: a}, sticky: {header: X-User}}}",
             "{route: {sticky: {header: x-user}, destination: {host: a}}}",
         ),
+        ("{retry: {}}", "{retry: {attempts: 2, destination: first}}"),
+        ("{retry: {on: [503]}}", "{retry: {on: ['503']}}"),
         ("{mirror: {destination: {host: a}}}", "{mirror: [{percentage: 100, destination: {host: a}}]}"),
     ];
     for (one, other) in pairs {
@@ -107,6 +109,8 @@ fn a_route_that_says_something_else_is_not_equal() {
         "{rules: [{matches: [{path: {type: Exact, value: /}}]}]}",
         "{rules: [{matches: [{path: {value: /a}}]}]}",
         "{rules: [{}, {}]}",
+        "{rules: [{retry: {}}]}",
+        "{rules: [{retry: {codes: [500]}}]}",
         "{rules: [{filters: [{type: CORS, cors: {}}]}]}",
         "{rules: [{filters: [{type: CORS, cors: {allowCredentials: true}}]}]}",
     ];
@@ -132,6 +136,12 @@ fn something_else_is_not_equal() {
         "{mirror: {destination: {host: a}}}",
         "{mirror: {destination: {host: a}, percentage: 0}}",
         "{timeouts: {request: 0s}}",
+        "{retry: {}}",
+        "{retry: {attempts: 1}}",
+        "{retry: {on: [503]}}",
+        "{retry: {on: [5xx]}}",
+        "{retry: {destination: same}}",
+        "{retry: {destination: {host: same}}}",
     ];
     let ids: std::collections::BTreeSet<_> = specs.iter().map(|spec| rule(spec).id()).collect();
     assert_eq!(ids.len(), specs.len());
@@ -178,6 +188,7 @@ fn content_has_the_id_that_it_always_had() {
             include_str!("cases/everything-right.yaml"),
             "878a263ca03b7ab2531fc420c52bc5736ab94efa9e4676343fe72919e692b45d",
         ),
+        (include_str!("cases/retry.yaml"), "157a56c1708b4950160369c42fc9aa03d380442882ed7c1c476dd91c4533aa5c"),
     ] {
         assert_eq!(set(text).id().to_string(), id);
     }
@@ -195,7 +206,9 @@ fn layout_of_files_does_not_count() {
 
 #[test]
 fn what_is_kept_is_read_again() {
-    for text in [include_str!("world.yaml"), include_str!("cases/everything-right.yaml")] {
+    for text in
+        [include_str!("world.yaml"), include_str!("cases/everything-right.yaml"), include_str!("cases/retry.yaml")]
+    {
         let before = set(text);
         let kept: Vec<_> = before
             .iter()
@@ -226,7 +239,7 @@ fn what_is_kept_wrongly_is_refused() {
         (
             r#"{"apiVersion":"weir.dev/v1","kind":"RouteRule","metadata":{"name":"r"},"spec":{"newer":1}}"#,
             "log:3:1: RouteRule default/r: spec.newer: unknown field `newer`; the fields here are services, priority, \
-             match, route, mirror, timeouts",
+             match, route, mirror, timeouts, retry",
         ),
         (
             r#"{"apiVersion":"weir.dev/v1","kind":"RouteRule","metadata":{"name":"s"}}"#,

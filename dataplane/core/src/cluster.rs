@@ -127,19 +127,42 @@ impl Cluster {
     ///
     /// Source: M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", IEEE TPDS 12 (2001).
     pub fn pick(&self, family: Family, roll: u64, load: impl Fn(&Endpoint) -> u32) -> Option<&Endpoint> {
-        match self.endpoints_for(family) {
-            [] => None,
-            [only] => Some(only),
-            many => {
-                let count = many.len() as u64;
-                let first = (roll >> 32) % count;
-                // The second is drawn from the others, so that the two always differ.
-                let second = (first + 1 + (roll & 0xffff_ffff) % (count - 1)) % count;
-                let (first, second) = (&many[first as usize], &many[second as usize]);
-                Some(if load(second) < load(first) { second } else { first })
-            }
-        }
+        let all = self.endpoints_for(family);
+        pick_of(all.len(), |position| all.get(position), roll, load)
     }
+
+    /// The same for another try: of the endpoints that were not tried, if there are any, else of all. Takes a time that
+    /// grows with their number.
+    pub fn pick_other(
+        &self,
+        family: Family,
+        roll: u64,
+        load: impl Fn(&Endpoint) -> u32,
+        is_tried: impl Fn(&Endpoint) -> bool,
+    ) -> Option<&Endpoint> {
+        let others: Vec<&Endpoint> = self.endpoints_for(family).iter().filter(|one| !is_tried(one)).collect();
+        if others.is_empty() {
+            return self.pick(family, roll, load);
+        }
+        pick_of(others.len(), |position| others.get(position).copied(), roll, load)
+    }
+}
+
+fn pick_of<'e>(
+    count: usize,
+    at: impl Fn(usize) -> Option<&'e Endpoint>,
+    roll: u64,
+    load: impl Fn(&Endpoint) -> u32,
+) -> Option<&'e Endpoint> {
+    if count <= 1 {
+        return at(0);
+    }
+    let count = count as u64;
+    let first = (roll >> 32) % count;
+    // The second is drawn from the others, so that the two always differ.
+    let second = (first + 1 + (roll & 0xffff_ffff) % (count - 1)) % count;
+    let (first, second) = (at(first as usize)?, at(second as usize)?);
+    Some(if load(second) < load(first) { second } else { first })
 }
 
 #[cfg(test)]

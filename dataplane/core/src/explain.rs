@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::{Endpoint, Family};
 use crate::filter::Filters;
-use crate::mirror::{Methods, Mirror};
+use crate::methods::Methods;
+use crate::mirror::Mirror;
 use crate::revision::{RevisionId, Sequence};
 use crate::route::{Decision, Entry, Outcome, Request};
 use crate::snapshot::{Frontend, Protocol, Snapshot};
@@ -44,6 +45,8 @@ pub struct Explanation {
     pub timeout_ms: Option<u64>,
     /// Bound on each try, in milliseconds.
     pub per_try_timeout_ms: Option<u64>,
+    /// Whether it is tried again when it fails: when, how often, and where.
+    pub retry: Option<String>,
 }
 
 /// What became of one entry.
@@ -130,6 +133,7 @@ pub fn explain(snapshot: &Snapshot, frontend: &Frontend, request: &Request<'_>, 
         mirrors: decision.mirrors().iter().map(|mirror| mirror_outcome(mirror, request)).collect(),
         timeout_ms: millis(timeouts.request),
         per_try_timeout_ms: millis(timeouts.per_try),
+        retry: decision.rule().and_then(|rule| rule.retry.as_ref()).map(|retry| retry.describe()),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use http::Method;
 
+use crate::methods::Methods;
 use crate::name::ClusterName;
 use crate::split::Target;
 use crate::stats::StatsId;
@@ -36,28 +37,6 @@ impl Share {
     }
 }
 
-/// The methods a mirror copies.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Methods {
-    /// Methods that change nothing (RFC 9110, section 9.2.1). The default: a copied write would be done twice.
-    Safe,
-    /// All of them, for targets where a repeated write does no harm.
-    Any,
-    /// Exactly these.
-    Only(Vec<Method>),
-}
-
-impl Methods {
-    /// Whether requests with this method are copied.
-    pub fn contains(&self, method: &Method) -> bool {
-        match self {
-            Self::Safe => method.is_safe(),
-            Self::Any => true,
-            Self::Only(methods) => methods.contains(method),
-        }
-    }
-}
-
 /// A copy of requests to another destination. The client never sees its response and never waits for it.
 #[derive(Clone, Debug)]
 pub struct Mirror {
@@ -67,7 +46,8 @@ pub struct Mirror {
     pub target: Target,
     /// Which share of the requests is copied.
     pub share: Share,
-    /// Which methods are copied.
+    /// Which methods are copied. Those that change nothing unless somebody says otherwise: a copied write would be done
+    /// twice.
     pub methods: Methods,
     /// Where copies are counted.
     pub stats: StatsId,
@@ -108,13 +88,5 @@ mod tests {
         }
         assert!(Share::ALL.contains(999_999) && !Share(0).contains(0));
         assert!(Share(5_000).contains(4_999) && !Share(5_000).contains(5_000));
-    }
-
-    #[test]
-    fn only_safe_methods_unless_said_otherwise() {
-        let post = Method::POST;
-        assert!(Methods::Safe.contains(&Method::GET) && !Methods::Safe.contains(&post));
-        assert!(Methods::Any.contains(&post));
-        assert!(Methods::Only(vec![Method::POST]).contains(&post) && !Methods::Only(vec![]).contains(&post));
     }
 }

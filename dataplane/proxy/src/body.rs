@@ -1,11 +1,15 @@
-//! Bodies, streamed: nothing is gathered, and each piece is passed on as it comes.
+//! Bodies, streamed: each piece is passed on as it comes, and none waits for another.
 
 mod incoming;
+mod memory;
 mod pump;
+mod replay;
 mod request;
 mod response;
 
 pub(crate) use incoming::Incoming;
+pub(crate) use memory::{Block, Budget, Charge};
 pub(crate) use pump::{Pump, Unsent};
-pub(crate) use request::{BodyError, Meter, RequestBody};
+pub(crate) use replay::Replay;
+pub(crate) use request::{BodyError, Meter, RequestBody, Streamed};
 pub(crate) use response::{ResponseBody, Streaming};

@@ -11,12 +11,13 @@ use hyper::body::Body;
 use tokio::time::{Instant, Sleep};
 use weir_telemetry::{Cause, WorkerEvent};
 
-use crate::body::{Incoming, Meter, RequestBody, ResponseBody, Streaming};
+use crate::body::{Incoming, Meter, RequestBody, ResponseBody, Streamed, Streaming};
 use crate::downstream::{Downstream, Upgrade};
 use crate::headers::{self, Upgrading};
-use crate::plan::{self, Local, Plan};
+use crate::plan::{self, Chosen, Local, Plan};
 use crate::record::Record;
-use crate::upstream::{Endpoint, Lease, SendError};
+use crate::retry::Tries;
+use crate::upstream::{ConnectError, Endpoint, Lease, Seen, SendError};
 use crate::watch::Watched;
 use crate::{grpc, mirror, reply};
 
@@ -65,29 +66,39 @@ async fn forward(
     if let Some(filters) = &record.filters {
         filters.on_request(&mut head);
     }
-    let Plan { endpoint, protocol, timeouts, mirrors } = plan;
-    let version = match upgrading {
-        Upgrading::Yes => Version::HTTP_11,
-        Upgrading::No => plan::version(protocol, head.version, record.is_call),
-    };
+    let Plan { chosen, timeouts, mirrors, retrying } = plan;
     let body = if incoming.is_end_stream() {
         if upgrading == Upgrading::No {
             mirrors.iter().for_each(|planned| drop(mirror::launch(worker, planned, &head, None)));
         }
-        RequestBody::Empty
+        None
     } else {
         let size = incoming.size_hint();
         let copies = mirrors.into_iter().filter_map(|one| mirror::launch(worker, &one, &head, Some(size)));
         let copies = copies.collect();
         let meter = Rc::new(Meter::default());
         record.meter = Some(Rc::clone(&meter));
-        RequestBody::streamed(incoming, meter, limit, copies)
+        Some(Streamed::new(incoming, meter, limit, copies))
     };
-    if let Some(filters) = &record.filters {
-        filters.on_way_out(&mut head);
-    }
-    let sent = pin!(exchange(downstream, &endpoint, version, outgoing(head, body), timeouts.per_try));
-    let (response, lease) = within(record.watched(), deadline, sent).await.map_err(|cause| {
+    let watched = Rc::clone(record.watched());
+    let response = match retrying {
+        None => {
+            let Chosen { endpoint, protocol } = chosen?;
+            if let Some(filters) = &record.filters {
+                filters.on_way_out(&mut head);
+            }
+            let version = plan::version(protocol, &head, upgrading, record.is_call);
+            let body = body.map_or(RequestBody::Empty, RequestBody::Streamed);
+            let sent = pin!(exchange(downstream, &endpoint, version, outgoing(head, body), timeouts.per_try));
+            within(&watched, deadline, sent).await.map_err(|failed| failed.cause)
+        }
+        Some(retrying) => {
+            let tries = Tries { downstream, retrying: *retrying, head, upgrading, deadline, per_try: timeouts.per_try };
+            let sent = Box::pin(tries.run(chosen, body, record));
+            within(&watched, deadline, Pin::new(&mut { sent })).await
+        }
+    };
+    let (response, lease) = response.map_err(|cause| {
         // The body knows better why it broke off.
         let failure = record.meter.as_ref().and_then(|meter| meter.failure.get());
         failure.filter(|_| cause == Cause::RequestAborted).unwrap_or(cause)
@@ -95,7 +106,7 @@ async fn forward(
     Ok(Forwarded { response, lease, deadline })
 }
 
-fn outgoing(head: request::Parts, body: RequestBody) -> Request<RequestBody> {
+pub(crate) fn outgoing(head: request::Parts, body: RequestBody) -> Request<RequestBody> {
     let mut request = Request::new(body);
     *request.method_mut() = head.method;
     *request.uri_mut() = head.uri;
@@ -105,78 +116,102 @@ fn outgoing(head: request::Parts, body: RequestBody) -> Request<RequestBody> {
 
 /// Runs a future until it is done, the deadline passes, or there is a verdict. The future is pinned by the caller: as
 /// an argument it would have room twice, before and while it is polled.
-async fn within<T>(
+async fn within<T, E: From<Cause>>(
     watched: &Watched,
     deadline: Option<Instant>,
-    mut future: Pin<&mut impl Future<Output = Result<T, Cause>>>,
-) -> Result<T, Cause> {
+    mut future: Pin<&mut impl Future<Output = Result<T, E>>>,
+) -> Result<T, E> {
     let mut sleep: Option<Pin<Box<Sleep>>> = deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline)));
     std::future::poll_fn(|context| {
         watched.set_waker(context.waker());
         if let Some(verdict) = watched.verdict() {
-            return Poll::Ready(Err(verdict.cause()));
+            return Poll::Ready(Err(verdict.cause().into()));
         }
         if let Poll::Ready(result) = future.as_mut().poll(context) {
             return Poll::Ready(result);
         }
         match &mut sleep {
-            Some(sleep) => sleep.as_mut().poll(context).map(|()| Err(Cause::RequestTimeout)),
+            Some(sleep) => sleep.as_mut().poll(context).map(|()| Err(Cause::RequestTimeout.into())),
             None => Poll::Pending,
         }
     })
     .await
 }
 
-/// Sends a request to an endpoint, a second time when the endpoint had closed the connection that was kept open.
-async fn exchange(
+/// A try that got no response.
+pub(crate) struct Failed {
+    pub(crate) cause: Cause,
+    /// Whether the endpoint cannot have acted on the request.
+    pub(crate) is_unseen: bool,
+}
+
+impl From<Cause> for Failed {
+    fn from(cause: Cause) -> Self {
+        Self { cause, is_unseen: false }
+    }
+}
+
+impl From<ConnectError> for Failed {
+    fn from(error: ConnectError) -> Self {
+        Self { cause: error.cause(), is_unseen: true }
+    }
+}
+
+impl From<SendError> for Failed {
+    fn from(error: SendError) -> Self {
+        Self { cause: error.cause, is_unseen: matches!(error.seen, Seen::Unsent(_) | Seen::Refused) }
+    }
+}
+
+/// One try: sends a request to an endpoint and waits for the head of its response, no longer than this.
+pub(crate) async fn exchange(
     downstream: &Downstream,
     endpoint: &Rc<Endpoint>,
     version: Version,
     request: Request<RequestBody>,
-    per_try: Option<Duration>,
-) -> Result<(Response<Incoming>, Lease), Cause> {
-    let mut lease = endpoint.lease(version).await.map_err(|error| error.cause())?;
+    limit: Option<Duration>,
+) -> Result<(Response<Incoming>, Lease), Failed> {
+    let mut sent = pin!(send(downstream, endpoint, version, request));
+    match limit {
+        None => sent.await,
+        // Boxed: every request's future would have to have room for the timer.
+        Some(limit) => match Box::pin(tokio::time::timeout(limit, sent.as_mut())).await {
+            Ok(result) => result,
+            Err(_) => Err(Cause::PerTryTimeout.into()),
+        },
+    }
+}
+
+/// Sends a request to an endpoint, a second time when the endpoint had closed the connection that was kept open.
+async fn send(
+    downstream: &Downstream,
+    endpoint: &Rc<Endpoint>,
+    version: Version,
+    request: Request<RequestBody>,
+) -> Result<(Response<Incoming>, Lease), Failed> {
+    let mut lease = endpoint.lease(version).await?;
     let spare = if lease.is_reused() { spare(&request) } else { None };
-    let error = match attempt(&mut lease, request, per_try).await {
+    let error = match lease.send(request).await {
         Ok(response) => return Ok((response, lease)),
         Err(error) => error,
     };
-    let cause = error.cause;
     match again(lease, error, spare) {
         // Boxed: it is rare, and every request's future would have to have room for it.
-        Some(request) => Box::pin(retry(downstream, endpoint, version, request, per_try)).await,
-        None => Err(cause),
+        Ok(request) => Box::pin(send_fresh(downstream, endpoint, version, request)).await,
+        Err(error) => Err(error.into()),
     }
 }
 
-async fn retry(
+async fn send_fresh(
     downstream: &Downstream,
     endpoint: &Rc<Endpoint>,
     version: Version,
     request: Request<RequestBody>,
-    per_try: Option<Duration>,
-) -> Result<(Response<Incoming>, Lease), Cause> {
+) -> Result<(Response<Incoming>, Lease), Failed> {
     downstream.worker.shard.on(WorkerEvent::UpstreamRetried);
-    let mut lease = endpoint.lease_fresh(version).await.map_err(|error| error.cause())?;
-    match attempt(&mut lease, request, per_try).await {
-        Ok(response) => Ok((response, lease)),
-        Err(error) => Err(error.cause),
-    }
-}
-
-async fn attempt(
-    lease: &mut Lease,
-    request: Request<RequestBody>,
-    per_try: Option<Duration>,
-) -> Result<Response<Incoming>, SendError> {
-    match per_try {
-        None => lease.send(request).await,
-        Some(limit) => Box::pin(tokio::time::timeout(limit, lease.send(request))).await.unwrap_or(Err(SendError {
-            cause: Cause::PerTryTimeout,
-            unsent: None,
-            closed_early: false,
-        })),
-    }
+    let mut lease = endpoint.lease_fresh(version).await?;
+    let response = lease.send(request).await?;
+    Ok((response, lease))
 }
 
 /// A second exemplar of a request that may be sent twice: one without a body whose method allows it (RFC 9110,
@@ -193,14 +228,17 @@ fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
 }
 
 /// The request to send again, if that is safe: nothing of it was sent, or the connection was closed as idle ones are.
-fn again(lease: Lease, error: SendError, spare: Option<Request<RequestBody>>) -> Option<Request<RequestBody>> {
-    if !lease.is_reused() {
-        return None;
-    }
-    match error.unsent {
-        Some(unsent) => Some(*unsent),
-        None if error.closed_early => spare.filter(|_| !lease.has_unread()),
-        None => None,
+fn again(
+    lease: Lease,
+    error: SendError,
+    spare: Option<Request<RequestBody>>,
+) -> Result<Request<RequestBody>, SendError> {
+    match error {
+        SendError { seen: Seen::Unsent(unsent), .. } if lease.is_reused() => Ok(*unsent),
+        SendError { seen: Seen::Refused | Seen::ClosedEarly, .. } if lease.is_reused() => {
+            spare.filter(|_| !lease.has_unread()).ok_or(error)
+        }
+        error => Err(error),
     }
 }
 

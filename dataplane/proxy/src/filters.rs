@@ -9,7 +9,7 @@ use http::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
 use http::uri::{PathAndQuery, Uri};
 use http::{StatusCode, request};
 use weir_core::filter::{Asked, Filters, Preflight, Redirect, Scheme};
-use weir_core::route::{Decision, Entry, Matcher, Outcome};
+use weir_core::route::{Decision, Matcher, Outcome};
 use weir_core::snapshot::Frontend;
 use weir_telemetry::Cause;
 
@@ -25,15 +25,21 @@ pub(crate) struct FilterChain {
 
 impl FilterChain {
     pub(crate) fn new(decision: &Decision<'_>, headers: &HeaderMap) -> Option<Box<Self>> {
-        let Entry { rule, matcher, .. } = decision.entry?;
-        let rule = rule.filters.clone();
+        let entry = decision.entry?;
+        let rule = entry.rule.filters.clone();
         let destination = decision.destination().and_then(|destination| destination.filters.clone());
-        if rule.is_none() && destination.is_none() {
+        // Another try may go to a destination that has some.
+        if rule.is_none() && destination.is_none() && entry.rule.retry.is_none() {
             return None;
         }
         let has_cors = rule.as_ref().is_some_and(|filters| filters.cors.is_some());
         let origin = headers.get(ORIGIN).filter(|_| has_cors).cloned();
-        Some(Box::new(Self { rule, destination, matcher: Arc::clone(matcher), origin }))
+        Some(Box::new(Self { rule, destination, matcher: Arc::clone(&entry.matcher), origin }))
+    }
+
+    /// The request goes to another destination.
+    pub(crate) fn set_destination(&mut self, filters: Option<Arc<Filters>>) {
+        self.destination = filters;
     }
 
     /// Applies what the rule says to the head of a request.

@@ -24,6 +24,7 @@ mod random;
 mod record;
 mod relay;
 mod reply;
+mod retry;
 mod settings;
 mod socket_io;
 mod upstream;
@@ -33,4 +34,6 @@ mod worker;
 pub use drain::Drain;
 pub use error::{BindError, RunError};
 pub use proxy::{Proxy, TransparentSockets};
-pub use settings::{Downstream, Http2, MirrorLimits, OutOfRange, ServiceListener, Settings, Transparent, Upstream};
+pub use settings::{
+    Downstream, Http2, MirrorLimits, OutOfRange, RetryLimits, ServiceListener, Settings, Transparent, Upstream,
+};

@@ -3,7 +3,6 @@
 
 mod copy;
 mod destination;
-mod memory;
 mod queue;
 
 use std::cell::RefCell;
@@ -13,6 +12,7 @@ use std::sync::Arc;
 
 use weir_core::name::ClusterName;
 
+use crate::body::Budget;
 use crate::settings::MirrorLimits;
 use crate::upstream::Pools;
 
@@ -20,7 +20,6 @@ pub(crate) use copy::{Planned, launch};
 pub(crate) use queue::{CopyBody, Tee};
 
 use destination::Destination;
-use memory::Budget;
 
 /// What a worker keeps for copies.
 pub(crate) struct Mirrors {

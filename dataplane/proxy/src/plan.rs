@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use http::{Version, request};
 use weir_core::name::{ClusterName, OriginalDst, PeerAddr};
-use weir_core::route::{Decision, Outcome, Request, Source, Timeouts};
+use weir_core::route::{Decision, Outcome, Request, Rule, Source, Timeouts};
 use weir_core::snapshot::{Frontend, Protocol, Snapshot};
 use weir_core::split::{Destination, Target, Unresolved};
 use weir_telemetry::{Cause, MirrorEvent};
 
 use crate::filters::{self, Answer, FilterChain};
+use crate::headers::Upgrading;
 use crate::mirror::Planned;
 use crate::record::{self, Log, Record};
 use crate::upstream::Endpoint;
@@ -37,11 +38,26 @@ impl Meant {
 
 /// What is done with a request.
 pub(crate) struct Plan {
-    pub(crate) endpoint: Rc<Endpoint>,
-    /// What the endpoint speaks.
-    pub(crate) protocol: Protocol,
+    /// An error only where another try may go elsewhere.
+    pub(crate) chosen: Result<Chosen, Cause>,
     pub(crate) timeouts: Timeouts,
     pub(crate) mirrors: Vec<Planned>,
+    /// Set when the rule has requests tried again.
+    pub(crate) retrying: Option<Box<Retrying>>,
+}
+
+/// The endpoint for a try.
+pub(crate) struct Chosen {
+    pub(crate) endpoint: Rc<Endpoint>,
+    /// What it speaks.
+    pub(crate) protocol: Protocol,
+}
+
+/// What the choice of another destination is made from.
+pub(crate) struct Retrying {
+    pub(crate) rule: Arc<Rule>,
+    /// Where in the rule's split the first one is.
+    pub(crate) destination: usize,
 }
 
 /// What the client gets from the proxy itself.
@@ -94,13 +110,26 @@ pub(crate) fn plan(
         Outcome::Destination(destination, _) => destination,
         _ => return Err(answered(frontend, &decision, head, record)),
     };
-    let (endpoint, protocol) = choose(worker, peer, destination, &decision, record)?;
+    let chosen = choose(worker, peer, destination, &decision, record);
+    let retrying = retrying(&decision, destination);
+    // That it has no endpoint is a failure like others; that it does not exist is the configuration's.
+    if let Err(cause) = chosen
+        && (retrying.is_none() || cause != Cause::NoEndpoint)
+    {
+        return Err(cause.into());
+    }
     let mirrors = mirrors(worker, peer, &decision, head);
     if let Some(log) = &mut record.log {
-        log.endpoint = Some(endpoint.address());
+        log.endpoint = chosen.as_ref().ok().map(|chosen| chosen.endpoint.address());
         log.mirrored = mirrors.len();
     }
-    Ok(Plan { endpoint, protocol, timeouts: decision.timeouts(), mirrors })
+    Ok(Plan { chosen, timeouts: decision.timeouts(), mirrors, retrying })
+}
+
+fn retrying(decision: &Decision<'_>, destination: &Destination) -> Option<Box<Retrying>> {
+    let rule = decision.rule().filter(|rule| rule.retry.is_some())?;
+    let position = rule.split.destinations.iter().position(|one| std::ptr::eq(one, destination))?;
+    Some(Box::new(Retrying { rule: Arc::clone(rule), destination: position }))
 }
 
 /// What a request gets that goes to no endpoint.
@@ -121,7 +150,7 @@ fn choose(
     destination: &Destination,
     decision: &Decision<'_>,
     record: &mut Record,
-) -> Result<(Rc<Endpoint>, Protocol), Cause> {
+) -> Result<Chosen, Cause> {
     if let Some(log) = &mut record.log {
         log.rule = decision.rule().cloned();
         log.destination = Some(destination.name.clone());
@@ -134,19 +163,20 @@ fn choose(
         }
         Target::Cluster(cluster) => {
             let endpoint = worker.pools.pick(cluster, peer, worker.random.next()).ok_or(Cause::NoEndpoint)?;
-            Ok((endpoint, cluster.protocol))
+            Ok(Chosen { endpoint, protocol: cluster.protocol })
         }
     }
 }
 
-/// The version of HTTP that an endpoint gets a request in which came in this one. Where nobody says what endpoints
-/// speak, they speak what their clients do; and gRPC cannot go by HTTP/1.1 at all.
-pub(crate) fn version(protocol: Protocol, came_in: Version, is_call: bool) -> Version {
+/// The version of HTTP that an endpoint gets a request in. Where nobody says what endpoints speak, they speak what their
+/// clients do; gRPC cannot go by HTTP/1.1 at all, and a change of the protocol only by that.
+pub(crate) fn version(protocol: Protocol, head: &request::Parts, upgrading: Upgrading, is_call: bool) -> Version {
     match protocol {
+        _ if upgrading == Upgrading::Yes => Version::HTTP_11,
         Protocol::Http2 => Version::HTTP_2,
         Protocol::Http if is_call => Version::HTTP_2,
         Protocol::Http => Version::HTTP_11,
-        Protocol::Detect | Protocol::Opaque | Protocol::Udp => came_in,
+        Protocol::Detect | Protocol::Opaque | Protocol::Udp => head.version,
     }
 }
 

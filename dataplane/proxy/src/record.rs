@@ -9,7 +9,7 @@ use weir_core::name::ClusterName;
 use weir_core::revision::Sequence;
 use weir_core::route::Rule;
 use weir_core::stats::StatsId;
-use weir_telemetry::{CallStatus, Cause, RequestEnd};
+use weir_telemetry::{CallStatus, Cause, RequestEnd, RetryEvent};
 
 use crate::body::Meter;
 use crate::downstream::Downstream;
@@ -32,6 +32,8 @@ pub(crate) struct Record {
     call_status: CallStatus,
     cause: Option<Cause>,
     is_complete: bool,
+    /// Tries after the first.
+    pub(crate) tries: u32,
     /// Set when the request has a body.
     pub(crate) meter: Option<Rc<Meter>>,
     pub(crate) response_bytes: u64,
@@ -85,6 +87,7 @@ impl Record {
             call_status: CallStatus::NONE,
             cause: None,
             is_complete: false,
+            tries: 0,
             meter: None,
             response_bytes: 0,
             detail: None,
@@ -107,6 +110,21 @@ impl Record {
     pub(crate) fn on_route(&mut self, route: StatsId) {
         self.downstream.worker.shard.route(route).on_start();
         self.route = Some(route);
+    }
+
+    /// It goes on to another destination, after its try at the first one has failed.
+    pub(crate) fn on_other_route(&mut self, route: StatsId) {
+        if let Some(left) = self.route {
+            self.downstream.worker.shard.route(left).on_leave();
+        }
+        self.on_route(route);
+    }
+
+    /// Something happened about trying it again, at the destination where it is.
+    pub(crate) fn on_retry(&self, event: RetryEvent) {
+        if let Some(route) = self.route {
+            self.downstream.worker.shard.route(route).on_retry(event);
+        }
     }
 
     /// The head of the response is made or received.
@@ -178,7 +196,7 @@ impl Drop for Record {
             (None, None) => {}
         }
         if let Some(log) = &self.log {
-            write(log, &end);
+            write(log, &end, self.tries);
         }
     }
 }
@@ -191,7 +209,7 @@ pub(crate) fn is_logged() -> bool {
     tracing::enabled!(target: TARGET, tracing::Level::DEBUG)
 }
 
-fn write(log: &Log, end: &RequestEnd) {
+fn write(log: &Log, end: &RequestEnd, retries: u32) {
     tracing::debug!(
         target: TARGET,
         revision = log.revision.0,
@@ -206,6 +224,7 @@ fn write(log: &Log, end: &RequestEnd) {
         method = %log.method,
         path = log.path,
         mirrored = log.mirrored,
+        retries,
         "request"
     );
 }

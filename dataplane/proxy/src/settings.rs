@@ -27,6 +27,8 @@ pub struct Settings {
     pub upstream: Upstream,
     /// Limits of copies.
     pub mirror: MirrorLimits,
+    /// Limits of what is kept for further tries.
+    pub retry: RetryLimits,
 }
 
 impl Default for Settings {
@@ -39,6 +41,7 @@ impl Default for Settings {
             downstream: Downstream::default(),
             upstream: Upstream::default(),
             mirror: MirrorLimits::default(),
+            retry: RetryLimits::default(),
         }
     }
 }
@@ -227,6 +230,23 @@ impl Default for MirrorLimits {
     }
 }
 
+/// Limits of what is kept of requests' bodies for further tries. All are for one worker.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RetryLimits {
+    /// Memory for the body of one request. One that is longer is tried again only where nothing of it was sent.
+    /// Default: 64 KiB.
+    pub body_bytes: usize,
+    /// Memory for all of them together. Default: 16 MiB.
+    pub total_bytes: usize,
+}
+
+impl Default for RetryLimits {
+    fn default() -> Self {
+        Self { body_bytes: 64 << 10, total_bytes: 16 << 20 }
+    }
+}
+
 /// A setting outside its range. The message names the field as it is written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} is {value}: it must be from {least} to {most}")]
@@ -281,6 +301,8 @@ impl Settings {
             time("mirror.deadline", mirror.deadline),
             ("mirror.breakerFailures", u64::from(mirror.breaker_failures), (1, 1_000_000)),
             time("mirror.breakerPause", mirror.breaker_pause),
+            ("retry.bodyBytes", self.retry.body_bytes as u64, (0, 1 << 30)),
+            ("retry.totalBytes", self.retry.total_bytes as u64, (0, 1 << 34)),
         ];
         for (field, value, (least, most)) in ranges {
             if !(least..=most).contains(&value) {

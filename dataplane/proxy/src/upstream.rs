@@ -49,11 +49,20 @@ impl ConnectError {
 pub(crate) struct SendError {
     /// What the client is told.
     pub(crate) cause: Cause,
-    /// The request, if nothing of it was sent.
-    pub(crate) unsent: Option<Box<Request<RequestBody>>>,
-    /// Whether the connection was closed before any byte of a response came, as servers close idle connections, or the
-    /// endpoint has refused the request unseen.
-    pub(crate) closed_early: bool,
+    /// What the endpoint has seen of the request.
+    pub(crate) seen: Seen,
+}
+
+/// What an endpoint has seen of a request that it did not answer.
+pub(crate) enum Seen {
+    /// Nothing: it was not sent, and here it is again.
+    Unsent(Box<Request<RequestBody>>),
+    /// Nothing: it has refused it, or the connection had ended before.
+    Refused,
+    /// Nothing, very likely: the connection was closed before any byte of a response, as servers close idle ones.
+    ClosedEarly,
+    /// Perhaps all of it.
+    Perhaps,
 }
 
 /// A response's body ended before its time.

@@ -290,7 +290,12 @@ impl Clock {
     }
 
     fn second(&self) -> u64 {
-        (self.tick * self.now()).as_secs()
+        self.millis() / 1_000
+    }
+
+    /// Milliseconds of the worker's time, in steps of a tick.
+    pub(crate) fn millis(&self) -> u64 {
+        u64::from(self.now()) * u64::try_from(self.tick.as_millis()).unwrap_or(u64::MAX)
     }
 
     pub(crate) fn tick(&self) -> Duration {

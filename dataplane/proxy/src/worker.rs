@@ -16,6 +16,7 @@ use crate::drain::Phase;
 use crate::listener::{Listener, OwnAddresses};
 use crate::mirror::Mirrors;
 use crate::random::Random;
+use crate::retry::Retries;
 use crate::settings::{Downstream, Http2, SEND_BUFFER_BYTES, Settings, Upstream};
 use crate::upstream::{Pools, SocketOptions};
 use crate::watch::{Clock, Ending, Registry, Verdict};
@@ -47,6 +48,7 @@ pub(crate) struct Worker {
     pub(crate) streams: Registry,
     pub(crate) pools: Pools,
     pub(crate) mirrors: Mirrors,
+    pub(crate) retries: Retries,
     pub(crate) random: Random,
     pub(crate) options: SocketOptions,
     pub(crate) http1: hyper::server::conn::http1::Builder,
@@ -98,6 +100,7 @@ impl Worker {
             streams: Registry::new(&clock, down),
             pools: pools(up),
             mirrors: Mirrors::new(&settings.mirror, pools(&of_copies)),
+            retries: Retries::new(&settings.retry),
             random: Random::new(),
             ended: Notify::new(),
             snapshots: RefCell::new(Cached { source, seen }),
@@ -189,6 +192,7 @@ async fn tick(worker: Rc<Worker>) {
         worker.streams.check();
         worker.pools.sweep();
         worker.mirrors.sweep();
+        worker.retries.sweep(worker.clock.millis());
         // A worker without requests must not keep an old snapshot alive.
         drop(worker.snapshot());
     }

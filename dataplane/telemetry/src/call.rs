@@ -26,7 +26,11 @@ impl CallStatus {
         std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).map_or(Self::NONE, Self::new)
     }
 
-    /// Its number.
+    /// Its number; 17 where there is none.
+    pub fn number(self) -> u8 {
+        self.0
+    }
+
     pub(crate) fn index(self) -> usize {
         self.0.into()
     }

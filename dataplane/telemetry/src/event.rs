@@ -157,3 +157,77 @@ impl MirrorEvent {
         }
     }
 }
+
+/// Something that happened about trying requests again. Counted at the destination that it happened at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum RetryEvent {
+    /// A try failed and was followed by another: there was no connection.
+    FailedConnect,
+    /// The same: the connection ended without a response.
+    FailedReset,
+    /// The same: the try took too long.
+    FailedTimeout,
+    /// The same: the endpoint answered with a status below 500.
+    Failed4xx,
+    /// The same: the endpoint answered with a status of 500 or more.
+    Failed5xx,
+    /// The same: the callee answered with a status of gRPC.
+    FailedCall,
+    /// A request came here again after a try here.
+    Retried,
+    /// A request came here after its try at another destination.
+    TakenOver,
+    /// A request failed that was tried as often as its rule allows.
+    Exhausted,
+    /// A request failed and was not tried again, because too many were.
+    OverBudget,
+    /// The same: its body was too long to be kept.
+    BodyTooLong,
+    /// The same: there was too little time left, or the endpoint asked for more.
+    TooLate,
+}
+
+impl RetryEvent {
+    /// How many events there are.
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// Every event, in the order of declaration.
+    pub const ALL: [Self; 12] = [
+        Self::FailedConnect,
+        Self::FailedReset,
+        Self::FailedTimeout,
+        Self::Failed4xx,
+        Self::Failed5xx,
+        Self::FailedCall,
+        Self::Retried,
+        Self::TakenOver,
+        Self::Exhausted,
+        Self::OverBudget,
+        Self::BodyTooLong,
+        Self::TooLate,
+    ];
+
+    /// The stable name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::FailedConnect => "failed_connect",
+            Self::FailedReset => "failed_reset",
+            Self::FailedTimeout => "failed_timeout",
+            Self::Failed4xx => "failed_4xx",
+            Self::Failed5xx => "failed_5xx",
+            Self::FailedCall => "failed_call",
+            Self::Retried => "retried",
+            Self::TakenOver => "taken_over",
+            Self::Exhausted => "exhausted",
+            Self::OverBudget => "over_budget",
+            Self::BodyTooLong => "body_too_long",
+            Self::TooLate => "too_late",
+        }
+    }
+
+    /// Whether it is a try that failed without its request failing.
+    pub fn is_failed_try(self) -> bool {
+        (self as usize) <= Self::FailedCall as usize
+    }
+}

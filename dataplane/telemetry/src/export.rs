@@ -11,7 +11,7 @@ use weir_core::stats::StatsKey;
 
 use crate::call::CallStatus;
 use crate::cause::Cause;
-use crate::event::{MirrorEvent, WorkerEvent};
+use crate::event::{MirrorEvent, RetryEvent, WorkerEvent};
 use crate::shard::Shard;
 use crate::summary::{self, MirrorSummary, RouteSummary};
 
@@ -81,6 +81,13 @@ fn routes(encoder: &mut DescriptorEncoder, routes: &[RouteSummary]) -> fmt::Resu
     for (labels, route) in &labelled {
         for (cause, count) in Cause::ALL.iter().zip(route.causes).filter(|(_, count)| *count > 0) {
             counter(&mut causes, &labels.with("cause", cause.name()), count)?;
+        }
+    }
+    let help = "What happened about trying requests again";
+    let mut retries = encoder.encode_descriptor("weir_proxy_retries", help, None, MetricType::Counter)?;
+    for (labels, route) in &labelled {
+        for (event, count) in RetryEvent::ALL.iter().zip(route.retries).filter(|(_, count)| *count > 0) {
+            counter(&mut retries, &labels.with("event", event.name()), count)?;
         }
     }
     let help = "Requests under way";

@@ -22,7 +22,7 @@ use weir_core::stats::StatsKey;
 pub use call::CallStatus;
 pub use cause::Cause;
 pub use cells::Counter;
-pub use event::{MirrorEvent, WorkerEvent};
+pub use event::{MirrorEvent, RetryEvent, WorkerEvent};
 pub use histogram::{Histogram, Latencies};
 pub use shard::{MirrorCounters, RequestEnd, RouteCounters, Shard};
 pub use summary::{MirrorSummary, RouteSummary};

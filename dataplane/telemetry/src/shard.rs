@@ -8,7 +8,7 @@ use weir_core::stats::{StatsId, StatsTable};
 use crate::call::CallStatus;
 use crate::cause::Cause;
 use crate::cells::Counter;
-use crate::event::{MirrorEvent, WorkerEvent};
+use crate::event::{MirrorEvent, RetryEvent, WorkerEvent};
 use crate::histogram::Histogram;
 
 /// Blocks made at once. Small, because most nodes know few routes and a block is about 1 KiB.
@@ -36,11 +36,15 @@ pub struct RequestEnd {
 pub struct RouteCounters {
     pub(crate) started: Counter,
     pub(crate) ended: Counter,
+    /// Requests that went on to another destination.
+    pub(crate) left: Counter,
     /// Responses with status 1xx to 5xx; the first is for requests without a response.
     pub(crate) status: [Counter; 6],
     /// Made with the first call of gRPC: most routes have none.
     pub(crate) calls: OnceLock<Box<[Counter; CallStatus::COUNT]>>,
     pub(crate) causes: [Counter; Cause::COUNT],
+    /// Made with the first of them: most routes have no retries.
+    pub(crate) retries: OnceLock<Box<[Counter; RetryEvent::COUNT]>>,
     pub(crate) request_bytes: Counter,
     pub(crate) response_bytes: Counter,
     pub(crate) duration: Histogram,
@@ -52,7 +56,17 @@ impl RouteCounters {
         self.started.add(1);
     }
 
-    /// It ended. To be called once for each [`RouteCounters::on_start`].
+    /// It goes on to another destination, and ends there.
+    pub fn on_leave(&self) {
+        self.left.add(1);
+    }
+
+    /// Something happened about trying it again.
+    pub fn on_retry(&self, event: RetryEvent) {
+        self.retries.get_or_init(Box::default)[event as usize].add(1);
+    }
+
+    /// It ended. To be called once for each [`RouteCounters::on_start`] without [`RouteCounters::on_leave`].
     pub fn on_end(&self, end: &RequestEnd) {
         self.ended.add(1);
         self.status[class(end.status)].add(1);

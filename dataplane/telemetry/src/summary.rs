@@ -6,7 +6,7 @@ use weir_core::stats::StatsKey;
 
 use crate::call::CallStatus;
 use crate::cause::Cause;
-use crate::event::MirrorEvent;
+use crate::event::{MirrorEvent, RetryEvent};
 use crate::histogram::Latencies;
 use crate::shard::Shard;
 
@@ -25,6 +25,8 @@ pub struct RouteSummary {
     pub calls: [u64; CallStatus::COUNT],
     /// Requests that the proxy answered itself or cut off, by cause (indexed by `Cause as usize`).
     pub causes: [u64; Cause::COUNT],
+    /// What happened about trying requests again (indexed by `RetryEvent as usize`).
+    pub retries: [u64; RetryEvent::COUNT],
     /// Bytes of requests' bodies.
     pub request_bytes: u64,
     /// Bytes of responses' bodies.
@@ -39,6 +41,12 @@ impl RouteSummary {
         // What was cut off is no call without a status as well.
         let calls: u64 = CallStatus::FAILURES.iter().map(|status| self.calls[*status]).sum();
         self.status[0] + self.status[5] + calls
+    }
+
+    /// Tries that failed, and were followed by another one that may have gone well: the endpoints' errors that clients
+    /// did not see.
+    pub fn failed_tries(&self) -> u64 {
+        RetryEvent::ALL.iter().filter(|event| event.is_failed_try()).map(|event| self.retries[*event as usize]).sum()
     }
 }
 
@@ -73,25 +81,30 @@ pub(crate) fn routes(shards: &[Arc<Shard>], keys: &[StatsKey]) -> Vec<RouteSumma
             status: [0; 6],
             calls: [0; CallStatus::COUNT],
             causes: [0; Cause::COUNT],
+            retries: [0; RetryEvent::COUNT],
             request_bytes: 0,
             response_bytes: 0,
             latencies: Latencies::default(),
         };
-        let mut started = 0;
+        let (mut started, mut left) = (0, 0);
         for block in shards.iter().filter_map(|shard| shard.existing_route(id)) {
             // What ended is read before what started, so that a request in between never makes the difference wrap.
             summary.requests += block.ended.value();
+            left += block.left.value();
             started += block.started.value();
             add(&mut summary.status, &block.status);
             if let Some(calls) = block.calls.get() {
                 add(&mut summary.calls, calls);
             }
             add(&mut summary.causes, &block.causes);
+            if let Some(retries) = block.retries.get() {
+                add(&mut summary.retries, retries);
+            }
             summary.request_bytes += block.request_bytes.value();
             summary.response_bytes += block.response_bytes.value();
             summary.latencies.add(&block.duration);
         }
-        summary.in_flight = u64::saturating_sub(started, summary.requests);
+        summary.in_flight = u64::saturating_sub(started, summary.requests + left);
         (started > 0).then_some(summary)
     };
     keys.iter().enumerate().filter_map(used).collect()

@@ -57,6 +57,8 @@ pub(crate) struct ProxyLimits {
     pub(crate) upstream: weir_proxy::Upstream,
     /// Of mirrored copies.
     pub(crate) mirror: weir_proxy::MirrorLimits,
+    /// Of bodies that are kept for further tries.
+    pub(crate) retry: weir_proxy::RetryLimits,
     /// How long requests under way may take when the node stops, in milliseconds. Default: 10,000.
     pub(crate) drain_ms: DrainTime,
 }
@@ -274,6 +276,7 @@ impl Settings {
             downstream: self.proxy.downstream.clone(),
             upstream: self.proxy.upstream.clone(),
             mirror: self.proxy.mirror.clone(),
+            retry: self.proxy.retry.clone(),
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::place::Segment;
 #[derive(Clone, Copy)]
 enum Use {
     Routed,
+    Retried,
     Mirrored,
 }
 
@@ -20,6 +21,7 @@ impl Use {
     fn fate(self, status: u16) -> String {
         match self {
             Self::Routed => format!("requests for it are answered with {status}"),
+            Self::Retried => format!("retries are answered with {status}"),
             Self::Mirrored => "nothing is copied".to_owned(),
         }
     }
@@ -38,6 +40,9 @@ pub(super) fn check_destinations(
     for rule in &rules.rules {
         for (position, destination) in rule.route.iter().flat_map(|route| route.destinations.iter().enumerate()) {
             check(Use::Routed, syntax.destination_path(rule, position), &destination.to);
+        }
+        if let Some(to) = rule.retry_destination() {
+            check(Use::Retried, syntax.retry_path(rule), to);
         }
         for mirror in &rule.mirrors {
             check(Use::Mirrored, syntax.mirror_path(rule, mirror), &mirror.to);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use weir_core::mirror::Mirror;
 use weir_core::name::{ClusterName, ObjectName};
+use weir_core::retry::{Retry, RetryTo};
 use weir_core::route::{self, Entry, RouteTable, Unmatched};
 use weir_core::split::{Destination, Split, Target, Unresolved};
 use weir_core::stats::{StatsId, StatsKey, StatsTable};
@@ -127,7 +128,22 @@ impl Resolver<'_, '_> {
             filters: rule.filters.clone(),
             mirrors,
             timeouts: rule.timeouts,
+            retry: rule.retry.as_ref().map(|retry| Box::new(self.retry(retry, addressed.port))),
             ..route::Rule::new(self.document.clone(), Split { sticky, destinations }, stats)
+        }
+    }
+
+    fn retry(&mut self, retry: &Retry<To>, addressed: u16) -> Retry {
+        Retry {
+            attempts: retry.attempts,
+            on: retry.on.clone(),
+            methods: retry.methods.clone(),
+            backoff: retry.backoff,
+            to: match &retry.to {
+                RetryTo::First => RetryTo::First,
+                RetryTo::Same => RetryTo::Same,
+                RetryTo::Other(to) => RetryTo::Other(self.destination(to, 1, addressed)),
+            },
         }
     }
 

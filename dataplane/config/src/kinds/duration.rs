@@ -18,15 +18,24 @@ impl Shape for OfDuration {
     const SEVERAL: &'static str = Self::ONE;
 }
 
-/// A bound on time; `0s` is none, as is no text.
-fn timeout<'a>(key: &'a str, text: Option<&'a DurationText>, checker: &mut Checker<'a>) -> Option<Duration> {
+/// A duration as valid.
+pub(super) fn duration<'a>(
+    key: &'a str,
+    text: Option<&'a DurationText>,
+    checker: &mut Checker<'a>,
+) -> Option<Duration> {
     let text = &text?.0;
     let duration = parse(text);
     if duration.is_none() {
         let form = "numbers of at most five digits, each with its unit h, m, s or ms, like 1m30s";
         checker.error_at(key, format!("\"{text}\" is not a duration: {form}"));
     }
-    duration.filter(|duration| !duration.is_zero())
+    duration
+}
+
+/// A bound on time; `0s` is none, as is no text.
+fn timeout<'a>(key: &'a str, text: Option<&'a DurationText>, checker: &mut Checker<'a>) -> Option<Duration> {
+    duration(key, text, checker).filter(|duration| !duration.is_zero())
 }
 
 /// The bounds of a whole request and, under `key`, of each try.

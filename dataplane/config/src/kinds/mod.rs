@@ -9,6 +9,7 @@ pub(crate) mod metadata;
 pub(crate) mod namespace;
 pub(crate) mod pod;
 pub(crate) mod protocol;
+mod retry;
 pub(crate) mod route_rule;
 pub(crate) mod rules;
 pub(crate) mod service;

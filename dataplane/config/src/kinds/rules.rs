@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use weir_core::filter::Filters;
-use weir_core::mirror::{Methods, Share};
+use weir_core::methods::Methods;
+use weir_core::mirror::Share;
 use weir_core::name::ServiceName;
+use weir_core::retry::{Retry, RetryTo};
 use weir_core::route::{Created, Matcher, Section, Timeouts, Unmatched};
 use weir_core::split::StickyKey;
 
@@ -61,6 +63,7 @@ pub(crate) struct Rule {
     pub(crate) route: Option<Route>,
     pub(crate) mirrors: Vec<MirrorTo>,
     pub(crate) timeouts: Timeouts,
+    pub(crate) retry: Option<Retry<To>>,
 }
 
 /// The destinations of a rule.
@@ -107,7 +110,17 @@ impl Rule {
         let has_ports = |route: &Route| {
             !route.destinations.is_empty() && route.destinations.iter().all(|one| one.to.port.is_some())
         };
-        self.route.as_ref().is_some_and(has_ports) && self.mirrors.iter().all(|mirror| mirror.to.port.is_some())
+        self.route.as_ref().is_some_and(has_ports)
+            && self.mirrors.iter().all(|mirror| mirror.to.port.is_some())
+            && self.retry_destination().is_none_or(|to| to.port.is_some())
+    }
+
+    /// Where requests that fail are tried again, if the rule names a place for that.
+    pub(crate) fn retry_destination(&self) -> Option<&To> {
+        match &self.retry.as_ref()?.to {
+            RetryTo::Other(to) => Some(to),
+            RetryTo::First | RetryTo::Same => None,
+        }
     }
 
     fn index(&self) -> usize {
@@ -150,6 +163,13 @@ impl Syntax {
         path.push(Segment::Key(list));
         path.extend(mirror.position.map(Segment::Index));
         path.extend(inner);
+        path
+    }
+
+    /// The field of the destination of retries.
+    pub(crate) fn retry_path(self, rule: &Rule) -> Vec<Segment<'static>> {
+        let mut path = self.rule_path(rule);
+        path.extend([Segment::Key("retry"), Segment::Key("destination")]);
         path
     }
 

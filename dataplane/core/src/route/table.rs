@@ -10,6 +10,7 @@ use super::request::Request;
 use crate::filter::{Filters, Preflight, Redirect};
 use crate::mirror::Mirror;
 use crate::name::ObjectName;
+use crate::retry::Retry;
 use crate::split::{ChosenBy, Destination, Split};
 use crate::stats::StatsId;
 
@@ -50,6 +51,8 @@ pub struct Rule {
     pub mirrors: Vec<Mirror>,
     /// How long it may take.
     pub timeouts: Timeouts,
+    /// Whether requests that fail are tried again. Most rules have none, and shall not have room for it.
+    pub retry: Option<Box<Retry>>,
     /// Where requests are counted that go to none of its destinations.
     pub stats: StatsId,
 }
@@ -66,6 +69,7 @@ impl Rule {
             split,
             mirrors: Vec::new(),
             timeouts: Timeouts::default(),
+            retry: None,
             stats,
         }
     }

@@ -9,6 +9,7 @@
 //! | anything else | 200, JSON: server, version, method, path, headers, body size and SHA-256, peer, local |
 //! | `/fast` | 200, a fixed small body, not remembered by `/last`: for benchmarks |
 //! | `/status/<code>` | the JSON with that status |
+//! | `/flaky/<code>?times=<n>` | the JSON, with that status the first n times (1) that exactly this path is asked for |
 //! | `/delay/<duration>` | the JSON after that time (`1500ms`) |
 //! | `/bytes/<n>` | n bytes of [`content`](crate::content) (seed 0); `?chunked=1` without length |
 //! | `/drip?bytes=<n>&every=<duration>` | n bytes, one at a time |
@@ -19,7 +20,7 @@
 //! | `/hang` | never answers |
 //! | `/count` | requests so far by method, those with `x-weir-mirror` apart, and aborted ones |
 //! | `/last?n=<n>` | the last n requests (at most 256), newest last |
-//! | `POST /forget` | empties both |
+//! | `POST /forget` | empties both, and what was counted of flaky paths |
 //!
 //! `/count`, `/last` and `/forget` are not counted themselves.
 

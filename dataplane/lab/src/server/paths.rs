@@ -113,9 +113,13 @@ async fn told(connection: &Connection, request: Request<Incoming>) -> io::Result
         }
         _ => None,
     };
+    let times = query("times").unwrap_or(1);
+    let path_and_query = request.uri().to_string();
     let told = tell(connection, request).await?;
     let status = match (word, &answer) {
         ("status", None) => rest.parse().unwrap_or(StatusCode::BAD_REQUEST),
+        ("flaky", None) if connection.shared.1.count_flaky(&path_and_query) > times => StatusCode::OK,
+        ("flaky", None) => rest.parse().unwrap_or(StatusCode::BAD_REQUEST),
         ("bytes" | "drip", None) => StatusCode::BAD_REQUEST,
         ("hang", None) => return std::future::pending().await,
         ("delay", None) => match duration(rest) {

@@ -1,12 +1,14 @@
 //! What a server remembers of its requests, within fixed bounds: counts, and the last ones.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use http::{HeaderMap, Method};
 use serde::Serialize;
 
+/// How many flaky paths are told apart.
+const FLAKY: usize = 1024;
 /// How many requests `/last` can show.
 const REMEMBERED: usize = 256;
 /// Carried by copies of requests; their answers reach nobody.
@@ -21,6 +23,8 @@ pub(crate) struct Seen {
     counts: [[AtomicU64; 2]; METHODS.len()],
     aborted: AtomicU64,
     last: Mutex<VecDeque<Request>>,
+    /// How often each flaky path was asked for.
+    flaky: Mutex<BTreeMap<String, u64>>,
 }
 
 /// A request as it arrived.
@@ -53,6 +57,17 @@ struct ByMarker {
 }
 
 impl Seen {
+    /// Counts a request for a flaky path: how often that was asked for, this time included.
+    pub(crate) fn count_flaky(&self, path: &str) -> u64 {
+        let mut flaky = self.flaky.lock().unwrap_or_else(PoisonError::into_inner);
+        if flaky.len() >= FLAKY && !flaky.contains_key(path) {
+            flaky.clear();
+        }
+        let count = flaky.entry(path.to_owned()).or_default();
+        *count += 1;
+        *count
+    }
+
     pub(crate) fn count(&self, method: &Method, headers: &HeaderMap) {
         let known = METHODS.iter().position(|name| *name == method.as_str());
         let index = known.unwrap_or(METHODS.len() - 1);
@@ -94,13 +109,14 @@ impl Seen {
 
     pub(crate) fn forget(&self) {
         self.lock().clear();
+        self.flaky.lock().unwrap_or_else(PoisonError::into_inner).clear();
         let counts = self.counts.iter().flatten().chain([&self.aborted]);
         counts.for_each(|count| count.store(0, Ordering::Relaxed));
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Request>> {
         // A panic while holding it cannot leave the queue half changed.
-        self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -10,6 +10,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use weir_telemetry::{Cause, MirrorEvent};
 
 use super::Incoming;
+use super::replay::Replayed;
 use crate::mirror::{CopyBody, Tee};
 
 /// What passed of a request's body, and why no more does. Outlives the body.
@@ -36,6 +37,8 @@ pub(crate) enum RequestBody {
     Empty,
     /// What the client sends.
     Streamed(Box<Streamed>),
+    /// The same, for one of several tries.
+    Replayed(Replayed),
     /// The copy of what a client sends.
     Copy(CopyBody),
 }
@@ -48,15 +51,21 @@ pub(crate) struct Streamed {
     copies: Vec<Tee>,
 }
 
-impl RequestBody {
-    /// The body that a client sends, of at most `limit` bytes, copied to each of `copies`.
-    pub(crate) fn streamed(incoming: Incoming, meter: Rc<Meter>, limit: Option<u64>, copies: Vec<Tee>) -> Self {
-        Self::Streamed(Box::new(Streamed { incoming, meter, limit: limit.unwrap_or(u64::MAX), copies }))
-    }
-}
-
 impl Streamed {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    /// The body that a client sends, of at most `limit` bytes, copied to each of `copies`.
+    pub(crate) fn new(incoming: Incoming, meter: Rc<Meter>, limit: Option<u64>, copies: Vec<Tee>) -> Box<Self> {
+        Box::new(Self { incoming, meter, limit: limit.unwrap_or(u64::MAX), copies })
+    }
+
+    pub(super) fn is_end(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = match ready!(Pin::new(&mut self.incoming).poll_frame(context)) {
             Some(Ok(frame)) => frame,
             Some(Err(_)) => return Poll::Ready(Some(Err(self.fail(Cause::RequestAborted)))),
@@ -102,6 +111,7 @@ impl Body for RequestBody {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
             Self::Streamed(body) => body.poll(context),
+            Self::Replayed(body) => body.poll(context),
             Self::Copy(body) => body.poll(context),
         }
     }
@@ -109,7 +119,8 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Streamed(body) => body.incoming.is_end_stream(),
+            Self::Streamed(body) => body.is_end(),
+            Self::Replayed(body) => body.is_end(),
             Self::Copy(body) => body.is_end(),
         }
     }
@@ -117,7 +128,8 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Streamed(body) => body.incoming.size_hint(),
+            Self::Streamed(body) => body.size_hint(),
+            Self::Replayed(body) => body.size_hint(),
             Self::Copy(body) => body.size_hint(),
         }
     }

@@ -14,8 +14,9 @@ use weir_telemetry::MirrorEvent;
 
 use super::destination::Destination;
 use super::queue::{self, Ending, Tee};
-use crate::body::{Incoming, RequestBody};
-use crate::upstream::{Endpoint, Lease};
+use crate::body::RequestBody;
+use crate::headers::Upgrading;
+use crate::upstream::{Endpoint, Seen};
 use crate::worker::Worker;
 use crate::{grpc, plan};
 
@@ -65,7 +66,7 @@ pub(crate) fn launch(
     let ending = body.as_ref().map(queue::CopyBody::ending);
     let request = marked(head, &planned.rule, body.map_or(RequestBody::Empty, RequestBody::Copy));
     let is_call = head.version == Version::HTTP_2 && grpc::is_call(&head.headers);
-    let version = plan::version(planned.cluster.protocol, head.version, is_call);
+    let version = plan::version(planned.cluster.protocol, head, Upgrading::No, is_call);
     // Boxed here, because a task moves its future several times.
     tokio::task::spawn_local(Box::pin(run(admitted, endpoint, version, request, ending)));
     tee
@@ -131,9 +132,9 @@ async fn send(
     let Ok(mut lease) = endpoint.lease(version).await else { return MirrorEvent::Connect };
     let sent = match lease.send(request).await {
         Ok(response) => Ok(response),
-        Err(error) => match (error.unsent, lease.is_reused()) {
+        Err(error) => match (error.seen, lease.is_reused()) {
             // The endpoint had closed a connection that was kept: that is nobody's fault.
-            (Some(unsent), true) => match endpoint.lease_fresh(version).await {
+            (Seen::Unsent(unsent), true) => match endpoint.lease_fresh(version).await {
                 Ok(fresh) => {
                     lease = fresh;
                     lease.send(*unsent).await.map_err(|_| MirrorEvent::Failed)
@@ -146,21 +147,9 @@ async fn send(
     match sent {
         Ok(response) => {
             worker.shard.mirror(stats).on_status(response.status().as_u16());
-            discard(lease, response.into_body(), worker.mirrors.limits.response_bytes).await;
+            lease.discard(response.into_body(), worker.mirrors.limits.response_bytes).await;
             MirrorEvent::Sent
         }
         Err(event) => event,
-    }
-}
-
-/// Reads a response so that its connection can be used again, unless it is too long for that to be worth it.
-async fn discard(mut lease: Lease, mut body: Incoming, limit: u64) {
-    let mut bytes = 0;
-    while bytes <= limit {
-        match std::future::poll_fn(|context| lease.poll_frame(context, &mut body)).await {
-            None => return lease.give_back(),
-            Some(Ok(frame)) => bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
-            Some(Err(_)) => return,
-        }
     }
 }

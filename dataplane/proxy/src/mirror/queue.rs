@@ -11,8 +11,7 @@ use http::HeaderMap;
 use hyper::body::{Frame, SizeHint};
 use weir_telemetry::MirrorEvent;
 
-use super::memory::{Block, Budget, Charge};
-use crate::body::BodyError;
+use crate::body::{Block, BodyError, Budget, Charge};
 use crate::settings::MirrorLimits;
 
 /// The largest block. Small enough that what a copy has sent is free again soon, large enough that what a block costs

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use weir_telemetry::Cause;
 
 use super::gate::Gate;
-use super::{Cut, Open, SendError};
+use super::{Cut, Open, Seen, SendError};
 use crate::body::RequestBody;
 use crate::socket_io::SocketIo;
 
@@ -96,7 +96,7 @@ impl Connection {
                     SendError::new(error.error(), unsent)
                 })),
                 Poll::Pending if ended.is_ready() => {
-                    Poll::Ready(Err(SendError { cause: Cause::UpstreamClosed, unsent: None, closed_early: false }))
+                    Poll::Ready(Err(SendError { cause: Cause::UpstreamClosed, seen: Seen::Perhaps }))
                 }
                 Poll::Pending => Poll::Pending,
             }
@@ -188,6 +188,11 @@ impl SendError {
         } else {
             Cause::UpstreamClosed
         };
-        Self { cause, unsent, closed_early: closed || reset }
+        let seen = match unsent {
+            Some(request) => Seen::Unsent(request),
+            None if closed || reset => Seen::ClosedEarly,
+            None => Seen::Perhaps,
+        };
+        Self { cause, seen }
     }
 }

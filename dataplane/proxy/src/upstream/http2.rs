@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use weir_telemetry::Cause;
 
-use super::{Cut, Open, SendError};
+use super::{Cut, Open, Seen, SendError};
 use crate::body::{Incoming, Pump, RequestBody, Unsent};
 use crate::settings::{Http2, SEND_BUFFER_BYTES, Upstream};
 use crate::socket_io::SocketIo;
@@ -104,14 +104,14 @@ impl Stream {
         translate(&mut head);
         let is_end = body.is_end_stream();
         let sent = self.connection.sender.borrow_mut().send_request(Request::from_parts(head, ()), is_end);
-        let (mut response, stream) = sent.map_err(|error| failed(&error))?;
+        let (mut response, stream) = sent.map_err(|error| SendError { seen: Seen::Refused, ..failed(&error) })?;
         if !is_end {
             self.pump = Some(Box::new(Pump::new(body, stream, None)));
         }
         std::future::poll_fn(|context| {
             if self.poll_pump(context).is_err() {
                 // The meter of the body knows why.
-                return Poll::Ready(Err(SendError { cause: Cause::RequestAborted, unsent: None, closed_early: false }));
+                return Poll::Ready(Err(SendError { cause: Cause::RequestAborted, seen: Seen::Perhaps }));
             }
             let response = ready!(Pin::new(&mut response).poll(context)).map_err(|error| failed(&error))?;
             let (head, body) = response.into_parts();
@@ -167,5 +167,10 @@ fn failed(error: &h2::Error) -> SendError {
     // What the endpoint has not looked at may be sent again (RFC 9113, section 8.7).
     let refused = error.is_remote() && (error.is_go_away() || error.reason() == Some(Reason::REFUSED_STREAM));
     let cause = if error.is_library() { Cause::UpstreamGarbage } else { Cause::UpstreamClosed };
-    SendError { cause, unsent: None, closed_early: refused || error.is_io() }
+    let seen = match (refused, error.is_io()) {
+        (true, _) => Seen::Refused,
+        (false, true) => Seen::ClosedEarly,
+        (false, false) => Seen::Perhaps,
+    };
+    SendError { cause, seen }
 }

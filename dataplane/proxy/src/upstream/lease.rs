@@ -84,6 +84,19 @@ impl Lease {
             self.slot.keep(connection);
         }
     }
+
+    /// Reads a response that nobody wants, so that its connection can be used again; unless it is longer than this, and
+    /// a new connection costs less.
+    pub(crate) async fn discard(mut self, mut body: Incoming, limit: u64) {
+        let mut bytes = 0;
+        while bytes <= limit {
+            match std::future::poll_fn(|context| self.poll_frame(context, &mut body)).await {
+                None => return self.give_back(),
+                Some(Ok(frame)) => bytes += frame.data_ref().map_or(0, |data| data.len() as u64),
+                Some(Err(_)) => return,
+            }
+        }
+    }
 }
 
 /// What a connection holds that is passed on unchanged: its place in the endpoint's load, and its count.

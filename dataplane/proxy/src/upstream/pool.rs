@@ -97,12 +97,29 @@ impl Pools {
         self.endpoints.borrow().get(&address).map_or(0, |endpoint| endpoint.active.get())
     }
 
+    fn load_of(&self, endpoint: &cluster::Endpoint) -> u32 {
+        endpoint.addresses.iter().map(|address| self.load(address)).sum()
+    }
+
     /// Picks the endpoint for a request of a client. A connection has one family from end to end, so that the client's
     /// own address tells that of the address it meant.
     pub(crate) fn pick(&self, cluster: &Cluster, client: PeerAddr, roll: u64) -> Option<Rc<Endpoint>> {
         let family = Family::of(client.0.ip());
-        let load = |endpoint: &cluster::Endpoint| endpoint.addresses.iter().map(|address| self.load(address)).sum();
-        let picked = cluster.pick(family, roll, load)?;
+        let picked = cluster.pick(family, roll, |endpoint| self.load_of(endpoint))?;
+        Some(self.endpoint(picked.address(family)))
+    }
+
+    /// The same for another try, at an endpoint that is not among those that were tried, if there is one.
+    pub(crate) fn pick_other(
+        &self,
+        cluster: &Cluster,
+        client: PeerAddr,
+        roll: u64,
+        tried: &[SocketAddr],
+    ) -> Option<Rc<Endpoint>> {
+        let family = Family::of(client.0.ip());
+        let is_tried = |endpoint: &cluster::Endpoint| tried.contains(&endpoint.address(family));
+        let picked = cluster.pick_other(family, roll, |endpoint| self.load_of(endpoint), is_tried)?;
         Some(self.endpoint(picked.address(family)))
     }
 

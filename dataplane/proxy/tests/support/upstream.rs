@@ -71,6 +71,15 @@ impl Upstream {
         })
     }
 
+    /// Answers with each of these statuses in turn, and then always with the last.
+    pub fn answering_in_turn(statuses: &'static [u16]) -> Self {
+        let count = AtomicUsize::new(0);
+        Self::answering(move |_| {
+            let turn = count.fetch_add(1, Ordering::SeqCst).min(statuses.len() - 1);
+            response(statuses[turn], b"")
+        })
+    }
+
     /// Answers every request with 200 and this text.
     pub fn saying(text: &'static str) -> Self {
         Self::saying_at("127.0.0.1:0", text)

@@ -5,8 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use weir_core::cluster::{Cluster, Endpoint};
-use weir_core::mirror::{Methods, Mirror, Share};
+use weir_core::methods::Methods;
+use weir_core::mirror::{Mirror, Share};
 use weir_core::name::{ClusterName, ObjectName, ServiceName};
+use weir_core::retry::{Retry, RetryTo};
 use weir_core::revision::{RevisionId, Sequence};
 use weir_core::route::{Condition, Entry, Field, Matcher, RouteTable, Rule, TextMatch, Timeouts, Unmatched};
 use weir_core::snapshot::{Frontend, Protocol, Snapshot};
@@ -23,6 +25,8 @@ pub struct RuleOf {
     /// Services that get copies.
     pub mirrors: Vec<&'static str>,
     pub timeouts: Timeouts,
+    /// Whether requests that fail are tried again; places are names of services.
+    pub retry: Option<Retry<&'static str>>,
 }
 
 /// A configuration in the making.
@@ -106,8 +110,23 @@ impl World {
             Matcher { path: None, methods: Vec::new(), conditions: spec.header.into_iter().map(condition).collect() };
         let stats = destinations.first().map_or(StatsId(0), |first| first.stats);
         let split = Split { sticky: None, destinations };
-        let rule = Rule { mirrors, timeouts: spec.timeouts, ..Rule::new(name, split, stats) };
+        let retry = spec.retry.as_ref().map(|retry| Box::new(self.retry(&name, retry)));
+        let rule = Rule { mirrors, timeouts: spec.timeouts, retry, ..Rule::new(name, split, stats) };
         Entry::new(Arc::new(rule), 0, matcher)
+    }
+
+    fn retry(&mut self, rule: &ObjectName, retry: &Retry<&'static str>) -> Retry {
+        Retry {
+            attempts: retry.attempts,
+            on: retry.on.clone(),
+            methods: retry.methods.clone(),
+            backoff: retry.backoff,
+            to: match retry.to {
+                RetryTo::First => RetryTo::First,
+                RetryTo::Same => RetryTo::Same,
+                RetryTo::Other(to) => RetryTo::Other(self.destination(Some(rule), to, 1)),
+            },
+        }
     }
 
     fn destination(&mut self, rule: Option<&ObjectName>, to: &str, weight: u32) -> Destination {

@@ -129,10 +129,22 @@ fn rule(value: &Value) -> Cell {
 
 fn routes(text: &mut String, status: &Value) {
     let mut table = Table::default();
-    let numbers = ["requests", "errors", "p50 µs", "p99 µs"];
-    table.row(["rule", "destination"].map(Cell::from).into_iter().chain(numbers.map(Cell::right)));
+    // Errors that clients did not see, because their requests were tried again.
+    let has_retries = rows(status, "routes").iter().any(|route| route["failed_tries"].as_u64().is_some_and(|n| n > 0));
+    let columns: Vec<(&str, &str)> = [
+        ("requests", "requests"),
+        ("errors", "errors"),
+        ("failed tries", "failed_tries"),
+        ("p50 µs", "p50_us"),
+        ("p99 µs", "p99_us"),
+    ]
+    .into_iter()
+    .filter(|(_, field)| has_retries || *field != "failed_tries")
+    .collect();
+    let titles = columns.iter().map(|(title, _)| Cell::right(title));
+    table.row(["rule", "destination"].map(Cell::from).into_iter().chain(titles));
     for route in rows(status, "routes") {
-        let numbers = ["requests", "errors", "p50_us", "p99_us"].map(|field| Cell::from(&route[field]));
+        let numbers = columns.iter().map(|(_, field)| Cell::from(&route[*field]));
         table.row([rule(&route["rule"]), word(&route["destination"]).into()].into_iter().chain(numbers));
     }
     let _ = write!(text, "\n{table}");

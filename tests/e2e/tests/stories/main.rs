@@ -8,6 +8,7 @@ mod interception;
 mod lab;
 mod mirror;
 mod reload;
+mod retries;
 mod routing;
 mod splits;
 mod take_over;

@@ -8,7 +8,8 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use weir_core::filter::{
     AllowList, Cors, Filters, HeaderChanges, OriginPattern, PathChange, Redirect, Rewrite, Scheme,
 };
-use weir_core::mirror::{Methods, Share};
+use weir_core::methods::Methods;
+use weir_core::mirror::Share;
 use weir_core::route::{Matcher, PathMatch};
 
 use super::backends::mirrored;

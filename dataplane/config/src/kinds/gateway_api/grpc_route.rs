@@ -91,6 +91,7 @@ impl RuleSpec for GrpcRuleSpec {
             route: Some(Route { destinations, is_list: true, sticky: None }),
             mirrors: done.mirrors,
             timeouts: Timeouts::default(),
+            retry: None,
         }
     }
 

@@ -1,7 +1,12 @@
 //! `HTTPRoute`: rules that look at path, method, headers and query.
 
+use std::sync::Arc;
+
+use http::Method;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use weir_core::methods::Methods;
+use weir_core::retry::{Failures, Retry, RetryTo};
 use weir_core::route::{Matcher, PathMatch, Section, Timeouts};
 
 use super::spec::{BackendSpec, FilterSpec, NamedTextSpec, default_text, normalise_rule, normalise_texts};
@@ -10,7 +15,9 @@ use super::{RuleSpec, backends, filters, matchers};
 use crate::check::Checker;
 use crate::kinds::condition::{bounded, expression, header, method, parameter};
 use crate::kinds::duration::{self, DurationText};
-use crate::kinds::rules::{Route, Rule};
+use crate::kinds::retry::{ATTEMPTS, attempts, backoff, is_status};
+use crate::kinds::rules::{Route, Rule, To};
+use crate::limits;
 use crate::shape::nullable;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -18,7 +25,7 @@ use crate::shape::nullable;
     default,
     deny_unknown_fields,
     rename_all = "camelCase",
-    expecting = "an object with matches, filters, backendRefs, timeouts"
+    expecting = "an object with matches, filters, backendRefs, timeouts, retry"
 )]
 pub(crate) struct HttpRuleSpec {
     name: Option<String>,
@@ -28,7 +35,7 @@ pub(crate) struct HttpRuleSpec {
     #[serde(deserialize_with = "nullable")]
     backend_refs: Vec<BackendSpec>,
     timeouts: Option<TimeoutsSpec>,
-    retry: Option<Value>,
+    retry: Option<RetrySpec>,
     session_persistence: Option<Value>,
 }
 
@@ -68,6 +75,15 @@ struct TimeoutsSpec {
     backend_request: Option<DurationText>,
 }
 
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "an object with codes, attempts, backoff")]
+struct RetrySpec {
+    #[serde(deserialize_with = "nullable")]
+    codes: Vec<i64>,
+    attempts: Option<i64>,
+    backoff: Option<DurationText>,
+}
+
 impl RuleSpec for HttpRuleSpec {
     const KIND: &'static str = "HTTPRoute";
     const API_VERSIONS: &'static [&'static str] =
@@ -91,10 +107,8 @@ impl RuleSpec for HttpRuleSpec {
     }
 
     fn check<'a>(&'a self, index: usize, namespace: &str, checker: &mut Checker<'a>) -> Rule {
-        for (key, value) in [("retry", &self.retry), ("sessionPersistence", &self.session_persistence)] {
-            if value.is_some() {
-                checker.error_at(key, "this version of Weir does not do that yet");
-            }
+        if self.session_persistence.is_some() {
+            checker.error_at("sessionPersistence", "this version of Weir does not do that yet");
         }
         let any = Matcher { path: Some(PathMatch::prefix("/")), ..Matcher::default() };
         let matchers = checker.field("matches", |checker| matchers(self.matches.as_deref(), any, matcher, checker));
@@ -113,6 +127,8 @@ impl RuleSpec for HttpRuleSpec {
             });
         }
         let timeouts = checker.field("timeouts", |checker| timeouts(self.timeouts.as_ref(), checker));
+        let retry =
+            checker.field("retry", |checker| self.retry.as_ref().and_then(|spec| retry(spec, &matchers, checker)));
         Rule {
             section: Some(Section { index, name: self.name.as_deref().map(Into::into) }),
             priority: 0,
@@ -121,6 +137,7 @@ impl RuleSpec for HttpRuleSpec {
             route: Some(Route { destinations, is_list: true, sticky: None }),
             mirrors: done.mirrors,
             timeouts,
+            retry,
         }
     }
 
@@ -136,6 +153,10 @@ impl RuleSpec for HttpRuleSpec {
             normalise_texts(&mut one.headers);
             one.query_params.iter_mut().for_each(|text| default_text(&mut text.form, "Exact"));
         }
+        if let Some(retry) = &mut self.retry {
+            // Written out, because an empty object is nothing.
+            retry.attempts.get_or_insert(ATTEMPTS.into());
+        }
         if self.matches.as_deref() == Some(&[MatchSpec::default()]) {
             self.matches = None;
         }
@@ -148,6 +169,34 @@ fn timeouts<'a>(spec: Option<&'a TimeoutsSpec>, checker: &mut Checker<'a>) -> Ti
         return Timeouts::default();
     };
     duration::timeouts(spec.request.as_ref(), ("backendRequest", spec.backend_request.as_ref()), checker)
+}
+
+/// What keeps a response from coming is worth another try whatever the codes are (GEP-1731). A method that may do
+/// something twice is only where the rule's matches name it: then the rule is meant for it.
+fn retry<'a>(spec: &'a RetrySpec, matchers: &[Arc<Matcher>], checker: &mut Checker<'a>) -> Option<Retry<To>> {
+    let mut on = Failures::unanswered();
+    checker.field("codes", |checker| {
+        if spec.codes.len() > limits::FAILURES {
+            checker.error(format!("at most {} codes, here are {}", limits::FAILURES, spec.codes.len()));
+        }
+        for (position, code) in spec.codes.iter().enumerate().take(limits::FAILURES) {
+            match u16::try_from(*code).ok().filter(|code| is_status(*code)) {
+                Some(code) => on.add_statuses([code]),
+                None => checker.element(position, |c| c.error(format!("must be from 400 to 599, is {code}"))),
+            }
+        }
+    });
+    let attempts = attempts(spec.attempts, checker);
+    let backoff = backoff(spec.backoff.as_ref(), checker).unwrap_or_default();
+    let named = matchers.iter().flat_map(|matcher| matcher.methods.iter().cloned());
+    let named: Vec<Method> = named.filter(|method| !method.is_idempotent()).collect();
+    let methods = if named.is_empty() {
+        Methods::Idempotent
+    } else {
+        let idempotent = [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE];
+        Methods::Only(idempotent.into_iter().chain(named).collect())
+    };
+    Some(Retry { attempts: attempts?, on, methods, backoff, to: RetryTo::First })
 }
 
 fn matcher<'a>(spec: &'a MatchSpec, checker: &mut Checker<'a>) -> Matcher {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use http::{HeaderName, Method};
+use weir_core::methods::Methods;
 use weir_core::route::{Condition, Field, Matcher, PathMatch, TextMatch};
 
 use super::spec::{MatchSpec, MethodText, PathSpec, TextSpec};
@@ -141,8 +142,22 @@ fn path_match<'a>(spec: &'a PathSpec, checker: &mut Checker<'a>) -> Option<PathM
     }
 }
 
+/// Under `methods`, those that something is done with; these where nothing is written.
+pub(super) fn methods<'a>(written: Option<&'a [MethodText]>, usual: Methods, checker: &mut Checker<'a>) -> Methods {
+    match written {
+        None => usual,
+        Some([only]) if only.0 == "*" => Methods::Any,
+        Some(written) => checker.field("methods", |checker| {
+            if written.iter().any(|method| method.0 == "*") {
+                checker.error("\"*\" stands for every method and must be the only one");
+            }
+            Methods::Only(valid_methods(written, true, checker))
+        }),
+    }
+}
+
 /// The methods as valid, each once.
-pub(super) fn valid_methods<'a>(written: &'a [MethodText], is_list: bool, checker: &mut Checker<'a>) -> Vec<Method> {
+fn valid_methods<'a>(written: &'a [MethodText], is_list: bool, checker: &mut Checker<'a>) -> Vec<Method> {
     if written.is_empty() {
         checker.error("an empty list names no method; leave it out");
     }

@@ -2,6 +2,7 @@
 
 mod host;
 mod matches;
+mod retry;
 mod route;
 mod spec;
 
@@ -28,8 +29,10 @@ impl Kind for RouteRuleDocument {
         checker.field("metadata", |checker| self.metadata.check(checker));
         let spec = &self.spec;
         checker.field("spec", |checker| {
-            if spec.matches.is_none() && spec.route.is_none() && spec.mirror.is_none() && spec.timeouts.is_none() {
-                checker.warning("the rule says nothing: it needs match, route, mirror or timeouts");
+            if *spec
+                == (spec::Spec { services: spec.services.clone(), priority: spec.priority, ..spec::Spec::default() })
+            {
+                checker.warning("the rule says nothing: it needs match, route, mirror, timeouts or retry");
             }
             let priority = spec.priority(checker);
             let services = checker.field("services", |checker| spec.services(namespace, checker));
@@ -39,8 +42,11 @@ impl Kind for RouteRuleDocument {
             });
             let mirrors = checker.field("mirror", |checker| route::mirrors(spec.mirror.as_ref(), namespace, checker));
             let timeouts = checker.field("timeouts", |checker| route::timeouts(spec.timeouts.as_ref(), checker));
+            let retry = checker.field("retry", |checker| {
+                spec.retry.as_ref().and_then(|retry| retry::retry(retry, namespace, checker))
+            });
             let route = route.ok()?;
-            let rule = Rule { section: None, priority, matchers, filters: None, route, mirrors, timeouts };
+            let rule = Rule { section: None, priority, matchers, filters: None, route, mirrors, timeouts, retry };
             Some(Content::Rules(Box::new(Rules {
                 syntax: Syntax::RouteRule,
                 created: None,

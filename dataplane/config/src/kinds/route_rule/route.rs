@@ -1,12 +1,13 @@
 //! What a rule does with requests: destinations, mirrors, timeouts.
 
 use http::HeaderName;
-use weir_core::mirror::{Methods, Share};
+use weir_core::methods::Methods;
+use weir_core::mirror::Share;
 use weir_core::route::Timeouts;
 use weir_core::split::StickyKey;
 
 use super::host;
-use super::matches::{cookie, valid_methods};
+use super::matches::{cookie, methods};
 use super::spec::{DestinationSpec, MirrorSpec, RouteSpec, StickySpec, TimeoutsSpec};
 use crate::check::Checker;
 use crate::kinds::destination::{port, weight};
@@ -73,8 +74,18 @@ fn weighted<'a>(spec: &'a DestinationSpec, namespace: &str, checker: &mut Checke
 }
 
 fn to<'a>(spec: &'a DestinationSpec, namespace: &str, checker: &mut Checker<'a>) -> Option<To> {
-    let port = port(spec.port, checker);
-    let Some(name) = &spec.host else {
+    named(spec.host.as_deref(), spec.port, namespace, checker)
+}
+
+/// The service that a destination names.
+pub(super) fn named<'a>(
+    host: Option<&'a str>,
+    number: Option<i64>,
+    namespace: &str,
+    checker: &mut Checker<'a>,
+) -> Option<To> {
+    let port = port(number, checker);
+    let Some(name) = host else {
         checker.missing("host", "must name a service");
         return None;
     };
@@ -139,16 +150,7 @@ fn mirror<'a>(
     if share.is_none() {
         checker.error_at("percentage", format!("must be between 0 and 100, is {percentage}"));
     }
-    let methods = match &spec.methods {
-        None => Methods::Safe,
-        Some(any) if any.len() == 1 && any[0].0 == "*" => Methods::Any,
-        Some(methods) => checker.field("methods", |checker| {
-            if methods.iter().any(|method| method.0 == "*") {
-                checker.error("\"*\" stands for every method and must be the only one");
-            }
-            Methods::Only(valid_methods(methods, true, checker))
-        }),
-    };
+    let methods = methods(spec.methods.as_deref(), Methods::Safe, checker);
     let Some(destination) = &spec.destination else {
         checker.missing("destination", "a mirror needs a destination");
         return None;

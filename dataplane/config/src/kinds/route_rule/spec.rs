@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::kinds::duration::DurationText;
 use crate::kinds::metadata::Metadata;
-use crate::shape::{OneOrMany, OrText, Shape, Text, nullable};
+use crate::kinds::retry::ATTEMPTS;
+use crate::shape::{OneOrMany, OrText, Shape, Text, nullable, text_or_number};
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase", expecting = "an object")]
@@ -25,8 +26,8 @@ pub(crate) struct RouteRuleDocument {
     status: IgnoredAny,
 }
 
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "an object with match, route, mirror, timeouts")]
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "an object with match, route, mirror, timeouts, retry")]
 pub(super) struct Spec {
     pub(super) services: Option<Vec<OrText<ServiceSpec>>>,
     pub(super) priority: Option<i64>,
@@ -35,6 +36,7 @@ pub(super) struct Spec {
     pub(super) route: Option<RouteSpec>,
     pub(super) mirror: Option<OneOrMany<MirrorSpec>>,
     pub(super) timeouts: Option<TimeoutsSpec>,
+    pub(super) retry: Option<RetrySpec>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -163,6 +165,52 @@ pub(super) struct TimeoutsSpec {
     pub(super) per_try: Option<DurationText>,
 }
 
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "an object with attempts, on, methods, backoff, destination")]
+pub(super) struct RetrySpec {
+    pub(super) attempts: Option<i64>,
+    pub(super) on: Option<Vec<FailureText>>,
+    pub(super) methods: Option<Vec<MethodText>>,
+    pub(super) backoff: Option<DurationText>,
+    pub(super) destination: Option<OrText<RetryToSpec>>,
+}
+
+/// The name of a kind of failure, or a status code.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct FailureText(#[serde(deserialize_with = "text_or_number")] pub(super) String);
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub(super) enum RetryToSpec {
+    Word(String),
+    Named(RetryHostSpec),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct RetryHostSpec {
+    pub(super) host: Option<String>,
+    pub(super) port: Option<i64>,
+}
+
+impl<'de> Deserialize<'de> for RetryToSpec {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        RetryHostSpec::deserialize(from).map(Self::Named)
+    }
+}
+
+impl Shape for RetryToSpec {
+    const ONE: &'static str = "`first`, `same`, or an object with host and port";
+    const SEVERAL: &'static str = Self::ONE;
+}
+
+impl From<String> for RetryToSpec {
+    fn from(word: String) -> Self {
+        Self::Word(word)
+    }
+}
+
 impl Spec {
     /// Writes what means the same in the same way.
     pub(super) fn normalise(&mut self) {
@@ -179,6 +227,12 @@ impl Spec {
             if let Some(StickySpec { header: Some(header), .. }) = &mut route.sticky {
                 header.make_ascii_lowercase();
             }
+        }
+        if let Some(retry) = &mut self.retry {
+            // Written out, because an empty object is nothing.
+            retry.attempts.get_or_insert(ATTEMPTS.into());
+            let is_first = |to: &OrText<RetryToSpec>| to.0 == RetryToSpec::Word("first".to_owned());
+            retry.destination = retry.destination.take().filter(|to| !is_first(to));
         }
         for mirror in self.mirror.iter_mut().flat_map(|mirrors| &mut mirrors.items) {
             mirror.percentage = mirror.percentage.filter(|percentage| *percentage != 100.0);

@@ -1,4 +1,5 @@
-//! The memory of copies: what waits for them lies in blocks of their own, each charged for as long as anybody holds it.
+//! The memory of bodies that are kept for a while, for copies and for further tries: they lie in blocks of their own,
+//! each charged for as long as anybody holds it.
 //!
 //! A reference to what was read would cost no copying, but keep the whole buffer alive that it was read into, which can
 //! be many times as large, and cannot be counted.
@@ -9,23 +10,23 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// What a block costs beyond its bytes: its own parts, its place in a queue, and the reference that is sent.
 const BLOCK_COST: usize = 128;
 
-/// The memory of all copies of a worker. Atomic only because buffers that are sent may be dropped on any thread, as far
+/// Memory of a worker for one purpose. Atomic only because buffers that are sent may be dropped on any thread, as far
 /// as types can tell; nobody but its worker touches it.
 #[derive(Debug)]
-pub(super) struct Budget(AtomicUsize);
+pub(crate) struct Budget(AtomicUsize);
 
 impl Budget {
-    pub(super) fn new(bytes: usize) -> Arc<Self> {
+    pub(crate) fn new(bytes: usize) -> Arc<Self> {
         Arc::new(Self(AtomicUsize::new(bytes)))
     }
 
     /// How much is left.
-    pub(super) fn left(&self) -> usize {
+    pub(crate) fn left(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 
     /// Takes this much until the charge is dropped. `None` when so much is not left.
-    pub(super) fn charge(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
+    pub(crate) fn charge(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
         let take = |left: usize| left.checked_sub(bytes);
         let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
         taken.is_ok().then(|| Charge { budget: Arc::clone(self), bytes })
@@ -34,13 +35,13 @@ impl Budget {
 
 /// A part of a budget that is in use.
 #[derive(Debug)]
-pub(super) struct Charge {
+pub(crate) struct Charge {
     budget: Arc<Budget>,
     bytes: usize,
 }
 
 impl Charge {
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 }
@@ -53,7 +54,7 @@ impl Drop for Charge {
 
 /// Bytes of a body that wait or are being sent.
 #[derive(Debug)]
-pub(super) struct Block {
+pub(crate) struct Block {
     data: Vec<u8>,
     room: usize,
     charge: Charge,
@@ -61,24 +62,24 @@ pub(super) struct Block {
 
 impl Block {
     /// What a block for this many bytes costs.
-    pub(super) fn cost(room: usize) -> usize {
+    pub(crate) fn cost(room: usize) -> usize {
         room + BLOCK_COST
     }
 
     /// An empty block for as many bytes as the charge pays for.
-    pub(super) fn new(charge: Charge) -> Self {
+    pub(crate) fn new(charge: Charge) -> Self {
         let room = charge.bytes.saturating_sub(BLOCK_COST);
         Self { data: Vec::with_capacity(room), room, charge }
     }
 
     /// Puts in as much as there is room for. Returns the rest.
-    pub(super) fn fill<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
+    pub(crate) fn fill<'a>(&mut self, bytes: &'a [u8]) -> &'a [u8] {
         let (now, rest) = bytes.split_at(bytes.len().min(self.room - self.data.len()));
         self.data.extend_from_slice(now);
         rest
     }
 
-    pub(super) fn charged(&self) -> usize {
+    pub(crate) fn charged(&self) -> usize {
         self.charge.bytes
     }
 }
