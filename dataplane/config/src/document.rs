@@ -11,6 +11,7 @@ use crate::check::Scope;
 use crate::kinds::Content;
 use crate::kinds::endpoint_slice::SERVICE_LABEL;
 use crate::kinds::rules::{Rules, To};
+use crate::kinds::traffic_policy::Target;
 use crate::place::{Locations, Segment, written};
 
 /// Where a document was written.
@@ -106,6 +107,10 @@ impl DocumentSet {
                 let known = self.documents.contains_key(&namespace);
                 known.then(|| ("metadata.namespace".to_owned(), namespace)).into_iter().collect()
             }
+            Content::TrafficPolicy(policy) => {
+                let name = |one: &Target| format!("{}.name", written(&one.path()));
+                policy.targets.iter().map(|one| (name(one), object(&one.service))).collect()
+            }
             Content::Service(_) | Content::Namespace(_) => Vec::new(),
         }
     }
@@ -133,6 +138,9 @@ impl DocumentSet {
         for rule in &rules.rules {
             for (position, destination) in rule.route.iter().flat_map(|route| route.destinations.iter().enumerate()) {
                 refer(syntax.destination_path(rule, position), &destination.to);
+            }
+            if let Some(to) = rule.retry_destination() {
+                refer(syntax.retry_path(rule), to);
             }
             for mirror in &rule.mirrors {
                 refer(syntax.mirror_path(rule, mirror), &mirror.to);

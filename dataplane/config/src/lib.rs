@@ -10,7 +10,8 @@
 //! # Kinds
 //! `Service` (v1), `EndpointSlice` (discovery.k8s.io/v1), `Pod` (v1), `Namespace` (v1), `RouteRule` (weir.dev/v1, and
 //! gateway.example.com/v1 for the same), `HTTPRoute` (gateway.networking.k8s.io/v1, and v1beta1 for the same), `GRPCRoute`
-//! (v1, and v1alpha2 for the same), and `List` (v1) of them. Every other kind is an error. Unknown fields are errors in the specs of `RouteRule`, `HTTPRoute` and `GRPCRoute`
+//! (v1, and v1alpha2 for the same), `BackendTrafficPolicy` (weir.dev/v1), and `List` (v1) of them. Every other kind is an
+//! error. Unknown fields are errors in the specs of `RouteRule`, `HTTPRoute`, `GRPCRoute` and `BackendTrafficPolicy`
 //! and passed over in the others, which carry many that only a cluster needs.
 //!
 //! A pod belongs to the mesh unless its annotation `weir.dev/mesh` says `disabled`, or it has none and the label of that

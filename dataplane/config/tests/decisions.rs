@@ -4,14 +4,16 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use weir_config::{SourceFile, compile, parse};
-use weir_core::name::OriginalDst;
+use weir_core::balance::{Algorithm, Locality, OutlierDetection, TrafficPolicy};
+use weir_core::name::{ClusterName, OriginalDst, ServiceName};
 use weir_core::revision::Sequence;
 use weir_core::route::{Outcome, Request, Source};
 use weir_core::snapshot::{Protocol, Snapshot};
-use weir_core::split::Target;
+use weir_core::split::{StickyKey, Target};
 use weir_core::stats::StatsTable;
 use weir_core::workload::Enrolment;
 
@@ -264,11 +266,7 @@ spec:
     assert_eq!(entries.len(), 2);
     assert_eq!(entries[1].rule.timeouts.request.map(|timeout| timeout.as_secs()), Some(90));
     assert_eq!(entries[1].rule.timeouts.per_try, None, "0s is no bound");
-    assert_eq!(
-        entries[0].rule.split.sticky,
-        Some(weir_core::split::StickyKey::Cookie("user".into())),
-        "what makes a split sticky"
-    );
+    assert_eq!(entries[0].rule.split.sticky, Some(StickyKey::Cookie("user".into())), "what makes a split sticky");
     let other = snapshot.frontend_at(OriginalDst("10.96.0.1:9090".parse().unwrap())).unwrap();
     let names: Vec<_> = other.routes.entries().iter().map(|entry| entry.rule.name.name.to_string()).collect();
     assert_eq!(names, ["a"], "b names another port");
@@ -318,6 +316,44 @@ fn retries_reach_core() {
         assert_eq!(retry.describe(), told, "{documents}");
         assert_eq!(retry.methods.contains(&Method::POST), twice, "{documents}");
     }
+}
+
+#[test]
+fn policies_reach_core() {
+    let snapshot = snapshot(include_str!("cases/traffic-policy.yaml"));
+    let policy = |service: &str, port: u16| {
+        let name = ClusterName { service: ServiceName::new("default", service), port };
+        let Target::Cluster(cluster) = &snapshot.frontend(&name).unwrap().service.target else { panic!("{name}") };
+        TrafficPolicy::clone(&cluster.policy)
+    };
+    let s = Duration::from_secs;
+    let expected = TrafficPolicy {
+        algorithm: Algorithm::ConsistentHash(StickyKey::Header("x-user".parse().unwrap())),
+        slow_start: Some(s(30)),
+        locality: Locality::SameNode,
+        panic_percent: 30,
+        outliers: Some(OutlierDetection {
+            consecutive_5xx: Some(3),
+            consecutive_gateway_errors: Some(2),
+            consecutive_local_failures: None,
+            failure_percentage: Some(60),
+            request_volume: 50,
+            interval: s(5),
+            base_ejection: s(10),
+            max_ejection: s(60),
+            max_ejection_percent: 80,
+        }),
+    };
+    assert_eq!(policy("web", 80), expected);
+    let admin = TrafficPolicy {
+        algorithm: Algorithm::PeakEwma,
+        locality: Locality::SameNode,
+        outliers: Some(OutlierDetection::default()),
+        ..TrafficPolicy::default()
+    };
+    assert_eq!(policy("web", 81), admin, "its own, and not that of its service");
+    assert_eq!(policy("near", 80), TrafficPolicy { locality: Locality::OnlyNode, ..TrafficPolicy::default() });
+    assert_eq!(policy("service", 8080), TrafficPolicy::default());
 }
 
 /// A route of `service` with these rules, in YAML's flow style.
@@ -462,7 +498,11 @@ fn pods_are_workloads() {
 
 #[test]
 fn the_examples_of_the_reference_are_right() {
-    let pages = [include_str!("../../../docs/route-rule.md"), include_str!("../../../docs/http-route.md")];
+    let pages = [
+        include_str!("../../../docs/route-rule.md"),
+        include_str!("../../../docs/http-route.md"),
+        include_str!("../../../docs/backend-traffic-policy.md"),
+    ];
     let examples = |page: &'static str| page.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
     let examples: Vec<&str> = pages.into_iter().flat_map(examples).collect();
     assert!(examples.len() >= 4, "{} examples", examples.len());

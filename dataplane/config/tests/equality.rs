@@ -161,7 +161,7 @@ fn of_the_kinds_of_a_cluster_only_what_is_used_counts() {
               endpoints: [{addresses: [10.0.0.1]}, {addresses: [10.0.0.2]}]}",
             "{apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, ports: [],
               metadata: {name: a, annotations: {endpoints.kubernetes.io/last-change-trigger-time: now}},
-              endpoints: [{addresses: [10.0.0.2], conditions: {ready: true, serving: true}, zone: z},
+              endpoints: [{addresses: [10.0.0.2], conditions: {ready: true, serving: true}, hints: {}},
                           {addresses: [10.0.0.1]}]}",
         ),
         (
@@ -188,6 +188,7 @@ fn content_has_the_id_that_it_always_had() {
             include_str!("cases/everything-right.yaml"),
             "878a263ca03b7ab2531fc420c52bc5736ab94efa9e4676343fe72919e692b45d",
         ),
+        (include_str!("cases/traffic-policy.yaml"), "befa1bba836cd998ae0ff4a98c4f37270b77c543a3ac9778ed341c6c30686984"),
         (include_str!("cases/retry.yaml"), "157a56c1708b4950160369c42fc9aa03d380442882ed7c1c476dd91c4533aa5c"),
     ] {
         assert_eq!(set(text).id().to_string(), id);
@@ -206,9 +207,12 @@ fn layout_of_files_does_not_count() {
 
 #[test]
 fn what_is_kept_is_read_again() {
-    for text in
-        [include_str!("world.yaml"), include_str!("cases/everything-right.yaml"), include_str!("cases/retry.yaml")]
-    {
+    for text in [
+        include_str!("world.yaml"),
+        include_str!("cases/everything-right.yaml"),
+        include_str!("cases/retry.yaml"),
+        include_str!("cases/traffic-policy.yaml"),
+    ] {
         let before = set(text);
         let kept: Vec<_> = before
             .iter()

@@ -1,13 +1,14 @@
-//! Clusters: named sets of endpoints, and which endpoint takes a request.
+//! Clusters: named sets of endpoints.
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use crate::balance::TrafficPolicy;
 use crate::name::ClusterName;
 use crate::snapshot::Protocol;
 
 /// A version of the Internet protocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Family {
     /// IPv4.
     V4,
@@ -70,6 +71,8 @@ pub struct Endpoint {
     pub version: Option<Arc<str>>,
     /// The node it runs on.
     pub node: Option<Arc<str>>,
+    /// The zone of that.
+    pub zone: Option<Arc<str>>,
 }
 
 impl Endpoint {
@@ -83,12 +86,14 @@ impl Endpoint {
 }
 
 /// A named set of endpoints. Only endpoints that are ready are in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Cluster {
     /// Service and port it stands for.
     pub name: ClusterName,
     /// What the endpoints speak.
     pub protocol: Protocol,
+    /// How they are treated.
+    pub policy: Arc<TrafficPolicy>,
     /// Sorted, so that the endpoints with addresses of a family are neighbours.
     endpoints: Vec<Endpoint>,
     /// How many of the first have an address of IPv4.
@@ -103,7 +108,13 @@ impl Cluster {
         endpoints.sort_by_key(|endpoint| endpoint.addresses);
         let count = |family| endpoints.iter().filter(|endpoint| endpoint.addresses.of(family).is_some()).count();
         let (v4, v6) = (count(Family::V4), count(Family::V6));
-        Self { name, protocol, endpoints, v4, v6 }
+        Self { name, protocol, policy: usual_policy(), endpoints, v4, v6 }
+    }
+
+    /// The same cluster, treated in this way.
+    #[must_use]
+    pub fn with_policy(self, policy: Arc<TrafficPolicy>) -> Self {
+        Self { policy, ..self }
     }
 
     /// All endpoints, each pod once: those of IPv4 alone, those of both families, those of IPv6 alone; each by address.
@@ -120,49 +131,12 @@ impl Cluster {
         };
         if own.is_empty() { &self.endpoints } else { own }
     }
-
-    /// Picks the endpoint for a request of a client of this family: of two taken at random, the one with less `load`
-    /// (power of two choices). `roll` is a random number from the whole range of `u64`. `None` when no endpoint is
-    /// ready.
-    ///
-    /// Source: M. Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", IEEE TPDS 12 (2001).
-    pub fn pick(&self, family: Family, roll: u64, load: impl Fn(&Endpoint) -> u32) -> Option<&Endpoint> {
-        let all = self.endpoints_for(family);
-        pick_of(all.len(), |position| all.get(position), roll, load)
-    }
-
-    /// The same for another try: of the endpoints that were not tried, if there are any, else of all. Takes a time that
-    /// grows with their number.
-    pub fn pick_other(
-        &self,
-        family: Family,
-        roll: u64,
-        load: impl Fn(&Endpoint) -> u32,
-        is_tried: impl Fn(&Endpoint) -> bool,
-    ) -> Option<&Endpoint> {
-        let others: Vec<&Endpoint> = self.endpoints_for(family).iter().filter(|one| !is_tried(one)).collect();
-        if others.is_empty() {
-            return self.pick(family, roll, load);
-        }
-        pick_of(others.len(), |position| others.get(position).copied(), roll, load)
-    }
 }
 
-fn pick_of<'e>(
-    count: usize,
-    at: impl Fn(usize) -> Option<&'e Endpoint>,
-    roll: u64,
-    load: impl Fn(&Endpoint) -> u32,
-) -> Option<&'e Endpoint> {
-    if count <= 1 {
-        return at(0);
-    }
-    let count = count as u64;
-    let first = (roll >> 32) % count;
-    // The second is drawn from the others, so that the two always differ.
-    let second = (first + 1 + (roll & 0xffff_ffff) % (count - 1)) % count;
-    let (first, second) = (at(first as usize)?, at(second as usize)?);
-    Some(if load(second) < load(first) { second } else { first })
+/// The policy of nearly all clusters, once.
+fn usual_policy() -> Arc<TrafficPolicy> {
+    static USUAL: LazyLock<Arc<TrafficPolicy>> = LazyLock::new(Arc::default);
+    Arc::clone(&USUAL)
 }
 
 #[cfg(test)]

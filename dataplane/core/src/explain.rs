@@ -5,6 +5,7 @@ mod described;
 
 use serde::{Deserialize, Serialize};
 
+use crate::balance::TrafficPolicy;
 use crate::cluster::{Endpoint, Family};
 use crate::filter::Filters;
 use crate::methods::Methods;
@@ -78,6 +79,8 @@ pub struct DestinationOutcome {
     /// The ready endpoints that one is picked from, `address (pod, version)`. Where the family of the client is not
     /// known, an endpoint with addresses of both is `address or address (pod, version)`.
     pub endpoints: Vec<String>,
+    /// How one of them is picked.
+    pub picked: Option<String>,
     /// The status that Weir answers with itself when the request goes there, and why.
     pub answers: Option<String>,
     /// What is changed for this destination alone, a sentence each.
@@ -156,6 +159,7 @@ fn interception(frontend: &Frontend) -> String {
     match (frontend.protocol, tables.map(|table| table.entries().len()).sum()) {
         (Protocol::Udp, _) => "not intercepted: a UDP port".to_owned(),
         (Protocol::Opaque, _) => "not intercepted: the port's name or appProtocol says that it is not HTTP".to_owned(),
+        (_, 0) if frontend.has_policy() => "intercepted: a policy says how its endpoints are treated".to_owned(),
         (_, 0) => "not intercepted: no rule concerns this service, its traffic stays in the kernel".to_owned(),
         (Protocol::Http | Protocol::Http2, count) => format!("intercepted: {count} route entries concern this service"),
         (Protocol::Detect, count) => {
@@ -190,12 +194,14 @@ fn destination_outcome(
     total: u64,
     family: Option<Family>,
 ) -> DestinationOutcome {
-    let (endpoints, answers) = match &destination.target {
-        Target::Unresolved(reason) => (Vec::new(), Some(format!("500: {reason}"))),
+    let (endpoints, picked, answers) = match &destination.target {
+        Target::Unresolved(reason) => (Vec::new(), None, Some(format!("500: {reason}"))),
         Target::Cluster(cluster) => {
             let taken = family.map_or(cluster.endpoints(), |family| cluster.endpoints_for(family));
             let none = taken.is_empty().then(|| "503: no endpoint of the service is ready".to_owned());
-            (taken.iter().map(|taken| endpoint(taken, family)).collect(), none)
+            let is_usual = *cluster.policy == TrafficPolicy::default();
+            let picked = (!is_usual && !taken.is_empty()).then(|| cluster.policy.describe());
+            (taken.iter().map(|taken| endpoint(taken, family)).collect(), picked, none)
         }
     };
     DestinationOutcome {
@@ -203,6 +209,7 @@ fn destination_outcome(
         share_percent: if total == 0 { 0.0 } else { f64::from(destination.weight) * 100.0 / total as f64 },
         chosen: certain.is_some_and(|certain| std::ptr::eq(certain, destination)),
         endpoints,
+        picked,
         answers,
         filters: described(destination.filters.as_deref()),
     }

@@ -41,7 +41,8 @@ pub struct Frontend {
     pub addresses: Vec<SocketAddr>,
     /// What it carries.
     pub protocol: Protocol,
-    /// The entries of every rule that concerns this port. Without entries the port is none of the proxy's business.
+    /// The entries of every rule that concerns this port. Without entries, and without a policy for its endpoints, the
+    /// port is none of the proxy's business.
     pub routes: RouteTable,
     /// What concerns callers of these namespaces instead: routes that they made for themselves.
     pub consumers: BTreeMap<Arc<str>, RouteTable>,
@@ -65,7 +66,12 @@ impl Frontend {
     /// Whether the proxy must see this port's connections.
     pub fn is_intercepted(&self) -> bool {
         let has_routes = !self.routes.entries().is_empty() || !self.consumers.is_empty();
-        self.protocol.may_be_http() && has_routes
+        self.protocol.may_be_http() && (has_routes || self.has_policy())
+    }
+
+    /// Whether a policy says how its endpoints are treated.
+    pub fn has_policy(&self) -> bool {
+        matches!(&self.service.target, Target::Cluster(cluster) if cluster.policy.needs_proxy())
     }
 
     /// The table that decides about requests from there.

@@ -79,7 +79,7 @@ pub enum StickyKey {
 
 impl StickyKey {
     /// Hash of the key's value in this request, `None` when the request does not have it.
-    fn hash(&self, request: &Request<'_>, seed: u64) -> Option<u64> {
+    pub fn hash(&self, request: &Request<'_>, seed: u64) -> Option<u64> {
         let hash = |bytes: &[u8]| Some(xxh3_64_with_seed(bytes, seed));
         match self {
             Self::Header(name) => request.headers.get(name).and_then(|value| hash(value.as_bytes())),

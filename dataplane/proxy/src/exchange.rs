@@ -14,6 +14,7 @@ use weir_telemetry::{Cause, WorkerEvent};
 use crate::body::{Incoming, Meter, RequestBody, ResponseBody, Streamed, Streaming};
 use crate::downstream::{Downstream, Upgrade};
 use crate::headers::{self, Upgrading};
+use crate::observe::Observation;
 use crate::plan::{self, Chosen, Local, Plan};
 use crate::record::Record;
 use crate::retry::Tries;
@@ -83,14 +84,21 @@ async fn forward(
     let watched = Rc::clone(record.watched());
     let response = match retrying {
         None => {
-            let Chosen { endpoint, protocol } = chosen?;
+            let Chosen { picked, protocol } = chosen?;
             if let Some(filters) = &record.filters {
                 filters.on_way_out(&mut head);
             }
             let version = plan::version(protocol, &head, upgrading, record.is_call);
             let body = body.map_or(RequestBody::Empty, RequestBody::Streamed);
-            let sent = pin!(exchange(downstream, &endpoint, version, outgoing(head, body), timeouts.per_try));
-            within(&watched, deadline, sent).await.map_err(|failed| failed.cause)
+            let observation = Observation::begin(&picked);
+            let request = outgoing(head, body);
+            let sent = pin!(exchange(downstream, &picked.endpoint, version, request, timeouts.per_try));
+            let response = within(&watched, deadline, sent).await.map_err(|failed| failed.cause);
+            match &response {
+                Ok((response, _)) => observation.answered(response),
+                Err(cause) => observation.failed(*cause),
+            }
+            response
         }
         Some(retrying) => {
             let tries = Tries { downstream, retrying: *retrying, head, upgrading, deadline, per_try: timeouts.per_try };

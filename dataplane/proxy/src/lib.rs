@@ -17,6 +17,7 @@ mod headers;
 mod linger;
 mod listener;
 mod mirror;
+mod observe;
 mod opaque;
 mod plan;
 mod proxy;
@@ -35,5 +36,6 @@ pub use drain::Drain;
 pub use error::{BindError, RunError};
 pub use proxy::{Proxy, TransparentSockets};
 pub use settings::{
-    Downstream, Http2, MirrorLimits, OutOfRange, RetryLimits, ServiceListener, Settings, Transparent, Upstream,
+    Downstream, Http2, Locality, MirrorLimits, OutOfRange, RetryLimits, ServiceListener, Settings, Transparent,
+    Upstream,
 };

@@ -11,17 +11,23 @@ use weir_core::split::Target;
 use weir_telemetry::WorkerEvent;
 
 use crate::downstream::{Downstream, reset};
+use crate::observe::Observation;
 use crate::relay::{self, End};
-use crate::upstream::Endpoint;
+use crate::upstream::Picked;
 use crate::watch::Verdict;
 
 /// Passes a connection on. Rules do not concern it: it goes to the service itself.
 pub(crate) async fn pass(downstream: &Rc<Downstream>, stream: TcpStream, seen: Bytes) {
     let worker = &downstream.worker;
     worker.shard.on(WorkerEvent::Opaque);
-    let endpoint = endpoint(downstream, &worker.snapshot());
-    let leased = match endpoint {
-        Some(endpoint) => endpoint.lease_raw().await.ok(),
+    let picked = pick(downstream, &worker.snapshot());
+    let leased = match picked {
+        Some(picked) => {
+            let observation = Observation::begin(&picked);
+            let leased = picked.endpoint.lease_raw().await;
+            observation.connected(leased.is_ok());
+            leased.ok()
+        }
         None => None,
     };
     let Some((upstream, _lease)) = leased else {
@@ -39,9 +45,9 @@ pub(crate) fn end(downstream: &Downstream, end: &Result<io::Result<()>, Verdict>
     }
 }
 
-fn endpoint(downstream: &Downstream, snapshot: &Snapshot) -> Option<Rc<Endpoint>> {
+fn pick(downstream: &Downstream, snapshot: &Snapshot) -> Option<Picked> {
     let worker = &downstream.worker;
     let frontend = downstream.meant.frontend(snapshot)?;
     let Target::Cluster(cluster) = &frontend.service.target else { return None };
-    worker.pools.pick(cluster, downstream.peer, worker.random.next())
+    worker.pools.pick(cluster, downstream.peer, None, worker.random.next())
 }

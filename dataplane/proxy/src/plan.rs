@@ -1,6 +1,5 @@
 //! The decisions about a request, all made from one snapshot: rule, destination, endpoint, mirrors, timeouts.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{Version, request};
@@ -14,7 +13,7 @@ use crate::filters::{self, Answer, FilterChain};
 use crate::headers::Upgrading;
 use crate::mirror::Planned;
 use crate::record::{self, Log, Record};
-use crate::upstream::Endpoint;
+use crate::upstream::Picked;
 use crate::worker::Worker;
 
 /// Which frontend a connection was made to.
@@ -48,7 +47,7 @@ pub(crate) struct Plan {
 
 /// The endpoint for a try.
 pub(crate) struct Chosen {
-    pub(crate) endpoint: Rc<Endpoint>,
+    pub(crate) picked: Picked,
     /// What it speaks.
     pub(crate) protocol: Protocol,
 }
@@ -110,7 +109,7 @@ pub(crate) fn plan(
         Outcome::Destination(destination, _) => destination,
         _ => return Err(answered(frontend, &decision, head, record)),
     };
-    let chosen = choose(worker, peer, destination, &decision, record);
+    let chosen = choose(worker, peer, &request, (destination, &decision), record);
     let retrying = retrying(&decision, destination);
     // That it has no endpoint is a failure like others; that it does not exist is the configuration's.
     if let Err(cause) = chosen
@@ -120,7 +119,7 @@ pub(crate) fn plan(
     }
     let mirrors = mirrors(worker, peer, &decision, head);
     if let Some(log) = &mut record.log {
-        log.endpoint = chosen.as_ref().ok().map(|chosen| chosen.endpoint.address());
+        log.endpoint = chosen.as_ref().ok().map(|chosen| chosen.picked.endpoint.address());
         log.mirrored = mirrors.len();
     }
     Ok(Plan { chosen, timeouts: decision.timeouts(), mirrors, retrying })
@@ -147,8 +146,8 @@ fn answered(frontend: &Frontend, decision: &Decision<'_>, head: &request::Parts,
 fn choose(
     worker: &Worker,
     peer: PeerAddr,
-    destination: &Destination,
-    decision: &Decision<'_>,
+    request: &Request<'_>,
+    (destination, decision): (&Destination, &Decision<'_>),
     record: &mut Record,
 ) -> Result<Chosen, Cause> {
     if let Some(log) = &mut record.log {
@@ -162,8 +161,9 @@ fn choose(
             Err(Cause::Unresolved)
         }
         Target::Cluster(cluster) => {
-            let endpoint = worker.pools.pick(cluster, peer, worker.random.next()).ok_or(Cause::NoEndpoint)?;
-            Ok(Chosen { endpoint, protocol: cluster.protocol })
+            let (key, roll) = (cluster.policy.key(request), worker.random.next());
+            let picked = worker.pools.pick(cluster, peer, key, roll).ok_or(Cause::NoEndpoint)?;
+            Ok(Chosen { picked, protocol: cluster.protocol })
         }
     }
 }

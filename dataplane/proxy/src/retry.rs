@@ -7,8 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::RETRY_AFTER;
-use http::{HeaderMap, Response, request};
+use http::{Response, request};
 use tokio::time::Instant;
 use weir_core::name::ClusterName;
 use weir_core::retry::{self, Failure, Retry};
@@ -20,6 +19,7 @@ use crate::downstream::Downstream;
 use crate::exchange::{Failed, exchange, outgoing};
 use crate::grpc;
 use crate::headers::Upgrading;
+use crate::observe::{Observation, retry_after};
 use crate::plan::{self, Chosen, Retrying};
 use crate::record::Record;
 use crate::settings::RetryLimits;
@@ -117,7 +117,7 @@ impl Tries<'_> {
             }
             let tried_now = match chosen {
                 Ok(chosen) => {
-                    tried.push(chosen.endpoint.address());
+                    tried.push(chosen.picked.endpoint.address());
                     self.try_at(&chosen, replay.as_ref(), record).await
                 }
                 Err(cause) => Err(Failed { cause, is_unseen: true }),
@@ -156,19 +156,26 @@ impl Tries<'_> {
         }
         let version = plan::version(chosen.protocol, &head, self.upgrading, record.is_call);
         let body = replay.map_or(RequestBody::Empty, Replay::body);
-        exchange(self.downstream, &chosen.endpoint, version, outgoing(head, body), self.per_try).await
+        let observation = Observation::begin(&chosen.picked);
+        let request = outgoing(head, body);
+        let tried = exchange(self.downstream, &chosen.picked.endpoint, version, request, self.per_try).await;
+        match &tried {
+            Ok((response, _)) => observation.answered(response),
+            Err(failed) => observation.failed(failed.cause),
+        }
+        tried
     }
 
     /// The endpoint for another try: one that was not tried yet, if there is one.
     fn choose(&self, destination: &Destination, tried: &[SocketAddr], record: &mut Record) -> Result<Chosen, Cause> {
         let Target::Cluster(cluster) = &destination.target else { return Err(Cause::Unresolved) };
         let Downstream { worker, peer, .. } = &**self.downstream;
-        let endpoint = worker.pools.pick_other(cluster, *peer, worker.random.next(), tried).ok_or(Cause::NoEndpoint)?;
+        let picked = worker.pools.pick_other(cluster, *peer, worker.random.next(), tried).ok_or(Cause::NoEndpoint)?;
         if let Some(log) = &mut record.log {
             log.destination = Some(destination.name.clone());
-            log.endpoint = Some(endpoint.address());
+            log.endpoint = Some(picked.endpoint.address());
         }
-        Ok(Chosen { endpoint, protocol: cluster.protocol })
+        Ok(Chosen { picked, protocol: cluster.protocol })
     }
 
     /// How long another try waits; `None` when the endpoint wants more time than the rule gives.
@@ -236,12 +243,6 @@ fn event(failure: Failure) -> RetryEvent {
     }
 }
 
-/// When the endpoint wants to be asked again, if it says so in seconds (RFC 9110, section 10.2.3).
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds))
-}
-
 /// Does away with a response that is not passed on. One whose request may still be on its way is cancelled: the body has
 /// to be there for the next try.
 fn discard(tried: Tried, is_sent: bool) {
@@ -255,19 +256,7 @@ fn discard(tried: Tried, is_sent: bool) {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
-
-    #[test]
-    fn how_long_endpoints_want_to_be_left_alone() {
-        let cases = [("3", Some(3)), (" 10 ", Some(10)), ("0", Some(0)), ("-1", None), ("soon", None)];
-        for (text, expected) in cases {
-            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(text))]);
-            assert_eq!(retry_after(&headers), expected.map(Duration::from_secs), "{text}");
-        }
-        assert_eq!(retry_after(&HeaderMap::new()), None);
-    }
 
     #[test]
     fn each_destination_has_a_budget_for_as_long_as_it_is_used() {

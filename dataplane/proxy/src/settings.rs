@@ -21,6 +21,8 @@ pub struct Settings {
     /// Packet mark of the proxy's sockets, by which the eBPF programs and nft know them; 0 sets none. Setting one needs
     /// `CAP_NET_ADMIN`. Default: 0x300.
     pub mark: u32,
+    /// Where the node is, for services that prefer what is near. Default: nobody knows.
+    pub locality: Locality,
     /// Limits of clients' connections.
     pub downstream: Downstream,
     /// Limits of connections to endpoints.
@@ -38,6 +40,7 @@ impl Default for Settings {
             transparent: Transparent::default(),
             services: Vec::new(),
             mark: 0x300,
+            locality: Locality::default(),
             downstream: Downstream::default(),
             upstream: Upstream::default(),
             mirror: MirrorLimits::default(),
@@ -54,6 +57,16 @@ pub struct Transparent {
     pub ipv4: bool,
     /// IPv6.
     pub ipv6: bool,
+}
+
+/// Where a node is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Locality {
+    /// Its name, as endpoints name the node that they run on.
+    pub node: Option<String>,
+    /// Its zone, as endpoints name theirs.
+    pub zone: Option<String>,
 }
 
 /// A listener in front of one service.

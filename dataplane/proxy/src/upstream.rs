@@ -1,9 +1,11 @@
 //! Connections to endpoints: made, kept, used again.
 
+mod endpoint;
 mod gate;
 mod http1;
 mod http2;
 mod lease;
+mod members;
 mod pool;
 mod socket;
 
@@ -14,8 +16,10 @@ use weir_telemetry::{Cause, Shard, WorkerEvent};
 
 use crate::body::RequestBody;
 
+pub(crate) use endpoint::Endpoint;
 pub(crate) use lease::Lease;
-pub(crate) use pool::{Endpoint, Pools};
+pub(crate) use members::Members;
+pub(crate) use pool::{Picked, Pools};
 pub(crate) use socket::{SocketOptions, tune};
 
 /// Why there is no connection to an endpoint.

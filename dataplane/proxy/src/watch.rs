@@ -290,12 +290,17 @@ impl Clock {
     }
 
     fn second(&self) -> u64 {
-        self.millis() / 1_000
+        self.time().as_secs()
     }
 
-    /// Milliseconds of the worker's time, in steps of a tick.
+    /// The worker's time, in steps of a tick.
+    pub(crate) fn time(&self) -> Duration {
+        self.tick.saturating_mul(self.now())
+    }
+
+    /// The same in milliseconds.
     pub(crate) fn millis(&self) -> u64 {
-        u64::from(self.now()) * u64::try_from(self.tick.as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.time().as_millis()).unwrap_or(u64::MAX)
     }
 
     pub(crate) fn tick(&self) -> Duration {

@@ -86,7 +86,8 @@ impl Worker {
             Clock::new([down.head_timeout, down.keep_alive, down.stream_idle, down.half_closed, up.idle_timeout]);
         let options = SocketOptions::new(&settings);
         let pools = |limits: &Upstream| {
-            Pools::new(limits, options.clone(), Arc::clone(&parts.own), Arc::clone(&parts.shard), Rc::clone(&clock))
+            let (own, shard) = (Arc::clone(&parts.own), Arc::clone(&parts.shard));
+            Pools::new(limits, &settings.locality, options.clone(), own, shard, Rc::clone(&clock))
         };
         let of_copies = Upstream { max_connections: settings.mirror.max_copies.max(1), max_pending: 0, ..up.clone() };
         let mut http1 = hyper::server::conn::http1::Builder::new();

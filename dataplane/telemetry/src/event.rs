@@ -40,6 +40,10 @@ pub enum WorkerEvent {
     UpstreamRetried,
     /// A connection to an endpoint ended.
     UpstreamClosed,
+    /// An endpoint that answered badly is left alone for a while.
+    EndpointEjected,
+    /// That while is over.
+    EndpointReadmitted,
 }
 
 impl WorkerEvent {
@@ -47,7 +51,7 @@ impl WorkerEvent {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every event, in the order of declaration.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::Accepted,
         Self::Closed,
         Self::Opaque,
@@ -66,6 +70,8 @@ impl WorkerEvent {
         Self::UpstreamReused,
         Self::UpstreamRetried,
         Self::UpstreamClosed,
+        Self::EndpointEjected,
+        Self::EndpointReadmitted,
     ];
 
     /// The stable name.
@@ -89,6 +95,8 @@ impl WorkerEvent {
             Self::UpstreamReused => "upstream_reused",
             Self::UpstreamRetried => "upstream_retried",
             Self::UpstreamClosed => "upstream_closed",
+            Self::EndpointEjected => "endpoint_ejected",
+            Self::EndpointReadmitted => "endpoint_readmitted",
         }
     }
 }

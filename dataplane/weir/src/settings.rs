@@ -19,6 +19,9 @@ pub(crate) struct Settings {
     /// Name of the node; tells nodes apart in the BPF file system, and `weir status` shows it. Default: `node`.
     #[serde(default = "default_node")]
     pub(crate) node: String,
+    /// The zone of the node, as endpoint slices name zones; for services that prefer what is near. Default: none.
+    #[serde(default)]
+    pub(crate) zone: Option<String>,
     /// Folder for what must survive a restart: the version log. Default: `/var/lib/weir`.
     #[serde(default = "default_state")]
     pub(crate) state: PathBuf,
@@ -273,6 +276,7 @@ impl Settings {
             transparent: weir_proxy::Transparent { ipv4: transparent, ipv6: transparent && has_ipv6 },
             services: self.listeners.iter().map(Listener::service).collect(),
             mark: if transparent { weir_kernel::MARK_PROXY } else { 0 },
+            locality: weir_proxy::Locality { node: Some(self.node.clone()), zone: self.zone.clone() },
             downstream: self.proxy.downstream.clone(),
             upstream: self.proxy.upstream.clone(),
             mirror: self.proxy.mirror.clone(),

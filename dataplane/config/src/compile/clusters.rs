@@ -8,6 +8,7 @@ use weir_core::cluster::{Addresses, Cluster, Endpoint};
 use weir_core::name::ClusterName;
 
 use super::names::{Found, Names};
+use super::policies::Policies;
 use super::workloads::Workloads;
 use crate::diagnostic::Diagnostic;
 use crate::kinds::endpoint_slice::{PodRef, ReadyEndpoint, SERVICE_LABEL, SlicePort};
@@ -22,6 +23,7 @@ pub(super) struct Clusters {
 impl Clusters {
     pub(super) fn new(names: &Names<'_>, workloads: &Workloads, diagnostics: &mut Vec<Diagnostic>) -> Self {
         check_slices(names, diagnostics);
+        let policies = Policies::new(names, diagnostics);
         let mut by_name = HashMap::new();
         for (name, port) in names.ports() {
             let mut listening = Vec::new();
@@ -35,6 +37,12 @@ impl Clusters {
             listening.sort_by_key(|(address, _)| *address);
             listening.dedup_by_key(|(address, _)| *address);
             let cluster = Cluster::new(name.clone(), port.protocol, endpoints(&listening, workloads));
+            let policy =
+                names.service(&name.service).and_then(|found| policies.find(&name.service, found.service, port));
+            let cluster = match policy {
+                Some(policy) => cluster.with_policy(policy),
+                None => cluster,
+            };
             by_name.insert(name, Arc::new(cluster));
         }
         Self { by_name }
@@ -85,6 +93,7 @@ fn endpoint(address: SocketAddr, ready: &ReadyEndpoint, pod: Option<&PodRef>, wo
         workload: known.map(|known| Arc::clone(&known.name)).or(named),
         version: known.and_then(|known| known.version.clone()),
         node: ready.node.as_deref().map(Into::into).or_else(|| known.and_then(|known| known.node.clone())),
+        zone: ready.zone.as_deref().map(Into::into),
     }
 }
 

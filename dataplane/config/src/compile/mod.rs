@@ -4,6 +4,7 @@ mod clusters;
 mod destinations;
 mod names;
 mod plan;
+mod policies;
 mod rules;
 mod workloads;
 

@@ -12,6 +12,7 @@ use crate::kinds::namespace::Namespace;
 use crate::kinds::pod::Pod;
 use crate::kinds::rules::Rules;
 use crate::kinds::service::{Service, ServicePort};
+use crate::kinds::traffic_policy::PolicyFor;
 
 /// A service and its document.
 pub(super) struct Found<'s> {
@@ -25,6 +26,7 @@ pub(super) struct Names<'s> {
     slices: HashMap<&'s ServiceName, Vec<(&'s Document, &'s EndpointSlice)>>,
     pub(super) pods: Vec<(&'s ObjectName, &'s Document, &'s Pod)>,
     pub(super) rules: Vec<(&'s Document, &'s Rules)>,
+    pub(super) policies: Vec<(&'s Document, &'s PolicyFor)>,
     namespaces: HashMap<&'s str, &'s Namespace>,
 }
 
@@ -35,6 +37,7 @@ impl<'s> Names<'s> {
             slices: HashMap::new(),
             pods: Vec::new(),
             rules: Vec::new(),
+            policies: Vec::new(),
             namespaces: HashMap::new(),
         };
         for document in set.iter().map(Arc::as_ref) {
@@ -54,6 +57,7 @@ impl<'s> Names<'s> {
                     names.namespaces.insert(&name.name, namespace);
                 }
                 Content::Rules(rules) => names.rules.push((document, rules)),
+                Content::TrafficPolicy(policy) => names.policies.push((document, policy)),
             }
         }
         names

@@ -82,3 +82,10 @@ pub(super) fn method(text: &str) -> Result<Method, String> {
         _ => Ok(method),
     }
 }
+/// The name of a cookie is a token (RFC 6265, section 4.1.1), as the name of a header is.
+pub(crate) fn cookie(name: &str) -> Result<Field, String> {
+    match HeaderName::from_bytes(name.as_bytes()) {
+        Ok(_) => Ok(Field::Cookie(name.into())),
+        Err(_) => Err(format!("\"{name}\" is not the name of a cookie")),
+    }
+}

@@ -36,6 +36,7 @@ struct EndpointSpec {
     conditions: Conditions,
     target_ref: Option<TargetRef>,
     node_name: Option<String>,
+    zone: Option<String>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -87,6 +88,7 @@ pub(crate) struct ReadyEndpoint {
     pub(crate) address: IpAddr,
     pub(crate) pod: Option<PodRef>,
     pub(crate) node: Option<String>,
+    pub(crate) zone: Option<String>,
 }
 
 /// A port of a slice.
@@ -124,7 +126,8 @@ impl Kind for EndpointSliceDocument {
                 pods.extend(pod.clone().map(|pod| (position, pod)));
                 let address = checker.element(position, |checker| endpoint.address(family, checker));
                 if let Some(address) = address.filter(|_| endpoint.conditions.ready != Some(false)) {
-                    ready.push(ReadyEndpoint { address, pod, node: endpoint.node_name.clone() });
+                    let (node, zone) = (endpoint.node_name.clone(), endpoint.zone.clone());
+                    ready.push(ReadyEndpoint { address, pod, node, zone });
                 }
             }
         });

@@ -13,6 +13,7 @@ mod retry;
 pub(crate) mod route_rule;
 pub(crate) mod rules;
 pub(crate) mod service;
+pub(crate) mod traffic_policy;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -49,10 +50,11 @@ pub(crate) enum Content {
     Pod(pod::Pod),
     Namespace(namespace::Namespace),
     Rules(Box<rules::Rules>),
+    TrafficPolicy(Box<traffic_policy::PolicyFor>),
 }
 
 /// What Weir reads, for people who wrote something else.
-pub(crate) const KINDS: [(&str, &[&str]); 7] = [
+pub(crate) const KINDS: [(&str, &[&str]); 8] = [
     (service::ServiceDocument::KIND, service::ServiceDocument::API_VERSIONS),
     (endpoint_slice::EndpointSliceDocument::KIND, endpoint_slice::EndpointSliceDocument::API_VERSIONS),
     (pod::PodDocument::KIND, pod::PodDocument::API_VERSIONS),
@@ -60,4 +62,5 @@ pub(crate) const KINDS: [(&str, &[&str]); 7] = [
     (route_rule::RouteRuleDocument::KIND, route_rule::RouteRuleDocument::API_VERSIONS),
     (gateway_api::HttpRouteDocument::KIND, gateway_api::HttpRouteDocument::API_VERSIONS),
     (gateway_api::GrpcRouteDocument::KIND, gateway_api::GrpcRouteDocument::API_VERSIONS),
+    (traffic_policy::TrafficPolicyDocument::KIND, traffic_policy::TrafficPolicyDocument::API_VERSIONS),
 ];

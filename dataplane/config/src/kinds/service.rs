@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use weir_core::balance::Locality;
 use weir_core::snapshot::Protocol;
 
 use super::metadata::Metadata;
@@ -32,6 +33,8 @@ struct Spec {
     cluster_ips: Vec<String>,
     #[serde(deserialize_with = "nullable")]
     ports: Vec<Port>,
+    traffic_distribution: Option<String>,
+    internal_traffic_policy: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -60,6 +63,8 @@ pub(crate) struct Service {
     pub(crate) reached: Reached,
     /// TCP and UDP ports; others are passed over.
     pub(crate) ports: Vec<ServicePort>,
+    /// Which endpoints are preferred for where they are.
+    pub(crate) locality: Locality,
 }
 
 /// How clients reach a service.
@@ -112,7 +117,8 @@ impl Kind for ServiceDocument {
         checker.field("spec", |checker| {
             let reached = self.spec.reached(checker);
             let ports = checker.field("ports", |checker| self.spec.ports(checker));
-            Some(Content::Service(Service { reached: reached?, ports: ports? }))
+            let locality = self.spec.locality(checker);
+            Some(Content::Service(Service { reached: reached?, ports: ports?, locality }))
         })
     }
 
@@ -124,6 +130,7 @@ impl Kind for ServiceDocument {
         }
         spec.cluster_ip = None;
         spec.kind = spec.kind.take().filter(|kind| kind == "ExternalName");
+        spec.internal_traffic_policy = spec.internal_traffic_policy.take().filter(|policy| policy != "Cluster");
         for port in &mut spec.ports {
             port.protocol = port.protocol.take().filter(|protocol| protocol != "TCP");
         }
@@ -131,6 +138,28 @@ impl Kind for ServiceDocument {
 }
 
 impl Spec {
+    /// What Kubernetes says of where traffic goes
+    /// (<https://kubernetes.io/docs/reference/networking/virtual-ips/#traffic-distribution>).
+    fn locality<'a>(&'a self, checker: &mut Checker<'a>) -> Locality {
+        match self.internal_traffic_policy.as_deref() {
+            None | Some("Cluster") => {}
+            Some("Local") => return Locality::OnlyNode,
+            Some(other) => {
+                checker.error_at("internalTrafficPolicy", format!("must be Cluster or Local, is \"{other}\""));
+            }
+        }
+        match self.traffic_distribution.as_deref() {
+            None => Locality::Anywhere,
+            Some("PreferClose" | "PreferSameZone") => Locality::SameZone,
+            Some("PreferSameNode") => Locality::SameNode,
+            Some(other) => {
+                let message = format!("\"{other}\" has no effect; Weir knows PreferSameZone and PreferSameNode");
+                checker.field("trafficDistribution", |checker| checker.warning(message));
+                Locality::Anywhere
+            }
+        }
+    }
+
     fn reached<'a>(&'a self, checker: &mut Checker<'a>) -> Option<Reached> {
         if self.kind.as_deref() == Some("ExternalName") {
             return Some(Reached::ExternalName);

@@ -18,6 +18,7 @@ use crate::kinds::namespace::NamespaceDocument;
 use crate::kinds::pod::PodDocument;
 use crate::kinds::route_rule::RouteRuleDocument;
 use crate::kinds::service::ServiceDocument;
+use crate::kinds::traffic_policy::TrafficPolicyDocument;
 use crate::kinds::{Content, KINDS, Kind};
 use crate::place::{Locations, Segment};
 use crate::wording;
@@ -72,6 +73,7 @@ fn read_object(value: Value, scope: &Scope<'_>, to: &mut OfFile) {
         Some((RouteRuleDocument::KIND, _)) => read_kind::<RouteRuleDocument>(value, scope, to),
         Some((HttpRouteDocument::KIND, _)) => read_kind::<HttpRouteDocument>(value, scope, to),
         Some((GrpcRouteDocument::KIND, _)) => read_kind::<GrpcRouteDocument>(value, scope, to),
+        Some((TrafficPolicyDocument::KIND, _)) => read_kind::<TrafficPolicyDocument>(value, scope, to),
         _ => to.diagnostics.push(unknown(version, kind, scope)),
     }
 }
@@ -129,7 +131,10 @@ fn document<K: Kind>(mut written: K, content: Content, name: ObjectName, scope: 
     value["apiVersion"] = json!(K::API_VERSIONS[0]);
     value["kind"] = json!(K::KIND);
     // Of the others no field is named later on.
-    let keeps_places = matches!(content, Content::Rules(_) | Content::Service(_) | Content::EndpointSlice(_));
+    let keeps_places = matches!(
+        content,
+        Content::Rules(_) | Content::Service(_) | Content::EndpointSlice(_) | Content::TrafficPolicy(_)
+    );
     let line = scope.locations.find(&[]).map(|position| position.line);
     Document {
         name,

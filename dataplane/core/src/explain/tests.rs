@@ -22,6 +22,7 @@ fn destination(service: &str, weight: u32, endpoints: &[u8]) -> Destination {
         workload: Some(format!("{service}-pod").into()),
         version: Some("v2".into()),
         node: None,
+        zone: None,
     });
     let cluster = Cluster::new(name(service), Protocol::Http, endpoints.collect());
     Destination::new(name(service), Target::Cluster(Arc::new(cluster)), weight, StatsId(0))

@@ -16,7 +16,7 @@ use super::destination::Destination;
 use super::queue::{self, Ending, Tee};
 use crate::body::RequestBody;
 use crate::headers::Upgrading;
-use crate::upstream::{Endpoint, Seen};
+use crate::upstream::{Endpoint, Picked, Seen};
 use crate::worker::Worker;
 use crate::{grpc, plan};
 
@@ -52,7 +52,7 @@ pub(crate) fn launch(
     let admitted =
         Admitted { worker: Rc::clone(worker), destination, stats: planned.stats, event: MirrorEvent::Aborted };
     let roll = worker.random.next();
-    let Some(endpoint) = mirrors.pools.pick(&planned.cluster, planned.peer, roll) else {
+    let Some(Picked { endpoint, .. }) = mirrors.pools.pick(&planned.cluster, planned.peer, None, roll) else {
         admitted.end(MirrorEvent::NoEndpoint);
         return None;
     };

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Frame;
 
-use super::pool::Slot;
+use super::endpoint::Slot;
 use super::{Cut, Open, SendError, http1, http2};
 use crate::body::{Incoming, RequestBody};
 

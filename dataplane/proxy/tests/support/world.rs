@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use weir_core::balance::TrafficPolicy;
 use weir_core::cluster::{Cluster, Endpoint};
 use weir_core::methods::Methods;
 use weir_core::mirror::{Mirror, Share};
@@ -37,6 +38,10 @@ pub struct World {
     pub protocol: Protocol,
     /// What the others do, where it is something else.
     pub protocols: BTreeMap<&'static str, Protocol>,
+    /// How the endpoints of `a` are treated.
+    pub policy: TrafficPolicy,
+    /// The nodes that endpoints run on.
+    pub nodes: BTreeMap<SocketAddr, &'static str>,
     /// Whether the configuration has no service at all.
     pub is_empty: bool,
     sequence: u64,
@@ -51,6 +56,8 @@ impl World {
             rules: Vec::new(),
             protocol: Protocol::Http,
             protocols: BTreeMap::new(),
+            policy: TrafficPolicy::default(),
+            nodes: BTreeMap::new(),
             is_empty: false,
             sequence: 0,
             stats: StatsTable::default(),
@@ -72,6 +79,12 @@ impl World {
     #[must_use]
     pub fn protocol(mut self, protocol: Protocol) -> Self {
         self.protocol = protocol;
+        self
+    }
+
+    #[must_use]
+    pub fn policy(mut self, policy: TrafficPolicy) -> Self {
+        self.policy = policy;
         self
     }
 
@@ -147,14 +160,18 @@ impl World {
 
     fn target(&self, name: &str) -> Target {
         let Some(addresses) = self.services.get(name) else { return Target::Unresolved(Unresolved::NoSuchService) };
-        let endpoint =
-            |address: &SocketAddr| Endpoint { addresses: (*address).into(), workload: None, version: None, node: None };
+        let endpoint = |address: &SocketAddr| Endpoint {
+            addresses: (*address).into(),
+            workload: None,
+            version: None,
+            node: self.nodes.get(address).map(|node| (*node).into()),
+            zone: None,
+        };
         let endpoints = addresses.iter().map(endpoint).collect();
-        Target::Cluster(Arc::new(Cluster::new(
-            cluster(name),
-            self.protocols.get(name).copied().unwrap_or(self.protocol),
-            endpoints,
-        )))
+        let protocol = self.protocols.get(name).copied().unwrap_or(self.protocol);
+        let cluster = Cluster::new(cluster(name), protocol, endpoints);
+        let policy = if name == "a" { self.policy.clone() } else { TrafficPolicy::default() };
+        Target::Cluster(Arc::new(cluster.with_policy(Arc::new(policy))))
     }
 }
 

@@ -127,6 +127,9 @@ fn text(explanation: &Explanation, entries: usize) -> String {
         let place = destination.answers.clone().unwrap_or_else(|| destination.endpoints.join(", "));
         let share = percent(destination.share_percent);
         let _ = writeln!(text, "  {mark} {} ({share} %): {place}", destination.destination);
+        if let Some(picked) = &destination.picked {
+            let _ = writeln!(text, "       picked: {picked}");
+        }
         for filter in &destination.filters {
             let _ = writeln!(text, "       {filter}");
         }

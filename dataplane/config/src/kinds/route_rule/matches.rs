@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::{HeaderName, Method};
+use http::Method;
 use weir_core::methods::Methods;
 use weir_core::route::{Condition, Field, Matcher, PathMatch, TextMatch};
 
 use super::spec::{MatchSpec, MethodText, PathSpec, TextSpec};
 use crate::check::Checker;
-use crate::kinds::condition::{bounded, expression, header, method, parameter};
+use crate::kinds::condition::{bounded, cookie, expression, header, method, parameter};
 use crate::limits;
 use crate::shape::{OneOrMany, OrText};
 
@@ -44,14 +44,6 @@ fn matcher<'a>(spec: &'a MatchSpec, checker: &mut Checker<'a>) -> Matcher {
     conditions.extend(checker.field("cookies", |checker| texts(&spec.cookies, cookie, checker)));
     conditions.extend(checker.field("query", |checker| texts(&spec.query, parameter, checker)));
     Matcher { path, methods: methods.unwrap_or_default(), conditions }
-}
-
-/// The name of a cookie is a token (RFC 6265, section 4.1.1), as the name of a header is.
-pub(super) fn cookie(name: &str) -> Result<Field, String> {
-    match HeaderName::from_bytes(name.as_bytes()) {
-        Ok(_) => Ok(Field::Cookie(name.into())),
-        Err(_) => Err(format!("\"{name}\" is not the name of a cookie")),
-    }
 }
 
 fn texts<'a>(
