@@ -57,6 +57,12 @@ pub const RETRIES: u32 = 10;
 /// Kinds of failures, and status codes, after which a rule has requests tried again.
 pub const FAILURES: usize = 32;
 
+/// Bytes of the body of a rule's own answer.
+pub const DIRECT_BYTES: usize = 65_536;
+
+/// Requests of a rate limit in its time, and at once.
+pub const RATE: u32 = 1_000_000;
+
 /// Weight of a destination.
 pub const WEIGHT: i64 = 1_000_000;
 

@@ -49,6 +49,7 @@ fn decide(snapshot: &Snapshot, address: &str, request: &str) -> String {
         Outcome::NoDestination => return format!("{rule} -> nothing"),
         Outcome::NotFound => return format!("{rule} -> 404"),
         Outcome::Preflight(_) => return format!("{rule} -> preflight"),
+        Outcome::Direct(direct) => return format!("{rule} -> {direct}"),
         Outcome::Redirect(redirect) => return format!("{rule} -> {redirect}"),
     };
     let mut text = format!("{rule} -> {}", shown(&destination.name.to_string(), &destination.target));
@@ -316,6 +317,28 @@ fn retries_reach_core() {
         assert_eq!(retry.describe(), told, "{documents}");
         assert_eq!(retry.methods.contains(&Method::POST), twice, "{documents}");
     }
+}
+
+#[test]
+fn what_rules_do_to_requests_reaches_core() {
+    let snapshot = snapshot(include_str!("cases/filters.yaml"));
+    let name = ClusterName { service: ServiceName::new("default", "web"), port: 80 };
+    let entries = snapshot.frontend(&name).unwrap().routes.entries();
+    let mut told: Vec<String> = entries
+        .iter()
+        .map(|entry| {
+            let filters = entry.rule.filters.as_ref().unwrap();
+            format!("{} {}", entry.rule.name.name, filters.describe().join("; "))
+        })
+        .collect();
+    told.sort();
+    let expected = [
+        "direct answer: 503 with 7 bytes",
+        "fault fault: 10 % wait for 2s, 0.5 % are answered with 503",
+        "fault-call fault: 100 % are answered with gRPC status 14",
+        "limit limit: 10 requests in 60s, 2 at once, for each calling identity",
+    ];
+    assert_eq!(told, expected);
 }
 
 #[test]

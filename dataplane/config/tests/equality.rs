@@ -34,6 +34,8 @@ fn the_same_in_other_words_is_equal() {
             "{route: {destination: {host: a}, sticky: {header: X-User}}}",
             "{route: {sticky: {header: x-user}, destination: {host: a}}}",
         ),
+        ("{fault: {abort: {httpStatus: 500}}}", "{fault: {abort: {httpStatus: 500, percentage: 100}}}"),
+        ("{rateLimit: {requests: 1, per: {header: a}}}", "{rateLimit: {requests: 1, per: {header: A}}}"),
         ("{retry: {}}", "{retry: {attempts: 2, destination: first}}"),
         ("{retry: {on: [503]}}", "{retry: {on: ['503']}}"),
         ("{mirror: {destination: {host: a}}}", "{mirror: [{percentage: 100, destination: {host: a}}]}"),
@@ -136,6 +138,11 @@ fn something_else_is_not_equal() {
         "{mirror: {destination: {host: a}}}",
         "{mirror: {destination: {host: a}, percentage: 0}}",
         "{timeouts: {request: 0s}}",
+        "{directResponse: {status: 200}}",
+        "{rateLimit: {requests: 1}}",
+        "{rateLimit: {requests: 1, burst: 2}}",
+        "{fault: {abort: {httpStatus: 500}}}",
+        "{fault: {abort: {httpStatus: 500, percentage: 0}}}",
         "{retry: {}}",
         "{retry: {attempts: 1}}",
         "{retry: {on: [503]}}",
@@ -189,6 +196,7 @@ fn content_has_the_id_that_it_always_had() {
             "878a263ca03b7ab2531fc420c52bc5736ab94efa9e4676343fe72919e692b45d",
         ),
         (include_str!("cases/traffic-policy.yaml"), "befa1bba836cd998ae0ff4a98c4f37270b77c543a3ac9778ed341c6c30686984"),
+        (include_str!("cases/filters.yaml"), "704300876c16b31f20d76ca0a3a1de6378e3f0e91d1be0995c0e139cba90538b"),
         (include_str!("cases/retry.yaml"), "157a56c1708b4950160369c42fc9aa03d380442882ed7c1c476dd91c4533aa5c"),
     ] {
         assert_eq!(set(text).id().to_string(), id);
@@ -212,6 +220,7 @@ fn what_is_kept_is_read_again() {
         include_str!("cases/everything-right.yaml"),
         include_str!("cases/retry.yaml"),
         include_str!("cases/traffic-policy.yaml"),
+        include_str!("cases/filters.yaml"),
     ] {
         let before = set(text);
         let kept: Vec<_> = before
@@ -243,7 +252,7 @@ fn what_is_kept_wrongly_is_refused() {
         (
             r#"{"apiVersion":"weir.dev/v1","kind":"RouteRule","metadata":{"name":"r"},"spec":{"newer":1}}"#,
             "log:3:1: RouteRule default/r: spec.newer: unknown field `newer`; the fields here are services, priority, \
-             match, route, mirror, timeouts, retry",
+             match, route, mirror, timeouts, retry, directResponse, rateLimit, fault",
         ),
         (
             r#"{"apiVersion":"weir.dev/v1","kind":"RouteRule","metadata":{"name":"s"}}"#,

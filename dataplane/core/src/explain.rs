@@ -105,7 +105,7 @@ pub fn explain(snapshot: &Snapshot, frontend: &Frontend, request: &Request<'_>, 
     let timeouts = decision.timeouts();
     let millis = |timeout: Option<std::time::Duration>| timeout.map(|timeout| timeout.as_millis() as u64);
     let candidates: &[Destination] = match (decision.outcome, decision.rule()) {
-        (Outcome::NotFound | Outcome::Preflight(_), _) => &[],
+        (Outcome::NotFound | Outcome::Preflight(_) | Outcome::Direct(_), _) => &[],
         (Outcome::Redirect(_), Some(rule))
             if rule.filters.as_ref().is_some_and(|filters| filters.redirect.is_some()) =>
         {
@@ -148,6 +148,7 @@ fn answer(decision: &Decision<'_>) -> Option<String> {
     match decision.outcome {
         Outcome::Destination(..) => None,
         Outcome::Redirect(redirect) => Some(format!("{}: a redirect", redirect.status.as_u16())),
+        Outcome::Direct(direct) => Some(format!("{}: the rule's own answer", direct.status.as_u16())),
         Outcome::Preflight(_) => Some("204: a CORS preflight, which the rule answers".to_owned()),
         Outcome::NoDestination => Some("500: the rule has no destination with a weight".to_owned()),
         Outcome::NotFound => Some("404: the service has routes, and none of them matches".to_owned()),
@@ -235,7 +236,9 @@ fn chosen_by(decision: &Decision<'_>) -> &'static str {
             "a draw for each request, because this one lacks the sticky key"
         }
         Outcome::NoDestination => "no destination has a weight: the answer is 500",
-        Outcome::Redirect(_) | Outcome::Preflight(_) | Outcome::NotFound => "it goes to no destination",
+        Outcome::Redirect(_) | Outcome::Direct(_) | Outcome::Preflight(_) | Outcome::NotFound => {
+            "it goes to no destination"
+        }
     }
 }
 

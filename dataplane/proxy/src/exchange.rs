@@ -31,6 +31,11 @@ pub(crate) async fn respond(
     match forward(&downstream, request, &mut record).await {
         Ok(forwarded) => forwarded.into_response(&downstream, record),
         Err(Local::Failure(cause)) => reply::local(cause, record),
+        Err(Local::Refused(cause, headers)) => {
+            let mut response = reply::local(cause, record);
+            response.headers_mut().extend(headers);
+            response
+        }
         Err(Local::Answer(answer)) => reply::answer(*answer, record),
     }
 }
@@ -55,10 +60,14 @@ async fn forward(
         return Err(Cause::HeadTooLarge.into());
     }
     record.is_call = record.is_stream() && grpc::is_call(&head.headers);
-    let plan = plan::plan(worker, &downstream.meant, downstream.peer, &head, record)?;
+    let planned = plan::plan(worker, &downstream.meant, downstream.peer, &head, record);
+    if let Some(delay) = record.delay.take() {
+        let timeout = planned.as_ref().ok().and_then(|plan| plan.timeouts.request);
+        Box::pin(wait(record.watched(), record.deadline(timeout), delay)).await?;
+    }
+    let plan = planned?;
     let asked = if record.is_call { grpc::timeout(&head.headers) } else { None };
-    let timeout = plan.timeouts.request.into_iter().chain(asked).min();
-    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    let deadline = record.deadline(plan.timeouts.request.into_iter().chain(asked).min());
     let limit = worker.settings.downstream.body_bytes;
     if limit.is_some_and(|limit| incoming.size_hint().lower() > limit) {
         return Err(Cause::BodyTooLarge.into());
@@ -120,6 +129,15 @@ pub(crate) fn outgoing(head: request::Parts, body: RequestBody) -> Request<Reque
     *request.uri_mut() = head.uri;
     *request.headers_mut() = head.headers;
     request
+}
+
+/// Waits as a rule says, no longer than the whole request may take.
+async fn wait(watched: &Watched, deadline: Option<Instant>, delay: Duration) -> Result<(), Cause> {
+    let waited = pin!(async {
+        tokio::time::sleep(delay).await;
+        Ok(())
+    });
+    within(watched, deadline, waited).await
 }
 
 /// Runs a future until it is done, the deadline passes, or there is a verdict. The future is pinned by the caller: as

@@ -4,14 +4,19 @@
 //! mirrors as well. On the way back it is the other way round, and CORS comes last: nobody may take back what it says.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use http::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN, RETRY_AFTER};
 use http::uri::{PathAndQuery, Uri};
 use http::{StatusCode, request};
-use weir_core::filter::{Asked, Filters, Preflight, Redirect, Scheme};
+use weir_core::filter::{Abort, Asked, DirectResponse, Filters, Preflight, Redirect, Scheme};
 use weir_core::route::{Decision, Matcher, Outcome};
 use weir_core::snapshot::Frontend;
 use weir_telemetry::Cause;
+
+use crate::grpc;
+use crate::plan::Local;
 
 /// The filters of a request's rule and destination; made only when there is something to do.
 pub(crate) struct FilterChain {
@@ -95,6 +100,45 @@ impl FilterChain {
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    /// Set when it is to be counted as a failure.
+    pub(crate) cause: Option<Cause>,
+    /// Whether a browser may read it by what CORS says; of a preflight that is what it is about.
+    pub(crate) has_cors: bool,
+}
+
+impl Answer {
+    fn new(status: StatusCode, headers: HeaderMap) -> Self {
+        Self { status, headers, body: Bytes::new(), cause: None, has_cors: true }
+    }
+
+    fn with_text(self, text: &str) -> Self {
+        let mut headers = self.headers;
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+        Self { headers, body: Bytes::copy_from_slice(text.as_bytes()), ..self }
+    }
+}
+
+/// What a request gets when its rule has had as many as it may, and has a place again after this time.
+pub(crate) fn limited(wait: Duration) -> Local {
+    let mut headers = HeaderMap::new();
+    headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));
+    Local::Refused(Cause::RateLimited, headers)
+}
+
+/// What a request gets when its rule makes it fail.
+pub(crate) fn failed(abort: Abort, is_call: bool) -> Local {
+    let answer = match abort {
+        Abort::Call(code) if is_call => {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, grpc::TYPE);
+            headers.insert(grpc::STATUS, HeaderValue::from(u16::from(code)));
+            Answer::new(StatusCode::OK, headers)
+        }
+        Abort::Call(_) => return Local::Failure(Cause::Fault),
+        Abort::Status(status) => Answer::new(status, HeaderMap::new()).with_text("the rule makes this request fail\n"),
+    };
+    Local::Answer(Box::new(Answer { cause: Some(Cause::Fault), ..answer }))
 }
 
 /// The answer to a request that goes to no destination.
@@ -102,13 +146,17 @@ pub(crate) fn answer(decision: &Decision<'_>, frontend: &Frontend, head: &reques
     match decision.outcome {
         Outcome::Preflight(preflight) => Ok(preflighted(&preflight, head)),
         Outcome::Redirect(redirect) => redirected(redirect, decision, frontend, head),
+        Outcome::Direct(DirectResponse { status, body }) => Ok(match &**body {
+            "" => Answer::new(*status, HeaderMap::new()),
+            body => Answer::new(*status, HeaderMap::new()).with_text(body),
+        }),
         Outcome::NotFound => Err(Cause::NoRoute),
         Outcome::NoDestination | Outcome::Destination(..) => Err(Cause::NoDestination),
     }
 }
 
 fn preflighted(preflight: &Preflight<'_>, head: &request::Parts) -> Answer {
-    Answer { status: StatusCode::NO_CONTENT, headers: preflight.answer(&head.headers) }
+    Answer { has_cors: false, ..Answer::new(StatusCode::NO_CONTENT, preflight.answer(&head.headers)) }
 }
 
 fn redirected(
@@ -130,5 +178,5 @@ fn redirected(
     };
     let location = HeaderValue::try_from(redirect.location(&asked)).map_err(|_| Cause::BadRequest)?;
     let headers = HeaderMap::from_iter([(http::header::LOCATION, location)]);
-    Ok(Answer { status: redirect.status, headers })
+    Ok(Answer::new(redirect.status, headers))
 }

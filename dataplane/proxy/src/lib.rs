@@ -22,6 +22,7 @@ mod opaque;
 mod plan;
 mod proxy;
 mod random;
+mod rate;
 mod record;
 mod relay;
 mod reply;

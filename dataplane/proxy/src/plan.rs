@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use http::{Version, request};
+use http::{HeaderMap, Version, request};
+use weir_core::filter::Filters;
 use weir_core::name::{ClusterName, OriginalDst, PeerAddr};
 use weir_core::route::{Decision, Outcome, Request, Rule, Source, Timeouts};
 use weir_core::snapshot::{Frontend, Protocol, Snapshot};
@@ -63,6 +64,8 @@ pub(crate) struct Retrying {
 pub(crate) enum Local {
     /// The request cannot be passed on.
     Failure(Cause),
+    /// It is not passed on, and the client is told more about it.
+    Refused(Cause, HeaderMap),
     /// Its rule answers it.
     Answer(Box<Answer>),
 }
@@ -105,6 +108,7 @@ pub(crate) fn plan(
     let frontend = meant.frontend(&snapshot).ok_or(Cause::UnknownService)?;
     let decision = frontend.decide(&request, worker.random.next());
     record.filters = FilterChain::new(&decision, &head.headers);
+    hinder(worker, frontend, &decision, &request, record)?;
     let destination = match decision.outcome {
         Outcome::Destination(destination, _) => destination,
         _ => return Err(answered(frontend, &decision, head, record)),
@@ -131,16 +135,45 @@ fn retrying(decision: &Decision<'_>, destination: &Destination) -> Option<Box<Re
     Some(Box::new(Retrying { rule: Arc::clone(rule), destination: position }))
 }
 
+/// Does to a request what its rule does to requests: lets it wait, or refuses it.
+fn hinder(
+    worker: &Worker,
+    frontend: &Frontend,
+    decision: &Decision<'_>,
+    request: &Request<'_>,
+    record: &mut Record,
+) -> Result<(), Local> {
+    let (Some(rule), Some(Filters { limit, fault, .. })) = (decision.rule(), decision.filters()) else { return Ok(()) };
+    let refused = limit.as_ref().and_then(|limit| worker.buckets.take(limit, rule, request).err());
+    let answer = match (refused, fault) {
+        (Some(wait), _) => Some(filters::limited(wait)),
+        (None, Some(fault)) => {
+            record.delay = fault.delay(worker.random.next());
+            fault.abort(worker.random.next()).map(|abort| filters::failed(abort, record.is_call))
+        }
+        (None, None) => None,
+    };
+    answer.map_or(Ok(()), |answer| {
+        on_own_answer(frontend, decision, record);
+        Err(answer)
+    })
+}
+
 /// What a request gets that goes to no endpoint.
 fn answered(frontend: &Frontend, decision: &Decision<'_>, head: &request::Parts, record: &mut Record) -> Local {
-    if let Some(log) = &mut record.log {
-        log.rule = decision.rule().cloned();
-    }
-    record.on_route(decision.rule().map_or(frontend.service.stats, |rule| rule.stats));
+    on_own_answer(frontend, decision, record);
     match filters::answer(decision, frontend, head) {
         Ok(answer) => Local::Answer(Box::new(answer)),
         Err(cause) => Local::Failure(cause),
     }
+}
+
+/// Counts a request that goes to no endpoint.
+fn on_own_answer(frontend: &Frontend, decision: &Decision<'_>, record: &mut Record) {
+    if let Some(log) = &mut record.log {
+        log.rule = decision.rule().cloned();
+    }
+    record.on_route(decision.rule().map_or(frontend.service.stats, |rule| rule.stats));
 }
 
 fn choose(

@@ -14,6 +14,7 @@ use weir_telemetry::Telemetry;
 use crate::drain::Drain;
 use crate::error::{BindError, RunError};
 use crate::listener::{self, Listener, Origin, OwnAddresses};
+use crate::rate::Buckets;
 use crate::settings::Settings;
 use crate::worker::{self, Parts};
 
@@ -121,6 +122,7 @@ impl Proxy {
     /// When a worker cannot be started, or has ended in a panic. The others are drained then.
     pub fn run(self) -> Result<(), RunError> {
         let drain = self.drain.clone();
+        let buckets = Arc::new(Buckets::new());
         let mut threads = Vec::new();
         let mut result = Ok(());
         for (number, (listeners, shard)) in self.workers.into_iter().zip(self.shards).enumerate() {
@@ -128,6 +130,7 @@ impl Proxy {
                 settings: Arc::clone(&self.settings),
                 snapshots: Arc::clone(&self.snapshots),
                 shard,
+                buckets: Arc::clone(&buckets),
                 own: Arc::clone(&self.own),
                 listeners,
                 drain: drain.watch(),

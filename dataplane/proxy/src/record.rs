@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Method};
 use weir_core::name::ClusterName;
@@ -41,6 +41,8 @@ pub(crate) struct Record {
     pub(crate) detail: Option<Box<str>>,
     /// Set when there are filters for the request.
     pub(crate) filters: Option<Box<FilterChain>>,
+    /// How long its rule lets it wait.
+    pub(crate) delay: Option<Duration>,
     /// Set when requests are logged.
     pub(crate) log: Option<Box<Log>>,
 }
@@ -92,6 +94,7 @@ impl Record {
             response_bytes: 0,
             detail: None,
             filters: None,
+            delay: None,
             log: None,
         }
     }
@@ -99,6 +102,11 @@ impl Record {
     /// What bounds its waits.
     pub(crate) fn watched(&self) -> &Rc<Watched> {
         &self.watched
+    }
+
+    /// When it has to be done if it may take this long.
+    pub(crate) fn deadline(&self, timeout: Option<Duration>) -> Option<tokio::time::Instant> {
+        self.started.checked_add(timeout?).map(tokio::time::Instant::from_std)
     }
 
     /// Whether it is one of several on its connection.

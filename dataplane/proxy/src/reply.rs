@@ -23,6 +23,7 @@ pub(crate) fn status(cause: Cause) -> StatusCode {
         Cause::TargetTooLong => StatusCode::URI_TOO_LONG,
         Cause::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Cause::NoRoute => StatusCode::NOT_FOUND,
+        Cause::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Cause::NoDestination | Cause::Unresolved | Cause::Loop => StatusCode::INTERNAL_SERVER_ERROR,
         Cause::UpstreamClosed | Cause::UpstreamGarbage | Cause::UpstreamAborted => StatusCode::BAD_GATEWAY,
         Cause::UnknownService
@@ -31,7 +32,8 @@ pub(crate) fn status(cause: Cause) -> StatusCode {
         | Cause::ConnectFailed
         | Cause::ConnectTimeout
         | Cause::OutOfSockets
-        | Cause::Drained => StatusCode::SERVICE_UNAVAILABLE,
+        | Cause::Drained
+        | Cause::Fault => StatusCode::SERVICE_UNAVAILABLE,
         Cause::RequestTimeout | Cause::PerTryTimeout | Cause::IdleTimeout => StatusCode::GATEWAY_TIMEOUT,
     }
 }
@@ -49,6 +51,8 @@ fn text(cause: Cause) -> &'static str {
         Cause::ConnectMethod => "CONNECT is not offered here\n",
         Cause::UnknownService => "the configuration does not have this service\n",
         Cause::NoRoute => "no route of the service matches the request\n",
+        Cause::RateLimited => "there were too many requests\n",
+        Cause::Fault => "the rule makes this request fail\n",
         Cause::NoDestination => "the rule has no destination with a weight\n",
         Cause::Unresolved => "the destination of the rule does not exist\n",
         Cause::NoEndpoint => "no endpoint of the destination is ready\n",
@@ -109,16 +113,21 @@ pub(crate) fn local(cause: Cause, mut record: Record) -> Response<ResponseBody> 
     response
 }
 
-/// The answer that a rule gives itself. It is nobody's failure.
+/// The answer that a rule gives itself.
 pub(crate) fn answer(answer: Answer, mut record: Record) -> Response<ResponseBody> {
-    let Answer { status, headers } = answer;
+    let Answer { status, mut headers, body, cause, has_cors } = answer;
     record.on_status(status.as_u16());
-    let filters = record.filters.take();
-    let mut response = Response::new(ResponseBody::nothing(record));
+    record.on_fields(&headers);
+    if let Some(cause) = cause {
+        record.on_local_reply(cause);
+        headers.insert(CAUSE, HeaderValue::from_static(cause.name()));
+    }
+    let filters = record.filters.take().filter(|_| has_cors);
+    let body = if body.is_empty() { ResponseBody::nothing(record) } else { ResponseBody::text(record, body) };
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
-    // A preflight's answer has said everything.
-    if let Some(filters) = filters.filter(|_| status.is_redirection()) {
+    if let Some(filters) = filters {
         filters.on_answer(response.headers_mut());
     }
     response

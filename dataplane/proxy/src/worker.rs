@@ -1,4 +1,5 @@
-//! A worker: one thread, one runtime, and everything that its requests use. Nothing of it is shared with others.
+//! A worker: one thread, one runtime, and everything that its requests use. Nothing of it is shared with others, except
+//! the buckets of rate limits.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -16,6 +17,7 @@ use crate::drain::Phase;
 use crate::listener::{Listener, OwnAddresses};
 use crate::mirror::Mirrors;
 use crate::random::Random;
+use crate::rate::Buckets;
 use crate::retry::Retries;
 use crate::settings::{Downstream, Http2, SEND_BUFFER_BYTES, Settings, Upstream};
 use crate::upstream::{Pools, SocketOptions};
@@ -32,6 +34,7 @@ pub(crate) struct Parts {
     pub(crate) settings: Arc<Settings>,
     pub(crate) snapshots: Arc<ArcSwap<Snapshot>>,
     pub(crate) shard: Arc<Shard>,
+    pub(crate) buckets: Arc<Buckets>,
     pub(crate) own: Arc<OwnAddresses>,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) drain: watch::Receiver<Phase>,
@@ -49,6 +52,8 @@ pub(crate) struct Worker {
     pub(crate) pools: Pools,
     pub(crate) mirrors: Mirrors,
     pub(crate) retries: Retries,
+    /// What all workers share, for requests whose rules limit them.
+    pub(crate) buckets: Arc<Buckets>,
     pub(crate) random: Random,
     pub(crate) options: SocketOptions,
     pub(crate) http1: hyper::server::conn::http1::Builder,
@@ -102,6 +107,7 @@ impl Worker {
             pools: pools(up),
             mirrors: Mirrors::new(&settings.mirror, pools(&of_copies)),
             retries: Retries::new(&settings.retry),
+            buckets: Arc::clone(&parts.buckets),
             random: Random::new(),
             ended: Notify::new(),
             snapshots: RefCell::new(Cached { source, seen }),

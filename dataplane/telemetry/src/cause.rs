@@ -23,6 +23,10 @@ pub enum Cause {
     UnknownService,
     /// The service has routes, and none of them matches.
     NoRoute,
+    /// The rule has had as many requests as it may.
+    RateLimited,
+    /// The rule makes requests fail.
+    Fault,
     /// The rule has no destination, or every one has weight 0.
     NoDestination,
     /// The rule's destination names a service or port that does not exist.
@@ -64,7 +68,7 @@ impl Cause {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every cause, in the order of declaration.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::BadRequest,
         Self::Garbage,
         Self::HeaderTimeout,
@@ -74,6 +78,8 @@ impl Cause {
         Self::ConnectMethod,
         Self::UnknownService,
         Self::NoRoute,
+        Self::RateLimited,
+        Self::Fault,
         Self::NoDestination,
         Self::Unresolved,
         Self::NoEndpoint,
@@ -105,6 +111,8 @@ impl Cause {
             Self::ConnectMethod => "connect_method",
             Self::UnknownService => "unknown_service",
             Self::NoRoute => "no_route",
+            Self::RateLimited => "rate_limited",
+            Self::Fault => "fault",
             Self::NoDestination => "no_destination",
             Self::Unresolved => "unresolved",
             Self::NoEndpoint => "no_endpoint",

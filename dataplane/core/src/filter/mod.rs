@@ -4,7 +4,10 @@
 //! message; where it is applied, and in which order, is the proxy's business (`weir-proxy`, `filters.rs`).
 
 mod cors;
+mod direct;
+mod fault;
 mod headers;
+mod limit;
 mod path;
 mod redirect;
 
@@ -13,7 +16,10 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 pub use cors::{AllowList, Cors, OriginPattern, Preflight};
+pub use direct::DirectResponse;
+pub use fault::{Abort, Fault};
 pub use headers::HeaderChanges;
+pub use limit::RateLimit;
 pub use path::PathChange;
 pub use redirect::{Asked, Redirect, Scheme};
 
@@ -29,8 +35,14 @@ pub struct Rewrite {
 /// The filters of a rule or of a destination.
 #[derive(Clone, Debug, Default)]
 pub struct Filters {
-    /// Answers instead of an endpoint.
+    /// Bounds how many requests there may be.
+    pub limit: Option<RateLimit>,
+    /// Makes requests fail or wait.
+    pub fault: Option<Fault>,
+    /// Sends clients elsewhere.
     pub redirect: Option<Redirect>,
+    /// Answers instead of an endpoint.
+    pub direct: Option<DirectResponse>,
     /// Answers what browsers ask before a request to another origin, and tells them what they may read.
     pub cors: Option<Cors>,
     /// Changes headers of requests.
@@ -48,7 +60,10 @@ impl Filters {
     }
 
     fn is_empty(&self) -> bool {
-        self.redirect.is_none()
+        self.limit.is_none()
+            && self.fault.is_none()
+            && self.redirect.is_none()
+            && self.direct.is_none()
             && self.cors.is_none()
             && self.request.is_empty()
             && self.response.is_empty()
@@ -58,6 +73,9 @@ impl Filters {
     /// What it does, a sentence for each filter, for people.
     pub fn describe(&self) -> Vec<String> {
         let mut told = Vec::new();
+        told.extend(self.limit.as_ref().map(|limit| format!("limit: {limit}")));
+        told.extend(self.fault.as_ref().map(|fault| format!("fault: {fault}")));
+        told.extend(self.direct.as_ref().map(|direct| format!("answer: {direct}")));
         told.extend(self.redirect.as_ref().map(|redirect| format!("redirect: {redirect}")));
         told.extend(self.cors.as_ref().map(|cors| format!("CORS: {cors}")));
         if !self.request.is_empty() {

@@ -7,7 +7,7 @@ use super::index::Index;
 use super::matcher::{Matcher, PathMatch};
 use super::precedence::{Created, Precedence};
 use super::request::Request;
-use crate::filter::{Filters, Preflight, Redirect};
+use crate::filter::{DirectResponse, Filters, Preflight, Redirect};
 use crate::mirror::Mirror;
 use crate::name::ObjectName;
 use crate::retry::Retry;
@@ -173,7 +173,7 @@ impl RouteTable {
 
 impl Rule {
     fn decide(&self, request: &Request<'_>, roll: u64) -> Outcome<'_> {
-        if let Some(Filters { cors, redirect, .. }) = self.filters.as_deref() {
+        if let Some(Filters { cors, redirect, direct, .. }) = self.filters.as_deref() {
             // Before a redirect: browsers follow none in answer to a preflight.
             let preflight = cors.as_ref().and_then(|cors| cors.preflight(request.method, request.headers));
             if let Some(preflight) = preflight {
@@ -181,6 +181,9 @@ impl Rule {
             }
             if let Some(redirect) = redirect {
                 return Outcome::Redirect(redirect);
+            }
+            if let Some(direct) = direct {
+                return Outcome::Direct(direct);
             }
         }
         let Some((destination, by)) = self.split.choose(request, roll) else { return Outcome::NoDestination };
@@ -198,6 +201,8 @@ pub enum Outcome<'s> {
     Destination(&'s Destination, ChosenBy),
     /// The client is sent elsewhere.
     Redirect(&'s Redirect),
+    /// The rule answers it.
+    Direct(&'s DirectResponse),
     /// It is a browser's question, and answered.
     Preflight(Preflight<'s>),
     /// The rule has no destination with a weight: 500.
@@ -227,6 +232,11 @@ impl<'s> Decision<'s> {
             Outcome::Destination(destination, _) => Some(destination),
             _ => None,
         }
+    }
+
+    /// What the rule changes, and what it answers without an endpoint.
+    pub fn filters(&self) -> Option<&'s Filters> {
+        self.rule().and_then(|rule| rule.filters.as_deref())
     }
 
     /// The condition that the path met.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use weir_core::balance::TrafficPolicy;
 use weir_core::cluster::{Cluster, Endpoint};
+use weir_core::filter::Filters;
 use weir_core::methods::Methods;
 use weir_core::mirror::{Mirror, Share};
 use weir_core::name::{ClusterName, ObjectName, ServiceName};
@@ -28,6 +29,7 @@ pub struct RuleOf {
     pub timeouts: Timeouts,
     /// Whether requests that fail are tried again; places are names of services.
     pub retry: Option<Retry<&'static str>>,
+    pub filters: Filters,
 }
 
 /// A configuration in the making.
@@ -124,7 +126,8 @@ impl World {
         let stats = destinations.first().map_or(StatsId(0), |first| first.stats);
         let split = Split { sticky: None, destinations };
         let retry = spec.retry.as_ref().map(|retry| Box::new(self.retry(&name, retry)));
-        let rule = Rule { mirrors, timeouts: spec.timeouts, retry, ..Rule::new(name, split, stats) };
+        let filters = spec.filters.clone().shared();
+        let rule = Rule { mirrors, timeouts: spec.timeouts, retry, filters, ..Rule::new(name, split, stats) };
         Entry::new(Arc::new(rule), 0, matcher)
     }
 

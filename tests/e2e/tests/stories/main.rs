@@ -8,6 +8,7 @@ mod http_routes;
 mod interception;
 mod lab;
 mod mirror;
+mod refusals;
 mod reload;
 mod retries;
 mod routing;

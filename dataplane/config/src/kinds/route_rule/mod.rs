@@ -1,5 +1,6 @@
 //! `RouteRule` (weir.dev/v1): which requests go where, and what is copied. A document is one rule.
 
+mod filters;
 mod host;
 mod matches;
 mod retry;
@@ -32,7 +33,7 @@ impl Kind for RouteRuleDocument {
             if *spec
                 == (spec::Spec { services: spec.services.clone(), priority: spec.priority, ..spec::Spec::default() })
             {
-                checker.warning("the rule says nothing: it needs match, route, mirror, timeouts or retry");
+                checker.warning("the rule says nothing: it needs match, route or something else to do");
             }
             let priority = spec.priority(checker);
             let services = checker.field("services", |checker| spec.services(namespace, checker));
@@ -45,8 +46,9 @@ impl Kind for RouteRuleDocument {
             let retry = checker.field("retry", |checker| {
                 spec.retry.as_ref().and_then(|retry| retry::retry(retry, namespace, checker))
             });
+            let filters = filters::filters(spec, checker).shared();
             let route = route.ok()?;
-            let rule = Rule { section: None, priority, matchers, filters: None, route, mirrors, timeouts, retry };
+            let rule = Rule { section: None, priority, matchers, filters, route, mirrors, timeouts, retry };
             Some(Content::Rules(Box::new(Rules {
                 syntax: Syntax::RouteRule,
                 created: None,

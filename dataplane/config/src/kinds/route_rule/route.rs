@@ -98,7 +98,7 @@ pub(super) fn named<'a>(
     Some(To { service: service?, port, is_service: true })
 }
 
-fn sticky_key<'a>(spec: &'a StickySpec, checker: &mut Checker<'a>) -> Option<StickyKey> {
+pub(super) fn sticky_key<'a>(spec: &'a StickySpec, checker: &mut Checker<'a>) -> Option<StickyKey> {
     match (&spec.header, &spec.cookie, spec.source.as_deref()) {
         (Some(name), None, None) => match HeaderName::from_bytes(name.as_bytes()) {
             Ok(name) => return Some(StickyKey::Header(name)),
@@ -140,17 +140,23 @@ pub(super) fn mirrors<'a>(
     items.filter_map(each).collect()
 }
 
+/// A share of requests, which is all of them where nothing is written.
+pub(super) fn share(percentage: Option<f64>, checker: &mut Checker<'_>) -> Option<Share> {
+    let percentage = percentage.unwrap_or(100.0);
+    let share = Share::from_percent(percentage);
+    if share.is_none() {
+        checker.error_at("percentage", format!("must be between 0 and 100, is {percentage}"));
+    }
+    share
+}
+
 fn mirror<'a>(
     spec: &'a MirrorSpec,
     position: Option<usize>,
     namespace: &str,
     checker: &mut Checker<'a>,
 ) -> Option<MirrorTo> {
-    let percentage = spec.percentage.unwrap_or(100.0);
-    let share = Share::from_percent(percentage);
-    if share.is_none() {
-        checker.error_at("percentage", format!("must be between 0 and 100, is {percentage}"));
-    }
+    let share = share(spec.percentage, checker);
     let methods = methods(spec.methods.as_deref(), Methods::Safe, checker);
     let Some(destination) = &spec.destination else {
         checker.missing("destination", "a mirror needs a destination");

@@ -27,7 +27,12 @@ pub(crate) struct RouteRuleDocument {
 }
 
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "an object with match, route, mirror, timeouts, retry")]
+#[serde(
+    default,
+    deny_unknown_fields,
+    rename_all = "camelCase",
+    expecting = "an object with match, route, directResponse, mirror, timeouts, retry, rateLimit, fault"
+)]
 pub(super) struct Spec {
     pub(super) services: Option<Vec<OrText<ServiceSpec>>>,
     pub(super) priority: Option<i64>,
@@ -37,6 +42,52 @@ pub(super) struct Spec {
     pub(super) mirror: Option<OneOrMany<MirrorSpec>>,
     pub(super) timeouts: Option<TimeoutsSpec>,
     pub(super) retry: Option<RetrySpec>,
+    pub(super) direct_response: Option<DirectSpec>,
+    pub(super) rate_limit: Option<RateLimitSpec>,
+    pub(super) fault: Option<FaultSpec>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "an object with status and body")]
+pub(super) struct DirectSpec {
+    pub(super) status: Option<i64>,
+    pub(super) body: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "an object with requests, unit, burst, per")]
+pub(super) struct RateLimitSpec {
+    pub(super) requests: Option<i64>,
+    pub(super) unit: Option<DurationText>,
+    pub(super) burst: Option<i64>,
+    pub(super) per: Option<StickySpec>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "an object with delay and abort")]
+pub(super) struct FaultSpec {
+    pub(super) delay: Option<DelaySpec>,
+    pub(super) abort: Option<AbortSpec>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase", expecting = "an object with fixedDelay and percentage")]
+pub(super) struct DelaySpec {
+    pub(super) fixed_delay: Option<DurationText>,
+    pub(super) percentage: Option<f64>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    rename_all = "camelCase",
+    expecting = "an object with httpStatus or grpcStatus, and percentage"
+)]
+pub(super) struct AbortSpec {
+    pub(super) http_status: Option<i64>,
+    pub(super) grpc_status: Option<i64>,
+    pub(super) percentage: Option<f64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -233,6 +284,18 @@ impl Spec {
             retry.attempts.get_or_insert(ATTEMPTS.into());
             let is_first = |to: &OrText<RetryToSpec>| to.0 == RetryToSpec::Word("first".to_owned());
             retry.destination = retry.destination.take().filter(|to| !is_first(to));
+        }
+        let fault = self.fault.iter_mut();
+        for percentage in fault.flat_map(|fault| {
+            let abort = fault.abort.iter_mut().map(|abort| &mut abort.percentage);
+            fault.delay.iter_mut().map(|delay| &mut delay.percentage).chain(abort)
+        }) {
+            *percentage = percentage.filter(|percentage| *percentage != 100.0);
+        }
+        if let Some(StickySpec { header: Some(header), .. }) =
+            self.rate_limit.as_mut().and_then(|limit| limit.per.as_mut())
+        {
+            header.make_ascii_lowercase();
         }
         for mirror in self.mirror.iter_mut().flat_map(|mirrors| &mut mirrors.items) {
             mirror.percentage = mirror.percentage.filter(|percentage| *percentage != 100.0);
