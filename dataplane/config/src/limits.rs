@@ -63,6 +63,9 @@ pub const DIRECT_BYTES: usize = 65_536;
 /// Requests of a rate limit in its time, and at once.
 pub const RATE: u32 = 1_000_000;
 
+/// Bytes of the name of a service of gRPC that health is asked of.
+pub const GRPC_SERVICE_BYTES: usize = 127;
+
 /// Weight of a destination.
 pub const WEIGHT: i64 = 1_000_000;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use weir_config::{SourceFile, compile, parse};
-use weir_core::balance::{Algorithm, Locality, OutlierDetection, TrafficPolicy};
+use weir_core::balance::{Algorithm, HealthCheck, Locality, OutlierDetection, Question, TrafficPolicy};
 use weir_core::name::{ClusterName, OriginalDst, ServiceName};
 use weir_core::revision::Sequence;
 use weir_core::route::{Outcome, Request, Source};
@@ -342,6 +342,35 @@ fn what_rules_do_to_requests_reaches_core() {
 }
 
 #[test]
+fn health_checks_reach_core() {
+    let snapshot = snapshot(include_str!("cases/health-check.yaml"));
+    let check = |port: u16| {
+        let name = ClusterName { service: ServiceName::new("default", "web"), port };
+        let Target::Cluster(cluster) = &snapshot.frontend(&name).unwrap().service.target else { panic!("{name}") };
+        HealthCheck::clone(cluster.policy.health.as_ref().unwrap())
+    };
+    let (s, ms) = (Duration::from_secs, Duration::from_millis);
+    let usual = HealthCheck {
+        question: Question::Tcp,
+        interval: s(3),
+        timeout: s(1),
+        healthy_threshold: 1,
+        unhealthy_threshold: 3,
+    };
+    let asked = Question::Http {
+        method: Method::HEAD,
+        path: "/healthz?full=1".into(),
+        host: Some(HeaderValue::from_static("web.local")),
+        statuses: vec![200, 204],
+    };
+    let http =
+        HealthCheck { question: asked, interval: s(5), timeout: ms(500), healthy_threshold: 4, unhealthy_threshold: 2 };
+    assert_eq!(check(80), http);
+    assert_eq!(check(82), usual);
+    assert_eq!(check(81), HealthCheck { question: Question::Grpc { service: "a.B".into() }, ..usual });
+}
+
+#[test]
 fn policies_reach_core() {
     let snapshot = snapshot(include_str!("cases/traffic-policy.yaml"));
     let policy = |service: &str, port: u16| {
@@ -355,6 +384,7 @@ fn policies_reach_core() {
         slow_start: Some(s(30)),
         locality: Locality::SameNode,
         panic_percent: 30,
+        health: None,
         outliers: Some(OutlierDetection {
             consecutive_5xx: Some(3),
             consecutive_gateway_errors: Some(2),

@@ -221,6 +221,7 @@ fn what_is_kept_is_read_again() {
         include_str!("cases/retry.yaml"),
         include_str!("cases/traffic-policy.yaml"),
         include_str!("cases/filters.yaml"),
+        include_str!("cases/health-check.yaml"),
     ] {
         let before = set(text);
         let kept: Vec<_> = before

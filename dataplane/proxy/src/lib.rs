@@ -14,6 +14,7 @@ mod exchange;
 mod filters;
 mod grpc;
 mod headers;
+mod health;
 mod linger;
 mod listener;
 mod mirror;

@@ -6,7 +6,8 @@ mod destination;
 mod queue;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -42,6 +43,11 @@ impl Mirrors {
             return Rc::clone(destination);
         }
         Rc::clone(destinations.entry(name.clone()).or_default())
+    }
+
+    /// Takes note of which addresses fail their health checks.
+    pub(crate) fn on_health(&self, failing: &Arc<HashSet<SocketAddr>>) {
+        self.pools.on_health(failing);
     }
 
     /// Closes what is unused and forgets destinations without copies or failures.

@@ -13,6 +13,7 @@ use weir_telemetry::Telemetry;
 
 use crate::drain::Drain;
 use crate::error::{BindError, RunError};
+use crate::health::{self, Failing};
 use crate::listener::{self, Listener, Origin, OwnAddresses};
 use crate::rate::Buckets;
 use crate::settings::Settings;
@@ -30,6 +31,8 @@ pub struct Proxy {
     service_addresses: Vec<(ClusterName, SocketAddr)>,
     own: Arc<OwnAddresses>,
     shards: Vec<Arc<weir_telemetry::Shard>>,
+    /// What health checks count.
+    checks: Arc<weir_telemetry::Shard>,
     snapshots: Arc<ArcSwap<Snapshot>>,
     drain: Drain,
 }
@@ -83,6 +86,7 @@ impl Proxy {
             workers,
             service_addresses,
             own: Arc::new(OwnAddresses::new(own)),
+            checks: telemetry.register_worker(),
             shards: (0..count).map(|_| telemetry.register_worker()).collect(),
             snapshots,
             drain: Drain::new(),
@@ -123,6 +127,15 @@ impl Proxy {
     pub fn run(self) -> Result<(), RunError> {
         let drain = self.drain.clone();
         let buckets = Arc::new(Buckets::new());
+        let failing = Failing::default();
+        let checks = health::Parts {
+            settings: Arc::clone(&self.settings),
+            snapshots: Arc::clone(&self.snapshots),
+            shard: self.checks,
+            own: Arc::clone(&self.own),
+            failing: Arc::clone(&failing),
+            drain: drain.watch(),
+        };
         let mut threads = Vec::new();
         let mut result = Ok(());
         for (number, (listeners, shard)) in self.workers.into_iter().zip(self.shards).enumerate() {
@@ -131,6 +144,7 @@ impl Proxy {
                 snapshots: Arc::clone(&self.snapshots),
                 shard,
                 buckets: Arc::clone(&buckets),
+                failing: Arc::clone(&failing),
                 own: Arc::clone(&self.own),
                 listeners,
                 drain: drain.watch(),
@@ -145,6 +159,11 @@ impl Proxy {
                 }
             }
         }
+        let checking = std::thread::Builder::new().name("weir-health".to_owned()).stack_size(STACK_BYTES);
+        let checking = checking.spawn(move || run_local(health::run(checks)));
+        if let Err(source) = &checking {
+            tracing::error!(%source, "no thread for health checks: no endpoint is checked");
+        }
         for (number, thread) in threads {
             let ended = match thread.join() {
                 Ok(Ok(())) => continue,
@@ -154,12 +173,18 @@ impl Proxy {
             drain.finish(std::time::Duration::ZERO);
             result = result.and(Err(ended));
         }
+        // It ends with the workers; a panic in it is printed by the panic hook.
+        let _ = checking.map(std::thread::JoinHandle::join);
         result
     }
 }
 
 fn work(parts: Parts) -> std::io::Result<()> {
+    run_local(worker::run(parts))
+}
+
+fn run_local(all: impl Future<Output = ()>) -> std::io::Result<()> {
     let runtime = Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default())?;
-    runtime.block_on(worker::run(parts));
+    runtime.block_on(all);
     Ok(())
 }

@@ -14,6 +14,7 @@ use weir_telemetry::Shard;
 
 use crate::accept;
 use crate::drain::Phase;
+use crate::health::Failing;
 use crate::listener::{Listener, OwnAddresses};
 use crate::mirror::Mirrors;
 use crate::random::Random;
@@ -35,6 +36,7 @@ pub(crate) struct Parts {
     pub(crate) snapshots: Arc<ArcSwap<Snapshot>>,
     pub(crate) shard: Arc<Shard>,
     pub(crate) buckets: Arc<Buckets>,
+    pub(crate) failing: Failing,
     pub(crate) own: Arc<OwnAddresses>,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) drain: watch::Receiver<Phase>,
@@ -54,6 +56,7 @@ pub(crate) struct Worker {
     pub(crate) retries: Retries,
     /// What all workers share, for requests whose rules limit them.
     pub(crate) buckets: Arc<Buckets>,
+    failing: Failing,
     pub(crate) random: Random,
     pub(crate) options: SocketOptions,
     pub(crate) http1: hyper::server::conn::http1::Builder,
@@ -108,6 +111,7 @@ impl Worker {
             mirrors: Mirrors::new(&settings.mirror, pools(&of_copies)),
             retries: Retries::new(&settings.retry),
             buckets: Arc::clone(&parts.buckets),
+            failing: Arc::clone(&parts.failing),
             random: Random::new(),
             ended: Notify::new(),
             snapshots: RefCell::new(Cached { source, seen }),
@@ -197,6 +201,9 @@ async fn tick(worker: Rc<Worker>) {
         worker.clock.advance();
         worker.connections.check();
         worker.streams.check();
+        let failing = worker.failing.load_full();
+        worker.pools.on_health(&failing);
+        worker.mirrors.on_health(&failing);
         worker.pools.sweep();
         worker.mirrors.sweep();
         worker.retries.sweep(worker.clock.millis());

@@ -44,6 +44,10 @@ pub enum WorkerEvent {
     EndpointEjected,
     /// That while is over.
     EndpointReadmitted,
+    /// An endpoint fails its health checks from now on.
+    EndpointUnhealthy,
+    /// It passes them again.
+    EndpointHealthy,
 }
 
 impl WorkerEvent {
@@ -51,7 +55,7 @@ impl WorkerEvent {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every event, in the order of declaration.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::Accepted,
         Self::Closed,
         Self::Opaque,
@@ -72,6 +76,8 @@ impl WorkerEvent {
         Self::UpstreamClosed,
         Self::EndpointEjected,
         Self::EndpointReadmitted,
+        Self::EndpointUnhealthy,
+        Self::EndpointHealthy,
     ];
 
     /// The stable name.
@@ -97,6 +103,8 @@ impl WorkerEvent {
             Self::UpstreamClosed => "upstream_closed",
             Self::EndpointEjected => "endpoint_ejected",
             Self::EndpointReadmitted => "endpoint_readmitted",
+            Self::EndpointUnhealthy => "endpoint_unhealthy",
+            Self::EndpointHealthy => "endpoint_healthy",
         }
     }
 }

@@ -1,18 +1,19 @@
 //! `BackendTrafficPolicy` (weir.dev/v1): how the endpoints of services are treated. What it says it says in the words of
 //! Envoy Gateway's kind of that name, as far as that goes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderName;
+use http::{HeaderName, HeaderValue, Method, Uri};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
-use weir_core::balance::{Algorithm, OutlierDetection, TrafficPolicy};
+use weir_core::balance::{Algorithm, HealthCheck, OutlierDetection, Question, TrafficPolicy};
 use weir_core::name::ServiceName;
 use weir_core::split::StickyKey;
 
-use super::condition::cookie;
+use super::condition::{cookie, method};
 use super::duration::{DurationText, duration};
-use super::metadata::{Metadata, is_label};
+use super::metadata::{Metadata, is_label, is_subdomain};
 use super::{Content, Kind};
 use crate::check::Checker;
 use crate::limits;
@@ -94,8 +95,14 @@ struct SlowStartSpec {
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase", expecting = "an object with passive, panicThreshold")]
+#[serde(
+    default,
+    deny_unknown_fields,
+    rename_all = "camelCase",
+    expecting = "an object with active, passive, panicThreshold"
+)]
 struct HealthSpec {
+    active: Option<ActiveSpec>,
     passive: Option<PassiveSpec>,
     panic_threshold: Option<i64>,
 }
@@ -120,6 +127,45 @@ struct PassiveSpec {
     base_ejection_time: Option<DurationText>,
     max_ejection_time: Option<DurationText>,
     max_ejection_percent: Option<i64>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    rename_all = "camelCase",
+    expecting = "an object with type, interval, timeout, unhealthyThreshold, healthyThreshold, http, grpc"
+)]
+struct ActiveSpec {
+    #[serde(rename = "type")]
+    form: Option<String>,
+    interval: Option<DurationText>,
+    timeout: Option<DurationText>,
+    unhealthy_threshold: Option<i64>,
+    healthy_threshold: Option<i64>,
+    http: Option<HttpSpec>,
+    grpc: Option<GrpcSpec>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    rename_all = "camelCase",
+    expecting = "an object with path, hostname, method, expectedStatuses"
+)]
+struct HttpSpec {
+    path: Option<String>,
+    hostname: Option<String>,
+    method: Option<String>,
+    #[serde(deserialize_with = "nullable")]
+    expected_statuses: Vec<i64>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "an object with service")]
+struct GrpcSpec {
+    service: Option<String>,
 }
 
 /// A policy as valid, with what it is for.
@@ -305,6 +351,9 @@ impl HealthSpec {
         if let Some(percent) = number("panicThreshold", self.panic_threshold, (0, 100), checker) {
             policy.panic_percent = percent as u8;
         }
+        if let Some(active) = &self.active {
+            policy.health = checker.field("active", |checker| active.check(checker)).map(Arc::new);
+        }
         if let Some(passive) = &self.passive {
             policy.outliers = Some(checker.field("passive", |checker| passive.check(checker)));
         }
@@ -329,13 +378,7 @@ impl PassiveSpec {
         let percent = number("failurePercentageThreshold", self.failure_percentage_threshold, (1, 100), checker);
         let volume = number("requestVolume", self.request_volume, (1, 1_000_000), checker);
         let most = number("maxEjectionPercent", self.max_ejection_percent, (0, 100), checker);
-        let mut time = |key, written: &'a Option<DurationText>, usual| {
-            let time = duration(key, written.as_ref(), checker);
-            if time.is_some_and(|time| !(SHORTEST..=LONGEST).contains(&time)) {
-                checker.error_at(key, "must be from 100ms to 24h");
-            }
-            time.unwrap_or(usual)
-        };
+        let mut time = |key, written: &'a Option<DurationText>, usual| time(key, written.as_ref(), usual, checker);
         OutlierDetection {
             consecutive_5xx,
             consecutive_gateway_errors,
@@ -348,6 +391,96 @@ impl PassiveSpec {
             max_ejection_percent: most.map_or(usual.max_ejection_percent, |most| most as u8),
         }
     }
+}
+
+impl ActiveSpec {
+    fn check<'a>(&'a self, checker: &mut Checker<'a>) -> Option<HealthCheck> {
+        let interval = time("interval", self.interval.as_ref(), Duration::from_secs(3), checker);
+        let timeout = time("timeout", self.timeout.as_ref(), Duration::from_secs(1), checker);
+        let unhealthy = number("unhealthyThreshold", self.unhealthy_threshold, (1, 1_000), checker);
+        let healthy = number("healthyThreshold", self.healthy_threshold, (1, 1_000), checker);
+        let form = self.form.as_deref().unwrap_or_default();
+        for (key, is_written, owner) in [("http", self.http.is_some(), "HTTP"), ("grpc", self.grpc.is_some(), "GRPC")] {
+            if is_written && form != owner {
+                checker.error_at(key, format!("is only for `type: {owner}`"));
+            }
+        }
+        let question = match form {
+            "TCP" => Some(Question::Tcp),
+            "GRPC" => {
+                let service = self.grpc.as_ref().and_then(|grpc| grpc.service.as_deref()).unwrap_or_default();
+                if service.len() > limits::GRPC_SERVICE_BYTES {
+                    let most = limits::GRPC_SERVICE_BYTES;
+                    checker.field("grpc", |checker| checker.error_at("service", format!("at most {most} bytes")));
+                }
+                Some(Question::Grpc { service: service.into() })
+            }
+            "HTTP" => match &self.http {
+                Some(http) => checker.field("http", |checker| http.check(checker)),
+                None => {
+                    checker.missing("http", "must say what endpoints are asked: {path: /healthz}");
+                    None
+                }
+            },
+            other => {
+                checker.error_at("type", format!("must be one of HTTP, GRPC, TCP, is \"{other}\""));
+                None
+            }
+        };
+        Some(HealthCheck {
+            question: question?,
+            interval,
+            timeout,
+            healthy_threshold: healthy.unwrap_or(1),
+            unhealthy_threshold: unhealthy.unwrap_or(3),
+        })
+    }
+}
+
+impl HttpSpec {
+    fn check<'a>(&'a self, checker: &mut Checker<'a>) -> Option<Question> {
+        let path = self.path.as_deref().and_then(|path| {
+            let is_path = path.starts_with('/') && path.parse::<Uri>().is_ok() && path.len() <= limits::CONDITION_BYTES;
+            if !is_path {
+                checker.error_at("path", format!("\"{path}\" is not the path of a request"));
+            }
+            is_path.then_some(path)
+        });
+        if self.path.is_none() {
+            checker.missing("path", "must be the path that endpoints are asked for");
+        }
+        let host = self.hostname.as_deref().map(|host| {
+            let value = HeaderValue::try_from(host).ok().filter(|_| is_subdomain(host));
+            if value.is_none() {
+                checker.error_at("hostname", format!("\"{host}\" is not the name of a host"));
+            }
+            value
+        });
+        let method = self.method.as_deref().map_or(Ok(Method::GET), method);
+        let method = method.map_err(|message| checker.error_at("method", message)).ok();
+        let mut statuses = Vec::new();
+        checker.field("expectedStatuses", |checker| {
+            if self.expected_statuses.len() > limits::FAILURES {
+                checker.error(format!("at most {} statuses", limits::FAILURES));
+            }
+            for (position, status) in self.expected_statuses.iter().enumerate().take(limits::FAILURES) {
+                match u16::try_from(*status).ok().filter(|status| (200..600).contains(status)) {
+                    Some(status) => statuses.push(status),
+                    None => checker.element(position, |c| c.error(format!("must be from 200 to 599, is {status}"))),
+                }
+            }
+        });
+        Some(Question::Http { method: method?, path: path?.into(), host: host.flatten(), statuses })
+    }
+}
+
+/// A time from 100 ms to a day.
+fn time<'a>(key: &'a str, written: Option<&'a DurationText>, usual: Duration, checker: &mut Checker<'a>) -> Duration {
+    let time = duration(key, written, checker);
+    if time.is_some_and(|time| !(SHORTEST..=LONGEST).contains(&time)) {
+        checker.error_at(key, "must be from 100ms to 24h");
+    }
+    time.unwrap_or(usual)
 }
 
 const SHORTEST: Duration = Duration::from_millis(100);

@@ -1,14 +1,17 @@
 //! Balancing: which endpoint of a cluster takes a request, and which endpoints take none for a while.
 
+mod health;
 mod latency;
 mod maglev;
 mod outlier;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::route::Request;
 use crate::split::StickyKey;
 
+pub use health::{Health, HealthCheck, Question};
 pub use latency::PeakEwma;
 pub use maglev::Maglev;
 pub use outlier::{Outcome, Outlier, OutlierDetection};
@@ -24,6 +27,8 @@ pub struct TrafficPolicy {
     pub locality: Locality,
     /// When endpoints that answer badly are left alone for a while.
     pub outliers: Option<OutlierDetection>,
+    /// What endpoints are asked now and then; those that answer badly take no requests.
+    pub health: Option<Arc<HealthCheck>>,
     /// If fewer than so many of a hundred endpoints are well, all of them are used: a few that are not well would have
     /// to carry what all are there for, and fail as well. 0: never.
     pub panic_percent: u8,
@@ -36,6 +41,7 @@ impl Default for TrafficPolicy {
             slow_start: None,
             locality: Locality::Anywhere,
             outliers: None,
+            health: None,
             panic_percent: 50,
         }
     }
@@ -76,6 +82,7 @@ impl TrafficPolicy {
             Locality::SameNode => told.push("those on the node first".to_owned()),
             Locality::OnlyNode => told.push("only those on the node".to_owned()),
         }
+        told.extend(self.health.as_ref().map(|_| "those that fail their checks not".to_owned()));
         told.extend(self.outliers.as_ref().map(|_| "those that fail not for a while".to_owned()));
         told.join("; ")
     }

@@ -41,6 +41,8 @@ pub(crate) enum RequestBody {
     Replayed(Replayed),
     /// The copy of what a client sends.
     Copy(CopyBody),
+    /// Something of the proxy's own.
+    Fixed(Option<Bytes>),
 }
 
 /// The body that a client sends.
@@ -113,6 +115,7 @@ impl Body for RequestBody {
             Self::Streamed(body) => body.poll(context),
             Self::Replayed(body) => body.poll(context),
             Self::Copy(body) => body.poll(context),
+            Self::Fixed(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
         }
     }
 
@@ -122,6 +125,7 @@ impl Body for RequestBody {
             Self::Streamed(body) => body.is_end(),
             Self::Replayed(body) => body.is_end(),
             Self::Copy(body) => body.is_end(),
+            Self::Fixed(body) => body.is_none(),
         }
     }
 
@@ -131,6 +135,7 @@ impl Body for RequestBody {
             Self::Streamed(body) => body.size_hint(),
             Self::Replayed(body) => body.size_hint(),
             Self::Copy(body) => body.size_hint(),
+            Self::Fixed(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
         }
     }
 }

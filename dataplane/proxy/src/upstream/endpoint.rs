@@ -105,6 +105,10 @@ impl Endpoint {
         !self.is_failing.get() && !self.is_ejected()
     }
 
+    pub(super) fn set_failing(&self, is_failing: bool) {
+        self.is_failing.set(is_failing);
+    }
+
     pub(super) fn is_ejected(&self) -> bool {
         self.outlier.get().is_ejected(self.shared.clock.time())
     }

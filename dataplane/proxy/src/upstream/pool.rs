@@ -1,7 +1,7 @@
 //! All endpoints that a worker has connections to, and the clusters that they are picked from.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,6 +22,8 @@ pub(crate) struct Pools {
     endpoints: RefCell<HashMap<SocketAddr, Rc<Endpoint>, foldhash::fast::RandomState>>,
     /// Found by where a cluster lies in memory: they hold it there.
     members: RefCell<HashMap<(usize, Family), Rc<Members>, foldhash::fast::RandomState>>,
+    /// The addresses that fail their health checks.
+    failing: RefCell<Arc<HashSet<SocketAddr>>>,
     shared: Rc<Shared>,
 }
 
@@ -43,7 +45,8 @@ impl Pools {
     ) -> Self {
         let (idle_ticks, limits, locality) = (clock.ticks(limits.idle_timeout), limits.clone(), locality.clone());
         let shared = Shared { limits, idle_ticks, options, own, shard, clock, locality, generation: Cell::new(0) };
-        Self { endpoints: RefCell::default(), members: RefCell::default(), shared: Rc::new(shared) }
+        let (endpoints, members, failing) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Self { endpoints, members, failing, shared: Rc::new(shared) }
     }
 
     /// Picks the endpoint for a request of a client; `key` is the hash of what is to lead to the same one again. A
@@ -78,9 +81,26 @@ impl Pools {
     }
 
     /// The endpoint with this address.
-    fn endpoint(&self, address: SocketAddr) -> Rc<Endpoint> {
+    pub(crate) fn endpoint(&self, address: SocketAddr) -> Rc<Endpoint> {
         let mut endpoints = self.endpoints.borrow_mut();
-        Rc::clone(endpoints.entry(address).or_insert_with(|| Endpoint::new(address, &self.shared)))
+        let new = || {
+            let endpoint = Endpoint::new(address, &self.shared);
+            endpoint.set_failing(self.failing.borrow().contains(&address));
+            endpoint
+        };
+        Rc::clone(endpoints.entry(address).or_insert_with(new))
+    }
+
+    /// Takes note of which addresses fail their health checks.
+    pub(crate) fn on_health(&self, failing: &Arc<HashSet<SocketAddr>>) {
+        if Arc::ptr_eq(&self.failing.borrow(), failing) {
+            return;
+        }
+        *self.failing.borrow_mut() = Arc::clone(failing);
+        for (address, endpoint) in &*self.endpoints.borrow() {
+            endpoint.set_failing(failing.contains(address));
+        }
+        self.shared.generation.set(self.shared.generation.get() + 1);
     }
 
     /// Closes connections that were unused for too long, or that their endpoints have closed, and forgets clusters and

@@ -73,3 +73,30 @@ fn an_endpoint_that_fails_is_left_alone_until_it_is_well() {
     let told = String::from_utf8(story.weir(&["status"]).stdout).unwrap();
     assert!(told.contains("endpoint_ejected"), "{told}");
 }
+
+#[test]
+fn an_endpoint_that_fails_its_checks_gets_no_requests() {
+    let active = "healthCheck: {active: {type: HTTP, interval: 100ms, unhealthyThreshold: 2, http: {path: /healthz}}}";
+    let mut story = Story::begin(&terrain().file("policy.yaml", policy(active)));
+    let who = |story: &Story| {
+        let mut got = answers(story, "/", &[], 12);
+        got.sort();
+        got.dedup();
+        got.join(", ")
+    };
+    let await_answers = |story: &Story, expected: &str| {
+        until(expected, || {
+            let got = who(story);
+            if got == expected { Ok(()) } else { Err(got) }
+        });
+    };
+    await_answers(&story, "200 v1, 200 v2");
+    story.silence("v2");
+    await_answers(&story, "200 v1");
+    assert!(story.log().contains("an endpoint fails its health checks"));
+    story.serve("v2", weir_lab::server::Mode::Http, "v2");
+    await_answers(&story, "200 v1, 200 v2");
+    let asked = story.seen("v1");
+    let asked = asked.iter().find(|request| request["path"] == "/healthz").unwrap();
+    assert!(asked["headers"]["user-agent"].as_str().unwrap().starts_with("weir-health/"), "{asked}");
+}
