@@ -72,7 +72,7 @@ async fn forward(
     if limit.is_some_and(|limit| incoming.size_hint().lower() > limit) {
         return Err(Cause::BodyTooLarge.into());
     }
-    let upgrading = headers::prepare_request(&mut head, &downstream.peer_value, &worker.random);
+    let upgrading = headers::prepare_request(&mut head, &downstream.peer_value, worker.traces, &worker.random);
     if let Some(filters) = &record.filters {
         filters.on_request(&mut head);
     }

@@ -1,10 +1,13 @@
 //! What a proxy changes in the heads of messages.
 
+mod trace;
+
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::{PathAndQuery, Uri};
 use http::{Method, Version, request};
+use weir_core::mirror::Share;
 use weir_telemetry::Cause;
 
 use crate::random::Random;
@@ -128,8 +131,14 @@ pub(crate) enum Upgrading {
 ///
 /// `x-forwarded-for` is appended to, not replaced: a gateway in a pod names its clients there. Its last entry is the
 /// address that this node's kernel has checked, and the only one to trust. `x-forwarded-proto` and `x-request-id` are
-/// kept where they are and made where they are not.
-pub(crate) fn prepare_request(head: &mut request::Parts, peer: &HeaderValue, random: &Random) -> Upgrading {
+/// kept where they are and made where they are not; so is `traceparent`, where `traces` says which share of new traces is
+/// to be recorded.
+pub(crate) fn prepare_request(
+    head: &mut request::Parts,
+    peer: &HeaderValue,
+    traces: Option<Share>,
+    random: &Random,
+) -> Upgrading {
     let headers = &mut head.headers;
     let upgrade = wanted_upgrade(headers);
     strip_hop_by_hop(headers);
@@ -139,6 +148,9 @@ pub(crate) fn prepare_request(head: &mut request::Parts, peer: &HeaderValue, ran
     }
     if !headers.contains_key(REQUEST_ID) {
         headers.insert(REQUEST_ID, request_id(random));
+    }
+    if let Some(sampled) = traces {
+        trace::begin(headers, sampled, random);
     }
     match upgrade {
         Some(protocol) => {
@@ -166,10 +178,14 @@ fn forwarded_for(headers: &mut HeaderMap, peer: &HeaderValue) {
 }
 
 fn request_id(random: &Random) -> HeaderValue {
+    HeaderValue::from_bytes(&hex(random)).unwrap_or_else(|_| HeaderValue::from_static("0"))
+}
+
+/// A random number of 128 bits in digits.
+fn hex(random: &Random) -> [u8; 32] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let bits = (u128::from(random.next()) << 64) | u128::from(random.next());
-    let id: [u8; 32] = std::array::from_fn(|position| DIGITS[(bits >> (124 - 4 * position)) as usize & 15]);
-    HeaderValue::from_bytes(&id).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    std::array::from_fn(|position| DIGITS[(bits >> (124 - 4 * position)) as usize & 15])
 }
 
 /// Makes the head of a response ready for the client.

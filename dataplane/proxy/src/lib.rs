@@ -38,6 +38,6 @@ pub use drain::Drain;
 pub use error::{BindError, RunError};
 pub use proxy::{Proxy, TransparentSockets};
 pub use settings::{
-    Downstream, Http2, Locality, MirrorLimits, OutOfRange, RetryLimits, ServiceListener, Settings, Transparent,
-    Upstream,
+    Downstream, Http2, Locality, MirrorLimits, OutOfRange, RetryLimits, ServiceListener, Settings, Tracing,
+    Transparent, Upstream,
 };

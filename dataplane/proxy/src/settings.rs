@@ -1,11 +1,13 @@
 //! Settings of the proxy: what describes this process, never what is routed where.
 
 mod duration;
+mod percent;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Deserialize;
+use weir_core::mirror::Share;
 use weir_core::name::{ClusterName, ServiceName};
 
 /// Settings of the proxy. Every field may be left out.
@@ -31,6 +33,8 @@ pub struct Settings {
     pub mirror: MirrorLimits,
     /// Limits of what is kept for further tries.
     pub retry: RetryLimits,
+    /// Whether traces begin here.
+    pub tracing: Tracing,
 }
 
 impl Default for Settings {
@@ -45,6 +49,7 @@ impl Default for Settings {
             upstream: Upstream::default(),
             mirror: MirrorLimits::default(),
             retry: RetryLimits::default(),
+            tracing: Tracing::default(),
         }
     }
 }
@@ -260,6 +265,16 @@ impl Default for RetryLimits {
     }
 }
 
+/// What is done with requests that are part of no trace.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Tracing {
+    /// They get a `traceparent`, and so many of a hundred of these say that the trace is to be recorded. From 0 to 100.
+    /// Default: they get none, because services that follow such a mark would record all of them, or none.
+    #[serde(deserialize_with = "percent::deserialize")]
+    pub sampled_percent: Option<Share>,
+}
+
 /// A setting outside its range. The message names the field as it is written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{field} is {value}: it must be from {least} to {most}")]
@@ -343,8 +358,13 @@ mod tests {
 
     #[test]
     fn unknown_fields_bad_durations_and_values_out_of_range_are_refused() {
-        for text in [r#"{"worker": 2}"#, r#"{"downstream": {"headTimeout": 3}}"#, r#"{"mirror": {"deadline": "soon"}}"#]
-        {
+        for text in [
+            r#"{"worker": 2}"#,
+            r#"{"downstream": {"headTimeout": 3}}"#,
+            r#"{"mirror": {"deadline": "soon"}}"#,
+            r#"{"tracing": {"sampledPercent": -0.5}}"#,
+            r#"{"tracing": {"sampledPercent": 101}}"#,
+        ] {
             assert!(serde_json::from_str::<Settings>(text).is_err(), "{text}");
         }
         let mut settings = Settings::default();

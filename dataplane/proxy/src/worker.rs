@@ -9,6 +9,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Cache};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior};
+use weir_core::mirror::Share;
 use weir_core::snapshot::Snapshot;
 use weir_telemetry::Shard;
 
@@ -58,6 +59,8 @@ pub(crate) struct Worker {
     pub(crate) buckets: Arc<Buckets>,
     failing: Failing,
     pub(crate) random: Random,
+    /// Which share of the traces that begin here is to be recorded, if any begins here.
+    pub(crate) traces: Option<Share>,
     pub(crate) options: SocketOptions,
     pub(crate) http1: hyper::server::conn::http1::Builder,
     pub(crate) http2: h2::server::Builder,
@@ -113,6 +116,7 @@ impl Worker {
             buckets: Arc::clone(&parts.buckets),
             failing: Arc::clone(&parts.failing),
             random: Random::new(),
+            traces: settings.tracing.sampled_percent,
             ended: Notify::new(),
             snapshots: RefCell::new(Cached { source, seen }),
             http1,

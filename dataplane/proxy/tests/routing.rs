@@ -8,6 +8,7 @@ use std::sync::mpsc;
 use support::upstream::{Upstream, response};
 use support::world::{RuleOf, World};
 use support::{Node, get, until};
+use weir_core::mirror::Share;
 use weir_telemetry::WorkerEvent;
 
 #[test]
@@ -202,4 +203,24 @@ fn many_changes_lose_no_request() {
         std::thread::yield_now();
     }
     assert_eq!(asking.into_iter().map(|thread| thread.join().unwrap()).sum::<usize>(), 2_000);
+}
+
+#[test]
+fn traces_are_kept_and_begun_only_where_the_settings_say_so() {
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00";
+    for traces in [None, Share::from_percent(100.0)] {
+        let upstream = Upstream::saying("");
+        let node =
+            Node::start_with(World::new(&[upstream.address]), |settings| settings.tracing.sampled_percent = traces);
+        node.ask(&get("/", &[&format!("traceparent: {parent}"), "tracestate: a=b", "baggage: c=d"]));
+        node.ask(&get("/", &["baggage: c=d"]));
+        let seen = upstream.requests();
+        let of = |request: usize, name: &str| seen[request].header(name).map(str::to_owned);
+        assert_eq!((of(0, "traceparent").as_deref(), of(0, "tracestate").as_deref()), (Some(parent), Some("a=b")));
+        assert_eq!((of(0, "baggage"), of(1, "baggage")), (Some("c=d".to_owned()), Some("c=d".to_owned())));
+        let begun = of(1, "traceparent");
+        assert_eq!(begun.is_some(), traces.is_some());
+        let id = of(1, "x-request-id").unwrap();
+        assert!(begun.is_none_or(|begun| begun.starts_with(&format!("00-{id}-")) && begun.ends_with("-01")));
+    }
 }

@@ -62,6 +62,8 @@ pub(crate) struct ProxyLimits {
     pub(crate) mirror: weir_proxy::MirrorLimits,
     /// Of bodies that are kept for further tries.
     pub(crate) retry: weir_proxy::RetryLimits,
+    /// Whether traces begin here.
+    pub(crate) tracing: weir_proxy::Tracing,
     /// How long requests under way may take when the node stops, in milliseconds. Default: 10,000.
     pub(crate) drain_ms: DrainTime,
 }
@@ -281,6 +283,7 @@ impl Settings {
             upstream: self.proxy.upstream.clone(),
             mirror: self.proxy.mirror.clone(),
             retry: self.proxy.retry.clone(),
+            tracing: self.proxy.tracing.clone(),
         }
     }
 }
