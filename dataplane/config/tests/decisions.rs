@@ -344,11 +344,14 @@ fn what_rules_do_to_requests_reaches_core() {
 #[test]
 fn health_checks_reach_core() {
     let snapshot = snapshot(include_str!("cases/health-check.yaml"));
-    let check = |port: u16| {
+    let policy = |port: u16| {
         let name = ClusterName { service: ServiceName::new("default", "web"), port };
         let Target::Cluster(cluster) = &snapshot.frontend(&name).unwrap().service.target else { panic!("{name}") };
-        HealthCheck::clone(cluster.policy.health.as_ref().unwrap())
+        TrafficPolicy::clone(&cluster.policy)
     };
+    let check = |port: u16| HealthCheck::clone(policy(port).health.as_ref().unwrap());
+    assert_eq!((policy(82).max_requests, policy(82).max_retries), (Some(100), Some(0)));
+    assert_eq!((policy(81).max_requests, policy(81).max_retries), (None, None));
     let (s, ms) = (Duration::from_secs, Duration::from_millis);
     let usual = HealthCheck {
         question: Question::Tcp,
@@ -385,6 +388,8 @@ fn policies_reach_core() {
         locality: Locality::SameNode,
         panic_percent: 30,
         health: None,
+        max_requests: None,
+        max_retries: None,
         outliers: Some(OutlierDetection {
             consecutive_5xx: Some(3),
             consecutive_gateway_errors: Some(2),

@@ -107,7 +107,10 @@ async fn forward(
                 Ok((response, _)) => observation.answered(response),
                 Err(cause) => observation.failed(*cause),
             }
-            response
+            response.map(|(response, mut lease)| {
+                lease.hold([picked.permit, None]);
+                (response, lease)
+            })
         }
         Some(retrying) => {
             let tries = Tries { downstream, retrying: *retrying, head, upgrading, deadline, per_try: timeouts.per_try };

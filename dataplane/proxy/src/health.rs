@@ -55,7 +55,8 @@ pub(crate) async fn run(parts: Parts) {
     let Parts { settings, snapshots, shard, own, failing, mut drain } = parts;
     let clock = Clock::new([settings.upstream.idle_timeout]);
     let options = SocketOptions::new(&settings);
-    let pools = Pools::new(&settings.upstream, &settings.locality, options, own, Arc::clone(&shard), clock);
+    let breakers = Arc::default();
+    let pools = Pools::new(&settings.upstream, &settings.locality, breakers, options, own, Arc::clone(&shard), clock);
     let found = Rc::new(Found { failing: RefCell::default(), told: failing, shard });
     let mut checks = Checks { pools, found, running: HashMap::new() };
     let mut seen = None;

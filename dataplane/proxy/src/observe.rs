@@ -35,7 +35,7 @@ impl Observation {
     pub(crate) fn answered<B>(self, response: &Response<B>) {
         if self.0.is_some() {
             let headers = response.headers();
-            let asked = retry_after(headers).filter(|_| is_overloaded(response.status()));
+            let asked = retry_after(headers).filter(|time| is_overloaded(response.status()) && !time.is_zero());
             self.end(outcome(response.status(), headers), asked);
         }
     }

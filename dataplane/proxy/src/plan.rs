@@ -14,7 +14,7 @@ use crate::filters::{self, Answer, FilterChain};
 use crate::headers::Upgrading;
 use crate::mirror::Planned;
 use crate::record::{self, Log, Record};
-use crate::upstream::Picked;
+use crate::upstream::{Counted, Picked};
 use crate::worker::Worker;
 
 /// Which frontend a connection was made to.
@@ -115,9 +115,9 @@ pub(crate) fn plan(
     };
     let chosen = choose(worker, peer, &request, (destination, &decision), record);
     let retrying = retrying(&decision, destination);
-    // That it has no endpoint is a failure like others; that it does not exist is the configuration's.
+    // That it has no endpoint, or no place, is a failure like others; that it does not exist is the configuration's.
     if let Err(cause) = chosen
-        && (retrying.is_none() || cause != Cause::NoEndpoint)
+        && (retrying.is_none() || cause == Cause::Unresolved)
     {
         return Err(cause.into());
     }
@@ -195,8 +195,9 @@ fn choose(
         }
         Target::Cluster(cluster) => {
             let (key, roll) = (cluster.policy.key(request), worker.random.next());
+            let permit = worker.pools.admit(cluster, peer, Counted::Request).map_err(|_| Cause::Overflow)?;
             let picked = worker.pools.pick(cluster, peer, key, roll).ok_or(Cause::NoEndpoint)?;
-            Ok(Chosen { picked, protocol: cluster.protocol })
+            Ok(Chosen { picked: Picked { permit, ..picked }, protocol: cluster.protocol })
         }
     }
 }

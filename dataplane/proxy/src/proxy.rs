@@ -17,6 +17,7 @@ use crate::health::{self, Failing};
 use crate::listener::{self, Listener, Origin, OwnAddresses};
 use crate::rate::Buckets;
 use crate::settings::Settings;
+use crate::upstream::Breakers;
 use crate::worker::{self, Parts};
 
 /// The stack of a worker's thread. Tasks live on the heap; this is for the depth of calls.
@@ -127,7 +128,7 @@ impl Proxy {
     pub fn run(self) -> Result<(), RunError> {
         let drain = self.drain.clone();
         let buckets = Arc::new(Buckets::new());
-        let failing = Failing::default();
+        let (failing, breakers) = (Failing::default(), Arc::new(Breakers::default()));
         let checks = health::Parts {
             settings: Arc::clone(&self.settings),
             snapshots: Arc::clone(&self.snapshots),
@@ -145,6 +146,7 @@ impl Proxy {
                 shard,
                 buckets: Arc::clone(&buckets),
                 failing: Arc::clone(&failing),
+                breakers: Arc::clone(&breakers),
                 own: Arc::clone(&self.own),
                 listeners,
                 drain: drain.watch(),

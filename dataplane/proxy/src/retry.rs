@@ -23,7 +23,7 @@ use crate::observe::{Observation, retry_after};
 use crate::plan::{self, Chosen, Retrying};
 use crate::record::Record;
 use crate::settings::RetryLimits;
-use crate::upstream::Lease;
+use crate::upstream::{Counted, Lease, Permit, Picked};
 
 /// What a worker keeps for further tries.
 pub(crate) struct Retries {
@@ -109,6 +109,7 @@ impl Tries<'_> {
         let Some(retry) = &rule.retry else { return Err(Cause::NoDestination) };
         let mut destination = &split.destinations[self.retrying.destination];
         let mut tried: Vec<SocketAddr> = Vec::new();
+        let mut permit = None;
         worker.retries.on_request(&destination.name, worker.clock.millis());
         loop {
             let number = record.tries;
@@ -118,20 +119,29 @@ impl Tries<'_> {
             let tried_now = match chosen {
                 Ok(chosen) => {
                     tried.push(chosen.picked.endpoint.address());
-                    self.try_at(&chosen, replay.as_ref(), record).await
+                    let tried_now = self.try_at(&chosen, replay.as_ref(), record).await;
+                    tried_now.map(|(response, mut lease)| {
+                        lease.hold([chosen.picked.permit, permit.take()]);
+                        (response, lease)
+                    })
                 }
-                Err(cause) => Err(Failed { cause, is_unseen: true }),
+                // What the configuration does not have will not be there the next time.
+                Err(cause) => Err(Failed { cause, is_unseen: cause != Cause::Unresolved }),
             };
             let failure = failure(&tried_now, record.is_call).filter(|one| retry.wants(*one, &self.head.method));
             let Some(failure) = failure else { return tried_now.map_err(|failed| failed.cause) };
             let next = retry.destination(split, destination);
             let delay = self.delay(retry, number + 1, &tried_now);
-            if let Some(event) = self.withheld(retry, (destination, next), number, replay.as_deref(), delay) {
-                record.on_retry(event);
-                return tried_now.map_err(|failed| failed.cause);
-            }
+            let withheld = self.withheld(retry, (destination, next), number, replay.as_deref(), delay);
+            permit = match withheld.map_or_else(|| self.admit(next), Err) {
+                Ok(permit) => permit,
+                Err(event) => {
+                    record.on_retry(event);
+                    return tried_now.map_err(|failed| failed.cause);
+                }
+            };
             record.on_retry(event(failure));
-            discard(tried_now, replay.is_none());
+            discard(tried_now, replay.as_ref().is_none_or(|replay| replay.is_sent()));
             tokio::time::sleep(delay.unwrap_or_default()).await;
             record.tries += 1;
             if std::ptr::eq(destination, next) {
@@ -170,12 +180,21 @@ impl Tries<'_> {
     fn choose(&self, destination: &Destination, tried: &[SocketAddr], record: &mut Record) -> Result<Chosen, Cause> {
         let Target::Cluster(cluster) = &destination.target else { return Err(Cause::Unresolved) };
         let Downstream { worker, peer, .. } = &**self.downstream;
+        let permit = worker.pools.admit(cluster, *peer, Counted::Request).map_err(|_| Cause::Overflow)?;
         let picked = worker.pools.pick_other(cluster, *peer, worker.random.next(), tried).ok_or(Cause::NoEndpoint)?;
+        let picked = Picked { permit, ..picked };
         if let Some(log) = &mut record.log {
             log.destination = Some(destination.name.clone());
             log.endpoint = Some(picked.endpoint.address());
         }
         Ok(Chosen { picked, protocol: cluster.protocol })
+    }
+
+    /// A place for a retry at a destination, where there is a bound.
+    fn admit(&self, next: &Destination) -> Result<Option<Permit>, RetryEvent> {
+        let Target::Cluster(cluster) = &next.target else { return Ok(None) };
+        let Downstream { worker, peer, .. } = &**self.downstream;
+        worker.pools.admit(cluster, *peer, Counted::Retry).map_err(|_| RetryEvent::OverBudget)
     }
 
     /// How long another try waits; `None` when the endpoint wants more time than the rule gives.

@@ -1,5 +1,6 @@
 //! Connections to endpoints: made, kept, used again.
 
+mod breaker;
 mod endpoint;
 mod gate;
 mod http1;
@@ -16,6 +17,7 @@ use weir_telemetry::{Cause, Shard, WorkerEvent};
 
 use crate::body::RequestBody;
 
+pub(crate) use breaker::{Breakers, Counted, Permit};
 pub(crate) use endpoint::Endpoint;
 pub(crate) use lease::Lease;
 pub(crate) use members::Members;

@@ -1,5 +1,5 @@
 //! A worker: one thread, one runtime, and everything that its requests use. Nothing of it is shared with others, except
-//! the buckets of rate limits.
+//! what rate limits and circuit breakers count.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -22,7 +22,7 @@ use crate::random::Random;
 use crate::rate::Buckets;
 use crate::retry::Retries;
 use crate::settings::{Downstream, Http2, SEND_BUFFER_BYTES, Settings, Upstream};
-use crate::upstream::{Pools, SocketOptions};
+use crate::upstream::{Breakers, Pools, SocketOptions};
 use crate::watch::{Clock, Ending, Registry, Verdict};
 
 /// The share of the time to drain in which connections without a request may still bring one: one in this many parts.
@@ -38,6 +38,7 @@ pub(crate) struct Parts {
     pub(crate) shard: Arc<Shard>,
     pub(crate) buckets: Arc<Buckets>,
     pub(crate) failing: Failing,
+    pub(crate) breakers: Arc<Breakers>,
     pub(crate) own: Arc<OwnAddresses>,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) drain: watch::Receiver<Phase>,
@@ -98,7 +99,8 @@ impl Worker {
         let options = SocketOptions::new(&settings);
         let pools = |limits: &Upstream| {
             let (own, shard) = (Arc::clone(&parts.own), Arc::clone(&parts.shard));
-            Pools::new(limits, &settings.locality, options.clone(), own, shard, Rc::clone(&clock))
+            let breakers = Arc::clone(&parts.breakers);
+            Pools::new(limits, &settings.locality, breakers, options.clone(), own, shard, Rc::clone(&clock))
         };
         let of_copies = Upstream { max_connections: settings.mirror.max_copies.max(1), max_pending: 0, ..up.clone() };
         let mut http1 = hyper::server::conn::http1::Builder::new();

@@ -41,13 +41,26 @@ pub(crate) struct TrafficPolicyDocument {
     default,
     deny_unknown_fields,
     rename_all = "camelCase",
-    expecting = "an object with targetRefs, loadBalancer, healthCheck"
+    expecting = "an object with targetRefs, loadBalancer, healthCheck, circuitBreaker"
 )]
 struct Spec {
     #[serde(deserialize_with = "nullable")]
     target_refs: Vec<TargetSpec>,
     load_balancer: Option<BalancerSpec>,
     health_check: Option<HealthSpec>,
+    circuit_breaker: Option<BreakerSpec>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    rename_all = "camelCase",
+    expecting = "an object with maxParallelRequests, maxParallelRetries"
+)]
+struct BreakerSpec {
+    max_parallel_requests: Option<i64>,
+    max_parallel_retries: Option<i64>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -211,6 +224,9 @@ impl Kind for TrafficPolicyDocument {
             if let Some(health) = &self.spec.health_check {
                 checker.field("healthCheck", |checker| health.apply(&mut policy, checker));
             }
+            if let Some(breaker) = &self.spec.circuit_breaker {
+                checker.field("circuitBreaker", |checker| breaker.apply(&mut policy, checker));
+            }
             Some(Content::TrafficPolicy(Box::new(PolicyFor { targets, policy })))
         })
     }
@@ -296,6 +312,14 @@ impl BalancerSpec {
                 return;
             }
         };
+    }
+}
+
+impl BreakerSpec {
+    fn apply(&self, policy: &mut TrafficPolicy, checker: &mut Checker<'_>) {
+        let range = (0, 1_000_000);
+        policy.max_requests = number("maxParallelRequests", self.max_parallel_requests, range, checker);
+        policy.max_retries = number("maxParallelRetries", self.max_parallel_retries, range, checker);
     }
 }
 

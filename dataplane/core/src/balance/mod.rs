@@ -29,6 +29,10 @@ pub struct TrafficPolicy {
     pub outliers: Option<OutlierDetection>,
     /// What endpoints are asked now and then; those that answer badly take no requests.
     pub health: Option<Arc<HealthCheck>>,
+    /// How many of its requests may be under way on a node.
+    pub max_requests: Option<u32>,
+    /// How many of these may be retries.
+    pub max_retries: Option<u32>,
     /// If fewer than so many of a hundred endpoints are well, all of them are used: a few that are not well would have
     /// to carry what all are there for, and fail as well. 0: never.
     pub panic_percent: u8,
@@ -42,6 +46,8 @@ impl Default for TrafficPolicy {
             locality: Locality::Anywhere,
             outliers: None,
             health: None,
+            max_requests: None,
+            max_retries: None,
             panic_percent: 50,
         }
     }

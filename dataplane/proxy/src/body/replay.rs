@@ -85,6 +85,11 @@ impl Replay {
         self.kept.borrow().is_whole
     }
 
+    /// Whether all of it has come and was sent.
+    pub(crate) fn is_sent(&self) -> bool {
+        self.source.borrow().is_end()
+    }
+
     /// The body for one try. That of an earlier one must not be read any more.
     pub(crate) fn body(self: &Rc<Self>) -> RequestBody {
         RequestBody::Replayed(Replayed { replay: Rc::clone(self), sent: 0 })

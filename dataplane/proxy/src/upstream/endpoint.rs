@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use weir_core::balance::{Outcome, Outlier, OutlierDetection, PeakEwma};
 use weir_telemetry::{Shard, WorkerEvent};
 
+use super::breaker::Breakers;
 use super::lease::{Carrier, Lease, RawLease, Reused};
 use super::socket::{SocketOptions, is_exhaustion};
 use super::{ConnectError, Open, http1, http2};
@@ -30,6 +31,7 @@ pub(super) struct Shared {
     pub(super) clock: Rc<Clock>,
     /// Where the node is.
     pub(super) locality: Locality,
+    pub(super) breakers: Arc<Breakers>,
     /// Counts changes of which endpoints are well.
     pub(super) generation: Cell<u64>,
 }

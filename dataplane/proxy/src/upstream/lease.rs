@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Frame;
 
+use super::breaker::Permit;
 use super::endpoint::Slot;
 use super::{Cut, Open, SendError, http1, http2};
 use crate::body::{Incoming, RequestBody};
@@ -30,11 +31,18 @@ pub(crate) struct Lease {
     carrier: Carrier,
     slot: Slot,
     reused: Reused,
+    /// Held until the response has ended.
+    permits: [Option<Permit>; 2],
 }
 
 impl Lease {
     pub(super) fn new(carrier: Carrier, slot: Slot, reused: Reused) -> Self {
-        Self { carrier, slot, reused }
+        Self { carrier, slot, reused, permits: [None, None] }
+    }
+
+    /// Keeps the places of the request, and of the retry that it is, until it has ended.
+    pub(crate) fn hold(&mut self, permits: [Option<Permit>; 2]) {
+        self.permits = permits;
     }
 
     pub(crate) fn is_reused(&self) -> bool {

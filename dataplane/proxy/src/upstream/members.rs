@@ -10,6 +10,7 @@ use weir_core::balance::{self, Algorithm, Candidates, Distance, Maglev, Outcome,
 use weir_core::cluster::{Cluster, Family};
 use weir_core::name::ClusterName;
 
+use super::breaker::UnderWay;
 use super::endpoint::{Endpoint, Shared};
 use super::pool::Picked;
 
@@ -24,6 +25,8 @@ pub(crate) struct Members {
     /// Picks so far.
     turn: Cell<u64>,
     table: OnceCell<Maglev>,
+    /// Known where there is a bound.
+    under_way: OnceCell<Arc<UnderWay>>,
     last_used: Cell<u32>,
     shared: Rc<Shared>,
 }
@@ -36,10 +39,6 @@ struct Member {
 }
 
 impl Member {
-    fn is_well(&self) -> bool {
-        self.endpoint.is_well() && self.other.as_ref().is_none_or(|other| other.is_well())
-    }
-
     fn load(&self) -> u32 {
         self.endpoint.load() + self.other.as_ref().map_or(0, |other| other.load())
     }
@@ -69,6 +68,7 @@ impl Members {
             generation: Cell::new(shared.generation.get()),
             turn: Cell::new(0),
             table: OnceCell::new(),
+            under_way: OnceCell::new(),
             last_used: Cell::new(shared.clock.now()),
             shared: Rc::clone(shared),
         };
@@ -82,18 +82,23 @@ impl Members {
 
     /// Finds who is eligible now.
     fn judge(&self) {
-        let standing = |member: &Member| Standing { is_well: member.is_well(), distance: member.distance };
+        let standing = |member: &Member| Standing { is_well: member.endpoint.is_well(), distance: member.distance };
         let standings: Vec<Standing> = self.all.iter().map(standing).collect();
         *self.eligible.borrow_mut() = self.policy().eligible(&standings);
         self.generation.set(self.shared.generation.get());
     }
 
-    /// Picks an endpoint; for the same key the same one, where the policy is such.
-    pub(super) fn pick(self: &Rc<Self>, key: Option<u64>, roll: u64) -> Option<Picked> {
+    /// Finds who is eligible, if that may have changed.
+    fn refresh(&self) {
         self.last_used.set(self.shared.clock.now());
         if self.generation.get() != self.shared.generation.get() {
             self.judge();
         }
+    }
+
+    /// Picks an endpoint; for the same key the same one, where the policy is such.
+    pub(super) fn pick(self: &Rc<Self>, key: Option<u64>, roll: u64) -> Option<Picked> {
+        self.refresh();
         let eligible = self.eligible.borrow();
         let at = match (&self.policy().algorithm, key) {
             (Algorithm::ConsistentHash(_), Some(key)) => self.table().find(key, |at| eligible.contains(&at))?,
@@ -105,6 +110,7 @@ impl Members {
 
     /// Picks one that was not tried, if there is one.
     pub(super) fn pick_other(self: &Rc<Self>, roll: u64, tried: &[SocketAddr]) -> Option<Picked> {
+        self.refresh();
         let is_new = |at: &usize| !tried.contains(&self.all[*at].endpoint.address());
         let others: Vec<usize> = self.eligible.borrow().iter().copied().filter(is_new).collect();
         match self.pick_of(&others, roll) {
@@ -121,7 +127,7 @@ impl Members {
 
     fn picked(self: &Rc<Self>, at: usize) -> Picked {
         let observer = self.policy().observes().then(|| Rc::clone(self));
-        Picked { endpoint: Rc::clone(&self.all[at].endpoint), observer }
+        Picked { endpoint: Rc::clone(&self.all[at].endpoint), observer, permit: None }
     }
 
     /// The table for keys: made of addresses, so that it is the same on every node.
@@ -139,6 +145,11 @@ impl Members {
         if !endpoint.is_ejected() && policy.may_eject(ejected, self.all.len()) {
             endpoint.eject(asked, policy);
         }
+    }
+
+    /// What all workers together have under way to the cluster.
+    pub(super) fn under_way(&self) -> &Arc<UnderWay> {
+        self.under_way.get_or_init(|| self.shared.breakers.of(&self.cluster.name))
     }
 
     pub(super) fn is_of(&self, name: &ClusterName) -> bool {

@@ -10,6 +10,7 @@ use weir_core::cluster::{Cluster, Family};
 use weir_core::name::PeerAddr;
 use weir_telemetry::Shard;
 
+use super::breaker::{Breakers, Counted, Permit};
 use super::endpoint::{Endpoint, Shared};
 use super::members::Members;
 use super::socket::SocketOptions;
@@ -32,19 +33,27 @@ pub(crate) struct Picked {
     pub(crate) endpoint: Rc<Endpoint>,
     /// Who wants to know what becomes of the request.
     pub(crate) observer: Option<Rc<Members>>,
+    /// Its place among those that may be under way, where there is a bound.
+    pub(crate) permit: Option<Permit>,
 }
+
+/// As many requests are under way to a cluster as may be.
+#[derive(Debug)]
+pub(crate) struct Full;
 
 impl Pools {
     pub(crate) fn new(
         limits: &Upstream,
         locality: &Locality,
+        breakers: Arc<Breakers>,
         options: SocketOptions,
         own: Arc<OwnAddresses>,
         shard: Arc<Shard>,
         clock: Rc<Clock>,
     ) -> Self {
         let (idle_ticks, limits, locality) = (clock.ticks(limits.idle_timeout), limits.clone(), locality.clone());
-        let shared = Shared { limits, idle_ticks, options, own, shard, clock, locality, generation: Cell::new(0) };
+        let shared =
+            Shared { limits, idle_ticks, options, own, shard, clock, locality, breakers, generation: Cell::new(0) };
         let (endpoints, members, failing) = (RefCell::default(), RefCell::default(), RefCell::default());
         Self { endpoints, members, failing, shared: Rc::new(shared) }
     }
@@ -64,6 +73,21 @@ impl Pools {
         tried: &[SocketAddr],
     ) -> Option<Picked> {
         self.members(cluster, client).pick_other(roll, tried)
+    }
+
+    /// A place for one more request to a cluster, or a retry of one. `Err` when there is none.
+    pub(crate) fn admit(
+        &self,
+        cluster: &Arc<Cluster>,
+        client: PeerAddr,
+        counted: Counted,
+    ) -> Result<Option<Permit>, Full> {
+        let most = match counted {
+            Counted::Request => cluster.policy.max_requests,
+            Counted::Retry => cluster.policy.max_retries,
+        };
+        let Some(most) = most else { return Ok(None) };
+        self.members(cluster, client).under_way().admit(counted, most).map(Some).ok_or(Full)
     }
 
     fn members(&self, cluster: &Arc<Cluster>, client: PeerAddr) -> Rc<Members> {
