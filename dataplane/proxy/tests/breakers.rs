@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -62,6 +63,21 @@ fn requests_beyond_the_bound_are_refused_until_others_have_ended() {
         let _ = answer.send(());
         node.ask(&get("/", &[])).status() == 200
     });
+}
+
+#[test]
+fn a_place_is_taken_until_the_response_has_ended() {
+    let (_end, ended) = mpsc::channel::<()>();
+    let ended = std::sync::Mutex::new(ended);
+    let endpoint = Upstream::after_request(move |mut stream| {
+        stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\npart").unwrap();
+        let _until_the_test_is_over = ended.lock().unwrap().recv();
+    });
+    let node = Node::start(World::new(&[endpoint.address]).policy(breaker(Some(1), None)));
+    let mut client = node.client();
+    client.send(get("/", &[]));
+    client.await_text("part");
+    assert_eq!(node.ask(&get("/", &[])).cause(), Some("overflow"));
 }
 
 #[test]
