@@ -15,6 +15,7 @@ pub mod name;
 pub mod retry;
 pub mod revision;
 pub mod route;
+pub mod share;
 pub mod snapshot;
 pub mod split;
 pub mod stats;

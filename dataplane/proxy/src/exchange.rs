@@ -31,11 +31,6 @@ pub(crate) async fn respond(
     match forward(&downstream, request, &mut record).await {
         Ok(forwarded) => forwarded.into_response(&downstream, record),
         Err(Local::Failure(cause)) => reply::local(cause, record),
-        Err(Local::Refused(cause, headers)) => {
-            let mut response = reply::local(cause, record);
-            response.headers_mut().extend(headers);
-            response
-        }
         Err(Local::Answer(answer)) => reply::answer(*answer, record),
     }
 }

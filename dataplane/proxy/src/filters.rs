@@ -4,10 +4,9 @@
 //! mirrors as well. On the way back it is the other way round, and CORS comes last: nobody may take back what it says.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
 use http::uri::{PathAndQuery, Uri};
 use http::{StatusCode, request};
 use weir_core::filter::{Abort, Asked, DirectResponse, Filters, Preflight, Redirect, Scheme};
@@ -117,13 +116,6 @@ impl Answer {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
         Self { headers, body: Bytes::copy_from_slice(text.as_bytes()), ..self }
     }
-}
-
-/// What a request gets when its rule has had as many as it may, and has a place again after this time.
-pub(crate) fn limited(wait: Duration) -> Local {
-    let mut headers = HeaderMap::new();
-    headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));
-    Local::Refused(Cause::RateLimited, headers)
 }
 
 /// What a request gets when its rule makes it fail.

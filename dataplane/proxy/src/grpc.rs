@@ -53,7 +53,6 @@ pub(crate) fn code(cause: Cause) -> Code {
     match cause {
         Cause::RequestTimeout | Cause::PerTryTimeout => Code::DeadlineExceeded,
         Cause::DownstreamGone | Cause::RequestAborted => Code::Cancelled,
-        // As Envoy and gRPC's own libraries have it, a rate limit is unavailability: it is worth another try.
         Cause::BodyTooLarge | Cause::HeadTooLarge | Cause::TargetTooLong => Code::ResourceExhausted,
         Cause::NoRoute | Cause::ConnectMethod => Code::Unimplemented,
         Cause::BadRequest | Cause::Garbage | Cause::HeaderTimeout | Cause::UpstreamGarbage => Code::Internal,
@@ -71,6 +70,7 @@ pub(crate) fn code(cause: Cause) -> Code {
         | Cause::UpstreamAborted
         | Cause::IdleTimeout
         | Cause::Drained
+        // As in Envoy: it is worth another try, later.
         | Cause::RateLimited
         | Cause::Fault => Code::Unavailable,
     }

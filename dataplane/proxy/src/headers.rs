@@ -7,7 +7,7 @@ use http::header::{
 };
 use http::uri::{PathAndQuery, Uri};
 use http::{Method, Version, request};
-use weir_core::mirror::Share;
+use weir_core::share::Share;
 use weir_telemetry::Cause;
 
 use crate::random::Random;

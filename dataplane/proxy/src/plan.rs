@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Version, request};
+use http::{Version, request};
 use weir_core::filter::Filters;
 use weir_core::name::{ClusterName, OriginalDst, PeerAddr};
 use weir_core::route::{Decision, Outcome, Request, Rule, Source, Timeouts};
@@ -64,8 +64,6 @@ pub(crate) struct Retrying {
 pub(crate) enum Local {
     /// The request cannot be passed on.
     Failure(Cause),
-    /// It is not passed on, and the client is told more about it.
-    Refused(Cause, HeaderMap),
     /// Its rule answers it.
     Answer(Box<Answer>),
 }
@@ -108,7 +106,7 @@ pub(crate) fn plan(
     let frontend = meant.frontend(&snapshot).ok_or(Cause::UnknownService)?;
     let decision = frontend.decide(&request, worker.random.next());
     record.filters = FilterChain::new(&decision, &head.headers);
-    hinder(worker, frontend, &decision, &request, record)?;
+    limit_and_fault(worker, frontend, &decision, &request, record)?;
     let destination = match decision.outcome {
         Outcome::Destination(destination, _) => destination,
         _ => return Err(answered(frontend, &decision, head, record)),
@@ -135,8 +133,8 @@ fn retrying(decision: &Decision<'_>, destination: &Destination) -> Option<Box<Re
     Some(Box::new(Retrying { rule: Arc::clone(rule), destination: position }))
 }
 
-/// Does to a request what its rule does to requests: lets it wait, or refuses it.
-fn hinder(
+/// Applies the rate limit and the faults of a request's rule: it may have to wait, or be refused.
+fn limit_and_fault(
     worker: &Worker,
     frontend: &Frontend,
     decision: &Decision<'_>,
@@ -146,7 +144,10 @@ fn hinder(
     let (Some(rule), Some(Filters { limit, fault, .. })) = (decision.rule(), decision.filters()) else { return Ok(()) };
     let refused = limit.as_ref().and_then(|limit| worker.buckets.take(limit, rule, request).err());
     let answer = match (refused, fault) {
-        (Some(wait), _) => Some(filters::limited(wait)),
+        (Some(wait), _) => {
+            record.retry_after = Some(wait);
+            Some(Local::Failure(Cause::RateLimited))
+        }
         (None, Some(fault)) => {
             record.delay = fault.delay(worker.random.next());
             fault.abort(worker.random.next()).map(|abort| filters::failed(abort, record.is_call))

@@ -33,7 +33,7 @@ pub(crate) struct Record {
     cause: Option<Cause>,
     is_complete: bool,
     /// Tries after the first.
-    pub(crate) tries: u32,
+    pub(crate) retries: u32,
     /// Set when the request has a body.
     pub(crate) meter: Option<Rc<Meter>>,
     pub(crate) response_bytes: u64,
@@ -43,6 +43,8 @@ pub(crate) struct Record {
     pub(crate) filters: Option<Box<FilterChain>>,
     /// How long its rule lets it wait.
     pub(crate) delay: Option<Duration>,
+    /// When a client that is refused may come again.
+    pub(crate) retry_after: Option<Duration>,
     /// Set when requests are logged.
     pub(crate) log: Option<Box<Log>>,
 }
@@ -89,12 +91,13 @@ impl Record {
             call_status: CallStatus::NONE,
             cause: None,
             is_complete: false,
-            tries: 0,
+            retries: 0,
             meter: None,
             response_bytes: 0,
             detail: None,
             filters: None,
             delay: None,
+            retry_after: None,
             log: None,
         }
     }
@@ -204,7 +207,7 @@ impl Drop for Record {
             (None, None) => {}
         }
         if let Some(log) = &self.log {
-            write(log, &end, self.tries);
+            write(log, &end, self.retries);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Answers of the proxy itself: the one place where a cause becomes a status.
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::header::{CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use weir_telemetry::Cause;
 
@@ -84,10 +84,13 @@ pub(crate) fn local(cause: Cause, mut record: Record) -> Response<ResponseBody> 
         .take()
         .map_or(Bytes::from_static(text(cause).as_bytes()), |detail| Bytes::from(detail.into_string()));
     let (is_call, is_stream) = (record.is_call, record.is_stream());
+    // Whole seconds, and none too few.
+    let again = record.retry_after.map(|wait| HeaderValue::from(wait.as_secs() + u64::from(wait.subsec_nanos() > 0)));
     if is_call {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, grpc::TYPE);
         headers.insert(CAUSE, HeaderValue::from_static(cause.name()));
+        headers.extend(again.map(|again| (RETRY_AFTER, again)));
         grpc::put_status(&mut headers, grpc::code(cause), &String::from_utf8_lossy(&text));
         record.on_status(StatusCode::OK.as_u16());
         record.on_fields(&headers);
@@ -100,6 +103,7 @@ pub(crate) fn local(cause: Cause, mut record: Record) -> Response<ResponseBody> 
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
     headers.insert(CAUSE, HeaderValue::from_static(cause.name()));
+    headers.extend(again.map(|again| (RETRY_AFTER, again)));
     // What one request breaks, others on the connection have no part in.
     if !is_stream
         && matches!(cause, Cause::BadRequest | Cause::ConnectMethod | Cause::BodyTooLarge | Cause::RequestAborted)

@@ -109,41 +109,43 @@ impl Tries<'_> {
         let Some(retry) = &rule.retry else { return Err(Cause::NoDestination) };
         let mut destination = &split.destinations[self.retrying.destination];
         let mut tried: Vec<SocketAddr> = Vec::new();
-        let mut permit = None;
+        // Of the request and of the retry that it is: kept until the response has ended, and free for the next try.
+        let mut permits = [None, None];
         worker.retries.on_request(&destination.name, worker.clock.millis());
         loop {
-            let number = record.tries;
+            let number = record.retries;
             if let (true, Some(replay)) = (number == retry.attempts, &replay) {
                 replay.forget();
             }
             let tried_now = match chosen {
-                Ok(chosen) => {
+                Ok(mut chosen) => {
                     tried.push(chosen.picked.endpoint.address());
-                    let tried_now = self.try_at(&chosen, replay.as_ref(), record).await;
-                    tried_now.map(|(response, mut lease)| {
-                        lease.hold([chosen.picked.permit, permit.take()]);
-                        (response, lease)
-                    })
+                    permits[0] = chosen.picked.permit.take();
+                    self.try_at(&chosen, replay.as_ref(), record).await
                 }
                 // What the configuration does not have will not be there the next time.
                 Err(cause) => Err(Failed { cause, is_unseen: cause != Cause::Unresolved }),
             };
             let failure = failure(&tried_now, record.is_call).filter(|one| retry.wants(*one, &self.head.method));
-            let Some(failure) = failure else { return tried_now.map_err(|failed| failed.cause) };
+            let Some(failure) = failure else { return ended(tried_now, permits) };
             let next = retry.destination(split, destination);
             let delay = self.delay(retry, number + 1, &tried_now);
-            let withheld = self.withheld(retry, (destination, next), number, replay.as_deref(), delay);
-            permit = match withheld.map_or_else(|| self.admit(next), Err) {
-                Ok(permit) => permit,
+            if let Some(event) = self.withheld(retry, (destination, next), number, replay.as_deref(), delay) {
+                record.on_retry(event);
+                return ended(tried_now, permits);
+            }
+            permits[1] = None;
+            match self.admit(next) {
+                Ok(permit) => permits = [None, permit],
                 Err(event) => {
                     record.on_retry(event);
-                    return tried_now.map_err(|failed| failed.cause);
+                    return ended(tried_now, permits);
                 }
-            };
+            }
             record.on_retry(event(failure));
             discard(tried_now, replay.as_ref().is_none_or(|replay| replay.is_sent()));
             tokio::time::sleep(delay.unwrap_or_default()).await;
-            record.tries += 1;
+            record.retries += 1;
             if std::ptr::eq(destination, next) {
                 record.on_retry(RetryEvent::Retried);
             } else {
@@ -231,6 +233,13 @@ impl Tries<'_> {
             None
         }
     }
+}
+
+/// The last try: its response keeps its places until it has ended.
+fn ended(tried: Tried, permits: [Option<Permit>; 2]) -> Result<(Response<Incoming>, Lease), Cause> {
+    let (response, mut lease) = tried.map_err(|failed| failed.cause)?;
+    lease.hold(permits);
+    Ok((response, lease))
 }
 
 /// How a try failed; `None` if it did not, or if that is not the endpoint's fault.

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde::Deserialize;
-use weir_core::mirror::Share;
 use weir_core::name::{ClusterName, ServiceName};
+use weir_core::share::Share;
 
 /// Settings of the proxy. Every field may be left out.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, Cache};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior};
-use weir_core::mirror::Share;
+use weir_core::share::Share;
 use weir_core::snapshot::Snapshot;
 use weir_telemetry::Shard;
 

@@ -112,3 +112,16 @@ fn retries_beyond_the_bound_are_left_out() {
         assert_eq!(over > 0.0, expected == 503);
     }
 }
+
+#[test]
+fn a_request_that_is_tried_again_takes_no_place_from_itself() {
+    let endpoint = Upstream::answering_in_turn(&[503, 503, 200]);
+    let mut world = World::new(&[endpoint.address]).policy(breaker(Some(1), Some(1)));
+    let retry = Retry { attempts: 2, ..retry(RetryTo::Same) };
+    world.rules.push(RuleOf { to: vec![("a", 1)], retry: Some(retry), ..RuleOf::default() });
+    let node = Node::start(world);
+    for _ in 0..2 {
+        assert_eq!(node.ask(&get("/", &[])).status(), 200);
+    }
+    assert_eq!(endpoint.requests().len(), 4);
+}

@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use support::upstream::{Upstream, response};
 use support::world::{RuleOf, World};
 use support::{Node, get, until};
-use weir_core::mirror::Share;
+use weir_core::share::Share;
 use weir_telemetry::WorkerEvent;
 
 #[test]

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use weir_core::filter::Filters;
 use weir_core::methods::Methods;
-use weir_core::mirror::Share;
 use weir_core::name::ServiceName;
 use weir_core::retry::{Retry, RetryTo};
 use weir_core::route::{Created, Matcher, Section, Timeouts, Unmatched};
+use weir_core::share::Share;
 use weir_core::split::StickyKey;
 
 use crate::place::Segment;

@@ -6,9 +6,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::*;
 use crate::cluster::Cluster;
-use crate::mirror::Share;
 use crate::name::{ClusterName, ObjectName, ServiceName};
 use crate::route::{Condition, Field, Matcher, PathMatch, RouteTable, Rule, Source, TextMatch, Timeouts, Unmatched};
+use crate::share::Share;
 use crate::split::{Split, Unresolved};
 use crate::stats::StatsId;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use crate::mirror::Share;
+use crate::share::Share;
 
 /// Faults of a rule. Each is decided by itself: a request may be delayed and then answered with a failure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

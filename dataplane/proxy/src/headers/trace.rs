@@ -2,7 +2,7 @@
 //! are none.
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use weir_core::mirror::Share;
+use weir_core::share::Share;
 
 use super::{REQUEST_ID, hex};
 use crate::random::Random;

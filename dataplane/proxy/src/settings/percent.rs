@@ -1,7 +1,7 @@
 //! Shares, written in percent.
 
 use serde::de::{Deserialize, Deserializer, Error};
-use weir_core::mirror::Share;
+use weir_core::share::Share;
 
 pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Share>, D::Error> {
     let Some(percent) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };

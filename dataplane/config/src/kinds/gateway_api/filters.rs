@@ -9,8 +9,8 @@ use weir_core::filter::{
     AllowList, Cors, Filters, HeaderChanges, OriginPattern, PathChange, Redirect, Rewrite, Scheme,
 };
 use weir_core::methods::Methods;
-use weir_core::mirror::Share;
 use weir_core::route::{Matcher, PathMatch};
+use weir_core::share::Share;
 
 use super::backends::mirrored;
 use super::spec::{

@@ -2,8 +2,8 @@
 
 use http::HeaderName;
 use weir_core::methods::Methods;
-use weir_core::mirror::Share;
 use weir_core::route::Timeouts;
+use weir_core::share::Share;
 use weir_core::split::StickyKey;
 
 use super::host;
