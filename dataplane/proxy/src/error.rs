@@ -11,6 +11,9 @@ pub enum BindError {
     /// A setting is outside its range.
     #[error("a setting of the proxy is out of range: {0}")]
     Settings(#[from] OutOfRange),
+    /// The access log could not be opened.
+    #[error(transparent)]
+    AccessLog(#[from] weir_telemetry::access::OpenError),
     /// A listener could not be made.
     #[error(
         "cannot listen on {address} ({step}): {source}; check that the address is this host's, that nothing else \

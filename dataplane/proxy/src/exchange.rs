@@ -11,6 +11,7 @@ use hyper::body::Body;
 use tokio::time::{Instant, Sleep};
 use weir_telemetry::{Cause, WorkerEvent};
 
+use crate::access::Entry;
 use crate::body::{Incoming, Meter, RequestBody, ResponseBody, Streamed, Streaming};
 use crate::downstream::{Downstream, Upgrade};
 use crate::headers::{self, Upgrading};
@@ -49,6 +50,7 @@ async fn forward(
 ) -> Result<Forwarded, Local> {
     let worker = &downstream.worker;
     let (mut head, incoming) = request.into_parts();
+    record.entry = worker.access.as_ref().map(|_| Entry::new(&head));
     headers::normalise(&mut head)?;
     // Of HTTP/1.1 the parser has counted them.
     if record.is_stream() && head.headers.len() > worker.settings.downstream.headers {
@@ -68,6 +70,7 @@ async fn forward(
         return Err(Cause::BodyTooLarge.into());
     }
     let upgrading = headers::prepare_request(&mut head, &downstream.peer_value, worker.traces, &worker.random);
+    record.entry.iter_mut().for_each(|entry| entry.on_request(&head.headers));
     if let Some(filters) = &record.filters {
         filters.on_request(&mut head);
     }
@@ -269,8 +272,7 @@ fn again(
 impl Forwarded {
     fn into_response(self, downstream: &Rc<Downstream>, mut record: Record) -> Response<ResponseBody> {
         let (mut head, incoming) = self.response.into_parts();
-        record.on_status(head.status.as_u16());
-        record.on_fields(&head.headers);
+        record.on_response(&head);
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             headers::prepare_response(&mut head.headers, Upgrading::Yes);
             downstream.set_upgrade(Upgrade { lease: self.lease });

@@ -10,13 +10,14 @@ use http::{Method, Version, request};
 use weir_core::share::Share;
 use weir_telemetry::Cause;
 
+pub(crate) use self::trace::id as trace_id;
 use crate::random::Random;
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 const HOPS: usize = 6;
 

@@ -5,6 +5,7 @@
 //! without a socket: which rule, which destination and which endpoint is `weir-core`'s business.
 
 mod accept;
+mod access;
 mod body;
 mod detect;
 mod downstream;
@@ -38,6 +39,6 @@ pub use drain::Drain;
 pub use error::{BindError, RunError};
 pub use proxy::{Proxy, TransparentSockets};
 pub use settings::{
-    Downstream, Http2, Locality, MirrorLimits, OutOfRange, RetryLimits, ServiceListener, Settings, Tracing,
+    AccessLog, Downstream, Http2, Locality, MirrorLimits, OutOfRange, RetryLimits, ServiceListener, Settings, Tracing,
     Transparent, Upstream,
 };

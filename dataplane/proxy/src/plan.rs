@@ -13,7 +13,7 @@ use weir_telemetry::{Cause, MirrorEvent};
 use crate::filters::{self, Answer, FilterChain};
 use crate::headers::Upgrading;
 use crate::mirror::Planned;
-use crate::record::{self, Log, Record};
+use crate::record::Record;
 use crate::upstream::{Counted, Picked};
 use crate::worker::Worker;
 
@@ -91,19 +91,13 @@ pub(crate) fn plan(
         headers: &head.headers,
         source: Source { address: peer.0.ip(), workload: workload.map(|workload| &**workload) },
     };
-    if record::is_logged() {
-        record.log = Some(Box::new(Log {
-            revision: snapshot.sequence,
-            method: head.method.clone(),
-            path: request.path.to_owned(),
-            source: workload.map(|workload| format!("{}/{}", workload.namespace, workload.name)),
-            rule: None,
-            destination: None,
-            endpoint: None,
-            mirrored: 0,
-        }));
+    if let Some(entry) = &mut record.entry {
+        (entry.revision, entry.source) = (Some(snapshot.sequence), workload.cloned());
     }
     let frontend = meant.frontend(&snapshot).ok_or(Cause::UnknownService)?;
+    if let Some(entry) = &mut record.entry {
+        entry.service = Some(frontend.name.clone());
+    }
     let decision = frontend.decide(&request, worker.random.next());
     record.filters = FilterChain::new(&decision, &head.headers);
     limit_and_fault(worker, frontend, &decision, &request, record)?;
@@ -120,9 +114,8 @@ pub(crate) fn plan(
         return Err(cause.into());
     }
     let mirrors = mirrors(worker, peer, &decision, head);
-    if let Some(log) = &mut record.log {
-        log.endpoint = chosen.as_ref().ok().map(|chosen| chosen.picked.endpoint.address());
-        log.mirrored = mirrors.len();
+    if let Some(entry) = &mut record.entry {
+        entry.mirrors = mirrors.iter().map(|planned| Arc::clone(&planned.cluster)).collect();
     }
     Ok(Plan { chosen, timeouts: decision.timeouts(), mirrors, retrying })
 }
@@ -171,8 +164,8 @@ fn answered(frontend: &Frontend, decision: &Decision<'_>, head: &request::Parts,
 
 /// Counts a request that goes to no endpoint.
 fn on_own_answer(frontend: &Frontend, decision: &Decision<'_>, record: &mut Record) {
-    if let Some(log) = &mut record.log {
-        log.rule = decision.rule().cloned();
+    if let Some(entry) = &mut record.entry {
+        entry.rule = decision.rule().cloned();
     }
     record.on_route(decision.rule().map_or(frontend.service.stats, |rule| rule.stats));
 }
@@ -184,9 +177,9 @@ fn choose(
     (destination, decision): (&Destination, &Decision<'_>),
     record: &mut Record,
 ) -> Result<Chosen, Cause> {
-    if let Some(log) = &mut record.log {
-        log.rule = decision.rule().cloned();
-        log.destination = Some(destination.name.clone());
+    if let Some(entry) = &mut record.entry {
+        entry.rule = decision.rule().cloned();
+        entry.destination = Some(destination.name.clone());
     }
     record.on_route(destination.stats);
     match &destination.target {
@@ -198,6 +191,9 @@ fn choose(
             let (key, roll) = (cluster.policy.key(request), worker.random.next());
             let permit = worker.pools.admit(cluster, peer, Counted::Request).map_err(|_| Cause::Overflow)?;
             let picked = worker.pools.pick(cluster, peer, key, roll).ok_or(Cause::NoEndpoint)?;
+            if let Some(entry) = &mut record.entry {
+                entry.on_endpoint(cluster, picked.endpoint.address());
+            }
             Ok(Chosen { picked: Picked { permit, ..picked }, protocol: cluster.protocol })
         }
     }

@@ -10,6 +10,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use weir_core::name::ClusterName;
 use weir_core::snapshot::Snapshot;
 use weir_telemetry::Telemetry;
+use weir_telemetry::access::AccessLog;
 
 use crate::drain::Drain;
 use crate::error::{BindError, RunError};
@@ -35,6 +36,7 @@ pub struct Proxy {
     /// What health checks count.
     checks: Arc<weir_telemetry::Shard>,
     snapshots: Arc<ArcSwap<Snapshot>>,
+    access_log: Option<AccessLog>,
     drain: Drain,
 }
 
@@ -51,7 +53,7 @@ impl Proxy {
     /// Binds every listener of the settings. The proxy reads `snapshots` and counts in `telemetry`.
     ///
     /// # Errors
-    /// When a setting is out of range, or a listener cannot be made.
+    /// When a setting is out of range, or a listener cannot be made, or the access log cannot be opened.
     pub fn bind(
         settings: Settings,
         snapshots: Arc<ArcSwap<Snapshot>>,
@@ -82,7 +84,10 @@ impl Proxy {
                 service_addresses.push((name, bound));
             }
         }
+        let access_log = settings.access_log.as_ref();
+        let access_log = access_log.map(|log| AccessLog::open(&log.destination, log.format.clone(), telemetry));
         Ok(Self {
+            access_log: access_log.transpose()?,
             settings: Arc::new(settings),
             workers,
             service_addresses,
@@ -147,6 +152,7 @@ impl Proxy {
                 buckets: Arc::clone(&buckets),
                 failing: Arc::clone(&failing),
                 breakers: Arc::clone(&breakers),
+                access_log: self.access_log.as_ref().map(AccessLog::sink),
                 own: Arc::clone(&self.own),
                 listeners,
                 drain: drain.watch(),
@@ -175,6 +181,7 @@ impl Proxy {
             drain.finish(std::time::Duration::ZERO);
             result = result.and(Err(ended));
         }
+        self.access_log.into_iter().for_each(AccessLog::close);
         // It ends with the workers; a panic in it is printed by the panic hook.
         let _ = checking.map(std::thread::JoinHandle::join);
         result

@@ -1,16 +1,14 @@
-//! The record of one request: begun with its head, ended with its response, then counted and, if wanted, logged.
+//! The record of one request: begun with its head, ended with its response, then counted and, if wanted, told in the access log.
 
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Method};
-use weir_core::name::ClusterName;
-use weir_core::revision::Sequence;
-use weir_core::route::Rule;
+use http::{HeaderMap, response};
 use weir_core::stats::StatsId;
 use weir_telemetry::{CallStatus, Cause, RequestEnd, RetryEvent};
 
+use crate::access::Entry;
 use crate::body::Meter;
 use crate::downstream::Downstream;
 use crate::filters::FilterChain;
@@ -45,21 +43,8 @@ pub(crate) struct Record {
     pub(crate) delay: Option<Duration>,
     /// When a client that is refused may come again.
     pub(crate) retry_after: Option<Duration>,
-    /// Set when requests are logged.
-    pub(crate) log: Option<Box<Log>>,
-}
-
-/// What is logged about a request beyond what is counted.
-#[derive(Debug)]
-pub(crate) struct Log {
-    pub(crate) revision: Sequence,
-    pub(crate) method: Method,
-    pub(crate) path: String,
-    pub(crate) source: Option<String>,
-    pub(crate) rule: Option<Arc<Rule>>,
-    pub(crate) destination: Option<ClusterName>,
-    pub(crate) endpoint: Option<std::net::SocketAddr>,
-    pub(crate) mirrored: usize,
+    /// Set when there is an access log.
+    pub(crate) entry: Option<Box<Entry>>,
 }
 
 impl Record {
@@ -98,7 +83,7 @@ impl Record {
             filters: None,
             delay: None,
             retry_after: None,
-            log: None,
+            entry: None,
         }
     }
 
@@ -141,6 +126,15 @@ impl Record {
     /// The head of the response is made or received.
     pub(crate) fn on_status(&mut self, status: u16) {
         self.status = Some(status);
+    }
+
+    /// The head of an endpoint's response came.
+    pub(crate) fn on_response(&mut self, head: &response::Parts) {
+        self.on_status(head.status.as_u16());
+        self.on_fields(&head.headers);
+        if let Some(entry) = &mut self.entry {
+            entry.on_response(self.started);
+        }
     }
 
     /// Headers or trailers of a response came, or were made: of a call they may have its status.
@@ -206,36 +200,9 @@ impl Drop for Record {
             (None, Some(cause)) => shard.on_unrouted(cause),
             (None, None) => {}
         }
-        if let Some(log) = &self.log {
-            write(log, &end, self.retries);
+        let Downstream { worker, peer, .. } = &*self.downstream;
+        if let (Some(access), Some(entry)) = (&worker.access, &self.entry) {
+            access.write(entry, &end, *peer, self.retries, &worker.random);
         }
     }
-}
-
-/// The target of request events. They are at level debug.
-pub(crate) const TARGET: &str = "weir::request";
-
-/// Whether requests are logged.
-pub(crate) fn is_logged() -> bool {
-    tracing::enabled!(target: TARGET, tracing::Level::DEBUG)
-}
-
-fn write(log: &Log, end: &RequestEnd, retries: u32) {
-    tracing::debug!(
-        target: TARGET,
-        revision = log.revision.0,
-        rule = log.rule.as_ref().map(|rule| rule.title()),
-        destination = log.destination.as_ref().map(tracing::field::display),
-        endpoint = log.endpoint.map(tracing::field::display),
-        status = end.status,
-        grpc_status = end.call.map(tracing::field::display),
-        cause = end.cause.map(Cause::name),
-        duration_us = u64::try_from(end.duration.as_micros()).unwrap_or(u64::MAX),
-        source = log.source,
-        method = %log.method,
-        path = log.path,
-        mirrored = log.mirrored,
-        retries,
-        "request"
-    );
 }

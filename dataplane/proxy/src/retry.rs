@@ -185,9 +185,8 @@ impl Tries<'_> {
         let permit = worker.pools.admit(cluster, *peer, Counted::Request).map_err(|_| Cause::Overflow)?;
         let picked = worker.pools.pick_other(cluster, *peer, worker.random.next(), tried).ok_or(Cause::NoEndpoint)?;
         let picked = Picked { permit, ..picked };
-        if let Some(log) = &mut record.log {
-            log.destination = Some(destination.name.clone());
-            log.endpoint = Some(picked.endpoint.address());
+        if let Some(entry) = &mut record.entry {
+            entry.on_endpoint(cluster, picked.endpoint.address());
         }
         Ok(Chosen { picked, protocol: cluster.protocol })
     }

@@ -1,5 +1,6 @@
 //! Settings of the proxy: what describes this process, never what is routed where.
 
+mod access_log;
 mod duration;
 mod percent;
 
@@ -9,6 +10,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use weir_core::name::{ClusterName, ServiceName};
 use weir_core::share::Share;
+
+pub use access_log::AccessLog;
 
 /// Settings of the proxy. Every field may be left out.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -35,6 +38,8 @@ pub struct Settings {
     pub retry: RetryLimits,
     /// Whether traces begin here.
     pub tracing: Tracing,
+    /// The access log. Default: none.
+    pub access_log: Option<AccessLog>,
 }
 
 impl Default for Settings {
@@ -50,6 +55,7 @@ impl Default for Settings {
             mirror: MirrorLimits::default(),
             retry: RetryLimits::default(),
             tracing: Tracing::default(),
+            access_log: None,
         }
     }
 }

@@ -12,8 +12,10 @@ use tokio::time::{Instant, MissedTickBehavior};
 use weir_core::share::Share;
 use weir_core::snapshot::Snapshot;
 use weir_telemetry::Shard;
+use weir_telemetry::access::Sink;
 
 use crate::accept;
+use crate::access::Access;
 use crate::drain::Phase;
 use crate::health::Failing;
 use crate::listener::{Listener, OwnAddresses};
@@ -39,6 +41,7 @@ pub(crate) struct Parts {
     pub(crate) buckets: Arc<Buckets>,
     pub(crate) failing: Failing,
     pub(crate) breakers: Arc<Breakers>,
+    pub(crate) access_log: Option<Sink>,
     pub(crate) own: Arc<OwnAddresses>,
     pub(crate) listeners: Vec<Listener>,
     pub(crate) drain: watch::Receiver<Phase>,
@@ -59,6 +62,7 @@ pub(crate) struct Worker {
     /// What all workers share, for requests whose rules limit them.
     pub(crate) buckets: Arc<Buckets>,
     failing: Failing,
+    pub(crate) access: Option<Access>,
     pub(crate) random: Random,
     /// Which share of the traces that begin here is to be recorded, if any begins here.
     pub(crate) traces: Option<Share>,
@@ -91,7 +95,8 @@ impl std::ops::Deref for Pinned {
 }
 
 impl Worker {
-    fn new(parts: &Parts) -> Rc<Self> {
+    fn new(parts: &mut Parts) -> Rc<Self> {
+        let access_log = parts.access_log.take().zip(parts.settings.access_log.as_ref());
         let settings = Arc::clone(&parts.settings);
         let (down, up) = (&settings.downstream, &settings.upstream);
         let clock =
@@ -117,6 +122,7 @@ impl Worker {
             retries: Retries::new(&settings.retry),
             buckets: Arc::clone(&parts.buckets),
             failing: Arc::clone(&parts.failing),
+            access: access_log.map(|(sink, settings)| Access::new(sink, settings.sampled)),
             random: Random::new(),
             traces: settings.tracing.sampled_percent,
             ended: Notify::new(),
@@ -160,7 +166,7 @@ fn http2(limits: &Downstream) -> h2::server::Builder {
 /// Serves until drained.
 pub(crate) async fn run(mut parts: Parts) {
     let listeners = std::mem::take(&mut parts.listeners);
-    let worker = Worker::new(&parts);
+    let worker = Worker::new(&mut parts);
     let mut drain = parts.drain;
     let accepting: Vec<_> = listeners
         .into_iter()
@@ -213,6 +219,7 @@ async fn tick(worker: Rc<Worker>) {
         worker.pools.sweep();
         worker.mirrors.sweep();
         worker.retries.sweep(worker.clock.millis());
+        worker.access.iter().for_each(Access::flush);
         // A worker without requests must not keep an old snapshot alive.
         drop(worker.snapshot());
     }

@@ -31,6 +31,11 @@ impl CallStatus {
         self.0
     }
 
+    /// Whether it says that the callee failed.
+    pub fn is_failure(self) -> bool {
+        Self::FAILURES.contains(&self.index())
+    }
+
     pub(crate) fn index(self) -> usize {
         self.0.into()
     }

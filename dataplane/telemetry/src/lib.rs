@@ -3,6 +3,7 @@
 //! A worker counts in a [`Shard`] of its own, with plain stores and without waiting for anyone; whoever wants to know
 //! adds the shards up. Nothing here decides anything, and nothing here is ever in the way of a request.
 
+pub mod access;
 mod call;
 mod cause;
 mod cells;

@@ -64,6 +64,8 @@ pub(crate) struct ProxyLimits {
     pub(crate) retry: weir_proxy::RetryLimits,
     /// Whether traces begin here.
     pub(crate) tracing: weir_proxy::Tracing,
+    /// The access log. Default: none.
+    pub(crate) access_log: Option<weir_proxy::AccessLog>,
     /// How long requests under way may take when the node stops, in milliseconds. Default: 10,000.
     pub(crate) drain_ms: DrainTime,
 }
@@ -177,7 +179,7 @@ pub(crate) enum OnStop {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct Log {
-    /// Levels by target, for example `info,weir::request=debug` to log every request. Default: `info`.
+    /// Levels by target, for example `info,weir::ebpf=debug`. Default: `info`.
     pub(crate) filter: String,
     /// `text` for people or `json` for collectors. Default: `text`.
     pub(crate) format: LogFormat,
@@ -284,6 +286,7 @@ impl Settings {
             mirror: self.proxy.mirror.clone(),
             retry: self.proxy.retry.clone(),
             tracing: self.proxy.tracing.clone(),
+            access_log: self.proxy.access_log.clone(),
         }
     }
 }

@@ -14,7 +14,8 @@ pub(crate) fn settings(lab: &Layout, folder: &Path, overlay: &Value) -> Value {
         "workers": 2,
         "admin": { "address": format!("unix:{}", folder.join("admin.sock").display()) },
         "interception": { "bridge": "cni0", "cgroup": lab.pods_cgroup, "fail": "closed" },
-        "log": { "filter": "info,weir::request=debug,weir::ebpf=debug" },
+        "proxy": { "accessLog": { "path": folder.join("access.log") } },
+        "log": { "filter": "info,weir::ebpf=debug" },
     });
     merge(&mut settings, overlay.clone());
     settings

@@ -35,6 +35,12 @@ pub(super) fn begin(headers: &mut HeaderMap, sampled: Share, random: &Random) {
     }
 }
 
+/// The id of the trace that a request is part of, if it is part of one.
+pub(crate) fn id(headers: &HeaderMap) -> Option<&str> {
+    let parent = headers.get(PARENT).filter(|parent| is_valid(parent.as_bytes()))?;
+    parent.to_str().ok()?.get(3..35)
+}
+
 /// Whether this is a parent that can be followed: of version 0, or of one that begins like it.
 fn is_valid(parent: &[u8]) -> bool {
     let Some((first, rest)) = parent.split_at_checked(55) else { return false };

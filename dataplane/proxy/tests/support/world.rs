@@ -45,6 +45,8 @@ pub struct World {
     pub policy: TrafficPolicy,
     /// The nodes that endpoints run on.
     pub nodes: BTreeMap<SocketAddr, &'static str>,
+    /// The versions that endpoints are of.
+    pub versions: BTreeMap<SocketAddr, &'static str>,
     /// Whether the configuration has no service at all.
     pub is_empty: bool,
     sequence: u64,
@@ -61,6 +63,7 @@ impl World {
             protocols: BTreeMap::new(),
             policy: TrafficPolicy::default(),
             nodes: BTreeMap::new(),
+            versions: BTreeMap::new(),
             is_empty: false,
             sequence: 0,
             stats: StatsTable::default(),
@@ -88,6 +91,12 @@ impl World {
     #[must_use]
     pub fn policy(mut self, policy: TrafficPolicy) -> Self {
         self.policy = policy;
+        self
+    }
+
+    #[must_use]
+    pub fn version(mut self, endpoint: SocketAddr, version: &'static str) -> Self {
+        self.versions.insert(endpoint, version);
         self
     }
 
@@ -167,7 +176,7 @@ impl World {
         let endpoint = |address: &SocketAddr| Endpoint {
             addresses: (*address).into(),
             workload: None,
-            version: None,
+            version: self.versions.get(address).map(|version| (*version).into()),
             node: self.nodes.get(address).map(|node| (*node).into()),
             zone: None,
         };

@@ -185,7 +185,8 @@ fn settings_text(lab: &Lab, folder: &Path, node: &Node) -> String {
          source: {{folder: {folder}/rules}}\n\
          admin: {{address: \"{admin}\"}}\n\
          interception: {{bridge: cni0, cgroup: \"{cgroup}\", fail: closed}}\n\
-         log: {{filter: \"info,weir::request=debug,weir::ebpf=debug\"}}\n",
+         proxy: {{accessLog: {{path: {folder}/access.log}}}}\n\
+         log: {{filter: \"info,weir::ebpf=debug\"}}\n",
         name = node_name(&lab.id),
         admin = node.admin,
     )

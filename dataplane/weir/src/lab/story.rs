@@ -106,6 +106,7 @@ pub(crate) fn invitation(running: &Running) -> String {
          \n  {exec} node -- {weir} status\
          \n  {exec} node -- {weir} versions\
          \n  ${{EDITOR:-vi}} {}      # in force within a second\
+         \n  tail -f {folder}/access.log       # a line for each request\
          \n  tail -f {folder}/node.log\
          \n\nCtrl-C stops the node and removes everything.\n",
         edited.display(),

@@ -1,6 +1,7 @@
 //! The stories. One file for each part of what a node promises.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a step of a test that fails ends the test")]
 
+mod access_log;
 mod endpoints;
 mod failure;
 mod grpc;
