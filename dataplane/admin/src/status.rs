@@ -7,7 +7,9 @@ use axum::extract::State;
 use serde::Serialize;
 use serde_json::{Value, json};
 use weir_core::stats::StatsKey;
-use weir_telemetry::{Cause, MirrorEvent, MirrorSummary, RetryEvent, RouteSummary, WorkerEvent};
+use weir_telemetry::{
+    Cause, MirrorEvent, MirrorSummary, Refused, RetryEvent, RouteSummary, WorkerEvent, WorkloadSummary,
+};
 
 use crate::Node;
 use crate::answer::Json;
@@ -60,6 +62,7 @@ pub(crate) async fn status(State(node): State<Node>) -> Json<Value> {
         "sources": node.sources.all(),
         "routes": node.telemetry.routes(&keys).iter().map(route).collect::<Vec<_>>(),
         "mirrors": node.telemetry.mirrors(&keys).iter().map(mirror).collect::<Vec<_>>(),
+        "workloads": node.telemetry.workloads(&keys).iter().map(workload).collect::<Vec<_>>(),
         "connections": connections(&node),
         "kernel": node.kernel.counts(),
         "pods": node.kernel.pods(),
@@ -97,6 +100,23 @@ fn route(summary: &RouteSummary) -> Value {
         "response_bytes": summary.response_bytes,
         "p50_us": summary.latencies.quantile(0.5),
         "p99_us": summary.latencies.quantile(0.99),
+    })
+}
+
+fn workload(summary: &WorkloadSummary) -> Value {
+    let refused = Refused::ALL.iter().map(|what| (what.name(), summary.refused[*what as usize]));
+    let refused: BTreeMap<&str, u64> = refused.filter(|(_, n)| *n > 0).collect();
+    json!({
+        "workload": summary.source.to_string(),
+        "connections": summary.connections,
+        "opened": summary.opened,
+        "requests": summary.requests,
+        "errors": summary.errors,
+        "cpu_ms": summary.processor.as_secs_f64() * 1_000.0,
+        "request_bytes": summary.request_bytes,
+        "response_bytes": summary.response_bytes,
+        "relayed_bytes": summary.relayed.iter().sum::<u64>(),
+        "refused": refused,
     })
 }
 

@@ -8,6 +8,7 @@ pub mod balance;
 pub mod cluster;
 pub mod diff;
 pub mod explain;
+pub mod fairness;
 pub mod filter;
 pub mod methods;
 pub mod mirror;

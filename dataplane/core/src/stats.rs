@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use crate::name::{ClusterName, ObjectName};
 
 /// Index into the counters of every worker. Id 0 is [`StatsKey::Overflow`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StatsId(pub u32);
 
 /// What a row of counters is about.

@@ -13,6 +13,8 @@ pub struct Workload {
     pub namespace: Arc<str>,
     /// Name of the pod.
     pub name: Arc<str>,
+    /// What it is one of: its label `app.kubernetes.io/name`, `app` or `k8s-app`, else its own name.
+    pub app: Arc<str>,
     /// The service account it runs as.
     pub service_account: Arc<str>,
     /// Value of its `version` label (or `app.kubernetes.io/version`).

@@ -7,8 +7,10 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
+use weir_core::name::PeerAddr;
 use weir_telemetry::WorkerEvent;
 
+use crate::account::Metered;
 use crate::downstream::{self, Admission};
 use crate::drain::Phase;
 use crate::listener::{Listener, Origin};
@@ -71,13 +73,17 @@ fn take(
     origin: &Rc<Origin>,
 ) -> io::Result<()> {
     let (stream, peer) = accepted?;
-    if worker.has_room() {
-        let admission = Admission::new(worker);
-        // Boxed here, because a task moves its future several times.
-        tokio::task::spawn_local(Box::pin(downstream::serve(admission, stream, peer, Rc::clone(origin))));
-    } else {
-        worker.shard.on(WorkerEvent::RefusedLimit);
-        downstream::reset(&stream);
+    match worker.accounts.connect(&worker.snapshot(), PeerAddr(peer)) {
+        Ok(connected) => {
+            let account = Rc::clone(connected.account());
+            let admission = Admission::new(worker, connected);
+            let task = downstream::serve(admission, stream, peer, Rc::clone(origin));
+            tokio::task::spawn_local(Metered::new(&account, task));
+        }
+        Err(refusal) => {
+            worker.shard.on(refusal);
+            downstream::reset(&stream);
+        }
     }
     Ok(())
 }

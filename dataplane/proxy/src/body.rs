@@ -8,7 +8,7 @@ mod request;
 mod response;
 
 pub(crate) use incoming::Incoming;
-pub(crate) use memory::{Block, Budget, Charge};
+pub(crate) use memory::{Block, Budget, Charge, Held};
 pub(crate) use pump::{Pump, Unsent};
 pub(crate) use replay::Replay;
 pub(crate) use request::{BodyError, Meter, RequestBody, Streamed};

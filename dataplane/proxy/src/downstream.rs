@@ -15,6 +15,7 @@ use weir_core::name::{OriginalDst, PeerAddr};
 use weir_core::snapshot;
 use weir_telemetry::{Cause, WorkerEvent};
 
+use crate::account::{Account, Connected};
 use crate::detect::{self, Protocol};
 use crate::linger;
 use crate::listener::Origin;
@@ -32,6 +33,8 @@ pub(crate) struct Downstream {
     /// The peer's address as it stands in `x-forwarded-for`.
     pub(crate) peer_value: HeaderValue,
     pub(crate) meant: Meant,
+    /// Whose connection it is.
+    pub(crate) account: Rc<Account>,
     pub(crate) watched: Rc<Watched>,
     /// A response was cut off: the client must not take the end of the connection for the end of the response.
     pub(crate) aborted: Cell<bool>,
@@ -60,6 +63,7 @@ pub(crate) async fn serve(admission: Admission, stream: TcpStream, peer: SocketA
                 worker,
                 peer: PeerAddr(peer),
                 meant,
+                account: Rc::clone(admission.account()),
                 watched,
                 aborted: Cell::new(false),
                 upgrade: RefCell::new(None),
@@ -78,16 +82,22 @@ pub(crate) async fn serve(admission: Admission, stream: TcpStream, peer: SocketA
 pub(crate) struct Admission {
     worker: Rc<Worker>,
     watched: Rc<Watched>,
+    connected: Connected,
     key: usize,
 }
 
 impl Admission {
-    /// A place for one more connection.
-    pub(crate) fn new(worker: &Rc<Worker>) -> Self {
+    /// A place for a connection that may be.
+    pub(crate) fn new(worker: &Rc<Worker>, connected: Connected) -> Self {
         worker.shard.on(WorkerEvent::Accepted);
         let watched = Watched::new(Rc::clone(&worker.clock));
         let key = worker.connections.add(Rc::clone(&watched));
-        Self { worker: Rc::clone(worker), watched, key }
+        Self { worker: Rc::clone(worker), watched, connected, key }
+    }
+
+    /// Whose it is.
+    pub(crate) fn account(&self) -> &Rc<Account> {
+        self.connected.account()
     }
 }
 

@@ -57,6 +57,9 @@ async fn forward(
         return Err(Cause::HeadTooLarge.into());
     }
     record.is_call = record.is_stream() && grpc::is_call(&head.headers);
+    if !record.is_admitted() {
+        return Err(Cause::FairShare.into());
+    }
     let planned = plan::plan(worker, &downstream.meant, downstream.peer, &head, record);
     if let Some(delay) = record.delay.take() {
         let timeout = planned.as_ref().ok().and_then(|plan| plan.timeouts.request);
@@ -216,7 +219,7 @@ async fn send(
     version: Version,
     request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
-    let mut lease = endpoint.lease(version).await?;
+    let mut lease = endpoint.lease(version, &downstream.account).await?;
     let spare = if lease.is_reused() { spare(&request) } else { None };
     let error = match lease.send(request).await {
         Ok(response) => return Ok((response, lease)),
@@ -236,7 +239,7 @@ async fn send_fresh(
     request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     downstream.worker.shard.on(WorkerEvent::UpstreamRetried);
-    let mut lease = endpoint.lease_fresh(version).await?;
+    let mut lease = endpoint.lease_fresh(version, &downstream.account).await?;
     let response = lease.send(request).await?;
     Ok((response, lease))
 }

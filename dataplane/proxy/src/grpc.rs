@@ -61,6 +61,7 @@ pub(crate) fn code(cause: Cause) -> Code {
         | Cause::Unresolved
         | Cause::Loop
         | Cause::UnknownService
+        | Cause::FairShare
         | Cause::NoEndpoint
         | Cause::Overflow
         | Cause::ConnectFailed

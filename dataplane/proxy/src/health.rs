@@ -23,6 +23,7 @@ use weir_core::snapshot::{Protocol, Snapshot};
 use weir_core::split::Target;
 use weir_telemetry::{Shard, WorkerEvent};
 
+use crate::account::Account;
 use crate::body::{Incoming, RequestBody};
 use crate::drain::Phase;
 use crate::grpc;
@@ -57,7 +58,8 @@ pub(crate) async fn run(parts: Parts) {
     let options = SocketOptions::new(&settings);
     let breakers = Arc::default();
     let pools = Pools::new(&settings.upstream, &settings.locality, breakers, options, own, Arc::clone(&shard), clock);
-    let found = Rc::new(Found { failing: RefCell::default(), told: failing, shard });
+    let account = Account::of_node(&settings.downstream, &shard);
+    let found = Rc::new(Found { failing: RefCell::default(), told: failing, account, shard });
     let mut checks = Checks { pools, found, running: HashMap::new() };
     let mut seen = None;
     let mut ended = pin!(drain.wait_for(|phase| matches!(phase, Phase::Finishing(_))));
@@ -92,6 +94,8 @@ impl Drop for Running {
 struct Found {
     failing: RefCell<HashSet<Checked>>,
     told: Failing,
+    /// That of the node itself.
+    account: Rc<Account>,
     shard: Arc<Shard>,
 }
 
@@ -178,7 +182,8 @@ async fn keep_asking(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let asked = tokio::time::timeout(check.timeout, ask(&endpoint, &check.question, protocol)).await;
+        let asked =
+            tokio::time::timeout(check.timeout, ask((&endpoint, &found.account), &check.question, protocol)).await;
         if health.on_answer(asked.unwrap_or(false), &check) {
             found.set(&checked, health.is_well());
         }
@@ -186,14 +191,14 @@ async fn keep_asking(
 }
 
 /// Whether an endpoint gives a good answer.
-async fn ask(endpoint: &Rc<Endpoint>, question: &Question, protocol: Protocol) -> bool {
+async fn ask((endpoint, account): (&Rc<Endpoint>, &Rc<Account>), question: &Question, protocol: Protocol) -> bool {
     match question {
         Question::Tcp => endpoint.lease_raw().await.is_ok(),
         Question::Http { method, path, host, .. } => {
             let version = if protocol == Protocol::Http2 { Version::HTTP_2 } else { Version::HTTP_11 };
             let request = request(endpoint, method, path, host.as_ref(), RequestBody::Empty);
             let Some(request) = request else { return false };
-            let Ok(mut lease) = endpoint.lease_fresh(version).await else { return false };
+            let Ok(mut lease) = endpoint.lease_fresh(version, account).await else { return false };
             let response = lease.send(request).await;
             response.is_ok_and(|response| question.is_good(response.status().as_u16()))
         }
@@ -203,7 +208,7 @@ async fn ask(endpoint: &Rc<Endpoint>, question: &Question, protocol: Protocol) -
             let Some(mut request) = request else { return false };
             request.headers_mut().insert(CONTENT_TYPE, grpc::TYPE);
             request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
-            let Ok(mut lease) = endpoint.lease_fresh(Version::HTTP_2).await else { return false };
+            let Ok(mut lease) = endpoint.lease_fresh(Version::HTTP_2, account).await else { return false };
             let Ok(response) = lease.send(request).await else { return false };
             let is_good = question.is_good(response.status().as_u16());
             is_good && is_serving(&read(&mut lease, response.into_body()).await)

@@ -6,6 +6,7 @@
 
 mod accept;
 mod access;
+mod account;
 mod body;
 mod detect;
 mod downstream;

@@ -35,7 +35,7 @@ pub(crate) async fn pass(downstream: &Rc<Downstream>, stream: TcpStream, seen: B
         return reset(&stream);
     };
     let (down, up) = (End { stream, seen }, End { stream: upstream, seen: Bytes::new() });
-    end(downstream, &downstream.watched.guard(pin!(relay::relay(down, up, &downstream.watched))).await);
+    end(downstream, &downstream.watched.guard(pin!(relay::relay(downstream, down, up))).await);
 }
 
 /// Counts how a relay ended.

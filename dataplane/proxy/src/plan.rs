@@ -1,5 +1,6 @@
 //! The decisions about a request, all made from one snapshot: rule, destination, endpoint, mirrors, timeouts.
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use http::{Version, request};
@@ -10,6 +11,7 @@ use weir_core::snapshot::{Frontend, Protocol, Snapshot};
 use weir_core::split::{Destination, Target, Unresolved};
 use weir_telemetry::{Cause, MirrorEvent};
 
+use crate::downstream::Downstream;
 use crate::filters::{self, Answer, FilterChain};
 use crate::headers::Upgrading;
 use crate::mirror::Planned;
@@ -113,7 +115,7 @@ pub(crate) fn plan(
     {
         return Err(cause.into());
     }
-    let mirrors = mirrors(worker, peer, &decision, head);
+    let mirrors = mirrors(worker, record.downstream(), &decision, head);
     if let Some(entry) = &mut record.entry {
         entry.mirrors = mirrors.iter().map(|planned| Arc::clone(&planned.cluster)).collect();
     }
@@ -219,12 +221,14 @@ fn unresolved(decision: &Decision<'_>, destination: &Destination, reason: Unreso
     format!("the destination {}.{}:{port}{rule} does not resolve: {reason}\n", service.name, service.namespace)
 }
 
-fn mirrors(worker: &Worker, peer: PeerAddr, decision: &Decision<'_>, head: &request::Parts) -> Vec<Planned> {
+fn mirrors(worker: &Worker, downstream: &Downstream, decision: &Decision<'_>, head: &request::Parts) -> Vec<Planned> {
     let (Some(rule), [_, ..]) = (decision.rule(), decision.mirrors()) else { return Vec::new() };
     let wanted = |mirror: &&weir_core::mirror::Mirror| mirror.wants(&head.method, worker.random.next());
     let planned = |mirror: &weir_core::mirror::Mirror| match &mirror.target {
         Target::Cluster(cluster) => {
-            Some(Planned { rule: rule.name.clone(), cluster: Arc::clone(cluster), peer, stats: mirror.stats })
+            let Downstream { peer, account, .. } = downstream;
+            let (cluster, account) = (Arc::clone(cluster), Rc::clone(account));
+            Some(Planned { rule: rule.name.clone(), cluster, peer: *peer, account, stats: mirror.stats })
         }
         Target::Unresolved(_) => {
             let counters = worker.shard.mirror(mirror.stats);

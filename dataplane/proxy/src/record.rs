@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, response};
 use weir_core::stats::StatsId;
-use weir_telemetry::{CallStatus, Cause, RequestEnd, RetryEvent};
+use weir_telemetry::{CallStatus, Cause, RequestEnd, RetryEvent, RowId};
 
 use crate::access::Entry;
+use crate::account::Asking;
 use crate::body::Meter;
 use crate::downstream::Downstream;
 use crate::filters::FilterChain;
@@ -20,12 +21,14 @@ pub(crate) struct Record {
     downstream: Rc<Downstream>,
     /// What bounds its waits: that of the connection or, where that has several requests at a time, one of its own.
     watched: Rc<Watched>,
+    /// Its place among the requests of its workload; `None` when there was none.
+    asking: Option<Asking>,
     /// Where it is found among the worker's streams; `None` in HTTP/1.1.
     stream: Option<usize>,
     /// Whether it is a call of gRPC, whose failures are told in another way.
     pub(crate) is_call: bool,
     started: Instant,
-    route: Option<StatsId>,
+    route: Option<RowId>,
     status: Option<u16>,
     call_status: CallStatus,
     cause: Option<Cause>,
@@ -68,6 +71,7 @@ impl Record {
         Self {
             downstream: Rc::clone(downstream),
             watched,
+            asking: downstream.account.ask(),
             stream,
             is_call: false,
             started: Instant::now(),
@@ -97,6 +101,16 @@ impl Record {
         self.started.checked_add(timeout?).map(tokio::time::Instant::from_std)
     }
 
+    /// Whose it is.
+    pub(crate) fn downstream(&self) -> &Downstream {
+        &self.downstream
+    }
+
+    /// Whether its workload may have it.
+    pub(crate) fn is_admitted(&self) -> bool {
+        self.asking.is_some()
+    }
+
     /// Whether it is one of several on its connection.
     pub(crate) fn is_stream(&self) -> bool {
         self.stream.is_some()
@@ -104,8 +118,10 @@ impl Record {
 
     /// The destination is decided.
     pub(crate) fn on_route(&mut self, route: StatsId) {
-        self.downstream.worker.shard.route(route).on_start();
-        self.route = Some(route);
+        let shard = &self.downstream.worker.shard;
+        let row = shard.row(route, self.downstream.account.source);
+        shard.route(row).on_start();
+        self.route = Some(row);
     }
 
     /// It goes on to another destination, after its try at the first one has failed.

@@ -1,14 +1,14 @@
 //! Bytes passed on unchanged, in both directions, each half closed when its sender closes.
 
 use std::io;
-use std::rc::Rc;
 
 use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 
-use crate::watch::{Phase, Watched};
+use crate::downstream::Downstream;
+use crate::watch::Phase;
 
 /// One buffer for each direction. Larger ones gained nothing in measurements, smaller ones cost system calls.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -19,21 +19,37 @@ pub(crate) struct End {
     pub(crate) seen: Bytes,
 }
 
-/// Passes bytes between two connections until both directions have ended. Ends early when either fails; the
-/// watch's verdict is for the caller to obey.
-pub(crate) async fn relay(mut downstream: End, mut upstream: End, watched: &Rc<Watched>) -> io::Result<()> {
-    watched.enter(Phase::Opaque);
+/// Passes bytes between a client's connection and another one until both directions have ended. Ends early when either
+/// fails; the watch's verdict is for the caller to obey.
+pub(crate) async fn relay(of: &Downstream, mut downstream: End, mut upstream: End) -> io::Result<()> {
+    of.watched.enter(Phase::Opaque);
     let (down_read, down_write) = downstream.stream.split();
     let (up_read, up_write) = upstream.stream.split();
-    let there = pass(down_read, up_write, downstream.seen, watched);
-    let back = pass(up_read, down_write, upstream.seen, watched);
+    let there = pass(of, Way::There, down_read, up_write, downstream.seen);
+    let back = pass(of, Way::Back, up_read, down_write, upstream.seen);
     tokio::try_join!(there, back)?;
     Ok(())
 }
 
-async fn pass(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, seen: Bytes, watched: &Watched) -> io::Result<()> {
+/// Which way bytes go.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// From the client.
+    There,
+    /// To it.
+    Back,
+}
+
+async fn pass(
+    Downstream { watched, account, .. }: &Downstream,
+    way: Way,
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    seen: Bytes,
+) -> io::Result<()> {
     if !seen.is_empty() {
         to.write_all(&seen).await?;
+        account.on_relayed(way == Way::There, seen.len());
         drop(seen);
     }
     let mut buffer = Vec::new();
@@ -47,6 +63,7 @@ async fn pass(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, seen: Bytes, watche
         }
         watched.on_io();
         to.write_all(&buffer).await?;
+        account.on_relayed(way == Way::There, count);
         watched.on_io();
         if count < BUFFER_BYTES / 2 {
             buffer = Vec::new();

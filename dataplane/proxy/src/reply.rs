@@ -26,7 +26,8 @@ pub(crate) fn status(cause: Cause) -> StatusCode {
         Cause::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Cause::NoDestination | Cause::Unresolved | Cause::Loop => StatusCode::INTERNAL_SERVER_ERROR,
         Cause::UpstreamClosed | Cause::UpstreamGarbage | Cause::UpstreamAborted => StatusCode::BAD_GATEWAY,
-        Cause::UnknownService
+        Cause::FairShare
+        | Cause::UnknownService
         | Cause::NoEndpoint
         | Cause::Overflow
         | Cause::ConnectFailed
@@ -49,6 +50,7 @@ fn text(cause: Cause) -> &'static str {
         Cause::TargetTooLong => "the target of the request is too long\n",
         Cause::BodyTooLarge => "the body of the request is too large\n",
         Cause::ConnectMethod => "CONNECT is not offered here\n",
+        Cause::FairShare => "this client has as many requests under way as it leaves to others\n",
         Cause::UnknownService => "the configuration does not have this service\n",
         Cause::NoRoute => "no route of the service matches the request\n",
         Cause::RateLimited => "there were too many requests\n",

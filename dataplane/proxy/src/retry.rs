@@ -103,7 +103,7 @@ impl Tries<'_> {
     ) -> Result<(Response<Incoming>, Lease), Cause> {
         let worker = &self.downstream.worker;
         let Retries { limits, memory, .. } = &worker.retries;
-        let replay = body.map(|body| Replay::new(body, limits.body_bytes, memory));
+        let replay = body.map(|body| Replay::new(body, limits.body_bytes, memory, &self.downstream.account.kept));
         let rule = &*self.retrying.rule;
         let split = &rule.split;
         let Some(retry) = &rule.retry else { return Err(Cause::NoDestination) };

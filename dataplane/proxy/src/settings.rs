@@ -104,6 +104,12 @@ impl ServiceListener {
 pub struct Downstream {
     /// Connections of one worker; further ones are reset. Default: 32,768.
     pub max_connections: usize,
+    /// Requests of one worker that are under way; further ones are answered with 503. Default: 16,384.
+    pub max_requests: usize,
+    /// Memory of one worker for bodies of requests in HTTP/2 that arrive before they are passed on: a connection has
+    /// `http2.connectionWindow` of it, or 64 KiB beside it when its workload has as much as it leaves to others.
+    /// Default: 64 MiB.
+    pub window_bytes: usize,
     /// Bytes of a request's head; more is answered with 431. From 8,192 to 16 MiB. Default: 65,536.
     pub head_bytes: usize,
     /// Header lines of a request; more are answered with 431. From 16 to 1,000. Default: 100.
@@ -137,6 +143,8 @@ impl Default for Downstream {
     fn default() -> Self {
         Self {
             max_connections: 32_768,
+            max_requests: 16_384,
+            window_bytes: 64 << 20,
             head_bytes: 65_536,
             headers: 100,
             body_bytes: None,
@@ -308,6 +316,8 @@ impl Settings {
         let ranges = [
             ("workers", u64::from(self.workers), (0, 1_024)),
             ("downstream.maxConnections", down.max_connections as u64, COUNT),
+            ("downstream.maxRequests", down.max_requests as u64, COUNT),
+            ("downstream.windowBytes", down.window_bytes as u64, (0, 1 << 34)),
             ("downstream.headBytes", down.head_bytes as u64, HEAD),
             ("downstream.headers", down.headers as u64, (16, 1_000)),
             time("downstream.headTimeout", down.head_timeout),

@@ -16,6 +16,7 @@ use weir_telemetry::access::Sink;
 
 use crate::accept;
 use crate::access::Access;
+use crate::account::Accounts;
 use crate::drain::Phase;
 use crate::health::Failing;
 use crate::listener::{Listener, OwnAddresses};
@@ -53,6 +54,7 @@ pub(crate) struct Worker {
     pub(crate) shard: Arc<Shard>,
     pub(crate) own: Arc<OwnAddresses>,
     pub(crate) clock: Rc<Clock>,
+    pub(crate) accounts: Accounts,
     pub(crate) connections: Registry,
     /// Requests of connections that have several at a time.
     pub(crate) streams: Registry,
@@ -115,6 +117,7 @@ impl Worker {
         Rc::new(Self {
             shard: Arc::clone(&parts.shard),
             own: Arc::clone(&parts.own),
+            accounts: Accounts::new(down, &parts.shard),
             connections: Registry::new(&clock, down),
             streams: Registry::new(&clock, down),
             pools: pools(up),
@@ -144,20 +147,15 @@ impl Worker {
         }
         Pinned(Rc::clone(&cached.seen))
     }
-
-    /// Whether another connection may be accepted.
-    pub(crate) fn has_room(&self) -> bool {
-        self.connections.len() < self.settings.downstream.max_connections
-    }
 }
 
 fn http2(limits: &Downstream) -> h2::server::Builder {
-    let Http2 { max_streams, stream_window, connection_window } = limits.http2;
+    let Http2 { max_streams, stream_window, .. } = limits.http2;
     let mut builder = h2::server::Builder::new();
+    // Of the connection's window there is more where its workload may have it.
     builder
         .max_concurrent_streams(max_streams)
         .initial_window_size(stream_window)
-        .initial_connection_window_size(connection_window)
         .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
         .max_send_buffer_size(SEND_BUFFER_BYTES);
     builder
@@ -219,6 +217,7 @@ async fn tick(worker: Rc<Worker>) {
         worker.pools.sweep();
         worker.mirrors.sweep();
         worker.retries.sweep(worker.clock.millis());
+        worker.accounts.settle();
         worker.access.iter().for_each(Access::flush);
         // A worker without requests must not keep an old snapshot alive.
         drop(worker.snapshot());

@@ -46,7 +46,8 @@ fn a_target_beyond_the_parsers_bound_is_told_from_a_large_head() {
 fn connections_beyond_the_bound_are_reset_and_the_others_served() {
     let upstream = Upstream::saying("ok");
     let node = Node::start_with(World::new(&[upstream.address]), |settings| settings.downstream.max_connections = 2);
-    let mut clients = [node.client(), node.client()];
+    let other = Client::try_connect_from("127.0.0.2", node.address).unwrap();
+    let mut clients = [node.client(), other];
     clients.iter_mut().for_each(|client| assert_eq!(client.ask(&get("/", &[])).text(), "ok"));
     assert!(is_reset(&node, &get("/", &[])));
     node.await_metric(EVENTS, r#"event="refused_limit""#, 1.0);

@@ -202,8 +202,8 @@ fn the_memory_for_bodies_is_shared_and_given_back() {
     let body = "x".repeat(30_000);
     let endpoint = Upstream::answering_in_turn(&[503, 200, 503, 200, 503, 200]);
     let world = World::new(&[endpoint.address]).rule(rule(retry()));
-    // Enough for one, again and again.
-    let node = Node::start_with(world, |settings| settings.retry.total_bytes = 40_000);
+    // Enough for one, again and again: of a client that is alone the half of it.
+    let node = Node::start_with(world, |settings| settings.retry.total_bytes = 80_000);
     for _ in 0..3 {
         assert_eq!(node.ask(&with_body("PUT", &body)).status(), 200);
     }

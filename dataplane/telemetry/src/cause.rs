@@ -19,6 +19,8 @@ pub enum Cause {
     BodyTooLarge,
     /// `CONNECT` is not offered.
     ConnectMethod,
+    /// The client's workload has as many requests under way as it leaves to the others.
+    FairShare,
     /// The configuration no longer has the service that the client is connected to.
     UnknownService,
     /// The service has routes, and none of them matches.
@@ -68,7 +70,7 @@ impl Cause {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every cause, in the order of declaration.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 29] = [
         Self::BadRequest,
         Self::Garbage,
         Self::HeaderTimeout,
@@ -76,6 +78,7 @@ impl Cause {
         Self::TargetTooLong,
         Self::BodyTooLarge,
         Self::ConnectMethod,
+        Self::FairShare,
         Self::UnknownService,
         Self::NoRoute,
         Self::RateLimited,
@@ -109,6 +112,7 @@ impl Cause {
             Self::TargetTooLong => "target_too_long",
             Self::BodyTooLarge => "body_too_large",
             Self::ConnectMethod => "connect_method",
+            Self::FairShare => "fair_share",
             Self::UnknownService => "unknown_service",
             Self::NoRoute => "no_route",
             Self::RateLimited => "rate_limited",

@@ -18,6 +18,8 @@ pub enum WorkerEvent {
     RefusedOwn,
     /// The worker has as many connections as it may: reset.
     RefusedLimit,
+    /// The client's workload has as many connections as it leaves to the others: reset.
+    RefusedShare,
     /// A connection could not be passed on unchanged: reset.
     OpaqueFailed,
     /// Accepting failed because file descriptors or memory ran out; tried again after a pause.
@@ -55,7 +57,7 @@ impl WorkerEvent {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every event, in the order of declaration.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Accepted,
         Self::Closed,
         Self::Opaque,
@@ -63,6 +65,7 @@ impl WorkerEvent {
         Self::RefusedUnknown,
         Self::RefusedOwn,
         Self::RefusedLimit,
+        Self::RefusedShare,
         Self::OpaqueFailed,
         Self::AcceptExhausted,
         Self::AcceptFailed,
@@ -90,6 +93,7 @@ impl WorkerEvent {
             Self::RefusedUnknown => "refused_unknown",
             Self::RefusedOwn => "refused_own",
             Self::RefusedLimit => "refused_limit",
+            Self::RefusedShare => "refused_share",
             Self::OpaqueFailed => "opaque_failed",
             Self::AcceptExhausted => "accept_exhausted",
             Self::AcceptFailed => "accept_failed",

@@ -1,5 +1,6 @@
 //! The workers' counters as metrics.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,13 +8,14 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Unit;
-use weir_core::stats::StatsKey;
+use weir_core::stats::{StatsId, StatsKey};
 
 use crate::call::CallStatus;
 use crate::cause::Cause;
 use crate::event::{MirrorEvent, RetryEvent, WorkerEvent};
 use crate::shard::Shard;
-use crate::summary::{self, MirrorSummary, RouteSummary};
+use crate::source::{Refused, Source, SourceId, SourceTable};
+use crate::summary::{self, MirrorSummary, RouteSummary, WorkloadSummary};
 
 const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -21,6 +23,7 @@ const CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
 #[derive(Debug)]
 pub(crate) struct Workers {
     pub(crate) shards: Arc<Mutex<Vec<Arc<Shard>>>>,
+    pub(crate) sources: Arc<SourceTable>,
     pub(crate) keys: Arc<Mutex<Vec<StatsKey>>>,
 }
 
@@ -29,7 +32,10 @@ impl Collector for Workers {
         let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner).clone();
         workers(&mut encoder, &shards)?;
-        routes(&mut encoder, &summary::routes(&shards, &keys))?;
+        let sources = self.sources.sources();
+        by_source(&mut encoder, &summary::by_source(&shards, &keys), &sources)?;
+        durations(&mut encoder, &summary::routes(&shards, &keys))?;
+        workloads(&mut encoder, &summary::workloads(&shards, &keys, sources))?;
         mirrors(&mut encoder, &summary::mirrors(&shards, &keys))
     }
 }
@@ -60,8 +66,14 @@ fn workers(encoder: &mut DescriptorEncoder, shards: &[Arc<Shard>]) -> fmt::Resul
     Ok(())
 }
 
-fn routes(encoder: &mut DescriptorEncoder, routes: &[RouteSummary]) -> fmt::Result {
-    let labelled: Vec<_> = routes.iter().map(|route| (Labels::of(&route.key), route)).collect();
+type BySource = BTreeMap<(StatsId, SourceId), RouteSummary>;
+
+fn by_source(encoder: &mut DescriptorEncoder, rows: &BySource, sources: &[Source]) -> fmt::Result {
+    let labelled = rows.iter().map(|((_, source), route)| {
+        let source = sources.get(source.index()).cloned().unwrap_or(Source::Overflow);
+        (SourceLabels { of_route: Labels::of(&route.key), source }, route)
+    });
+    let labelled: Vec<_> = labelled.collect();
     let help = "Requests by class of the response's status; none means that the client got no response";
     let mut requests = encoder.encode_descriptor("weir_proxy_requests", help, None, MetricType::Counter)?;
     for (labels, route) in &labelled {
@@ -95,7 +107,12 @@ fn routes(encoder: &mut DescriptorEncoder, routes: &[RouteSummary]) -> fmt::Resu
     for (labels, route) in &labelled {
         active.encode_family(&labels.alone())?.encode_gauge(&route.in_flight)?;
     }
-    route_bytes(encoder, &labelled)?;
+    route_bytes(encoder, &labelled)
+}
+
+/// Not by who asked: a histogram has too many lines for that.
+fn durations(encoder: &mut DescriptorEncoder, routes: &[RouteSummary]) -> fmt::Result {
+    let labelled: Vec<_> = routes.iter().map(|route| (Labels::of(&route.key), route)).collect();
     let help = "From the head of the request to the end of the response";
     let unit = Unit::Seconds;
     let name = "weir_proxy_request_duration";
@@ -112,7 +129,7 @@ fn routes(encoder: &mut DescriptorEncoder, routes: &[RouteSummary]) -> fmt::Resu
     Ok(())
 }
 
-fn route_bytes(encoder: &mut DescriptorEncoder, labelled: &[(Labels, &RouteSummary)]) -> fmt::Result {
+fn route_bytes(encoder: &mut DescriptorEncoder, labelled: &[(SourceLabels, &RouteSummary)]) -> fmt::Result {
     let unit = Unit::Bytes;
     type Bytes = fn(&RouteSummary) -> u64;
     let of_bodies: [(&str, &str, Bytes); 2] = [
@@ -123,6 +140,42 @@ fn route_bytes(encoder: &mut DescriptorEncoder, labelled: &[(Labels, &RouteSumma
         let mut family = encoder.encode_descriptor(name, help, Some(&unit), MetricType::Counter)?;
         for (labels, route) in labelled {
             counter(&mut family, &labels.alone(), bytes(route))?;
+        }
+    }
+    Ok(())
+}
+
+/// What workloads use of the proxy.
+fn workloads(encoder: &mut DescriptorEncoder, workloads: &[WorkloadSummary]) -> fmt::Result {
+    let labelled: Vec<_> = workloads.iter().map(|workload| (source_labels(&workload.source), workload)).collect();
+    let help = "Connections of clients that were accepted";
+    let mut opened = encoder.encode_descriptor("weir_workload_connections_opened", help, None, MetricType::Counter)?;
+    for (labels, workload) in &labelled {
+        counter(&mut opened, labels, workload.opened)?;
+    }
+    let (name, help) = ("weir_workload_connections", "Those that are open");
+    let mut open = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+    for (labels, workload) in &labelled {
+        open.encode_family(labels)?.encode_gauge(&workload.connections)?;
+    }
+    let help = "What clients did not get because their workload had as much as it left to the others";
+    let mut refused = encoder.encode_descriptor("weir_workload_refused", help, None, MetricType::Counter)?;
+    for ([namespace, name], workload) in &labelled {
+        for (what, count) in Refused::ALL.iter().zip(workload.refused).filter(|(_, count)| *count > 0) {
+            counter(&mut refused, &[*namespace, *name, ("what", what.name())], count)?;
+        }
+    }
+    let (help, unit) = ("Processor time of the workers, by whose requests took it: an estimate", Unit::Seconds);
+    let mut processor = encoder.encode_descriptor("weir_workload_cpu", help, Some(&unit), MetricType::Counter)?;
+    for (labels, workload) in &labelled {
+        let seconds = workload.processor.as_secs_f64();
+        processor.encode_family(labels)?.encode_counter::<NoLabelSet, _, f64>(&seconds, None)?;
+    }
+    let (help, unit) = ("Bytes of connections that were passed on unchanged", Unit::Bytes);
+    let mut relayed = encoder.encode_descriptor("weir_workload_relayed", help, Some(&unit), MetricType::Counter)?;
+    for ([namespace, name], workload) in &labelled {
+        for (direction, bytes) in ["from", "to"].iter().zip(workload.relayed) {
+            counter(&mut relayed, &[*namespace, *name, ("direction", direction)], bytes)?;
         }
     }
     Ok(())
@@ -161,7 +214,7 @@ fn counter(family: &mut MetricEncoder<'_>, labels: &impl EncodeLabelSet, value: 
     family.encode_family(labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)
 }
 
-/// Values of the labels `rule` and `destination`.
+/// Values of the labels of a destination of a rule or of a mirror.
 struct Labels {
     rule: String,
     destination: String,
@@ -184,6 +237,31 @@ impl Labels {
     }
 
     fn with<'a>(&'a self, name: &'a str, value: &'a str) -> [(&'a str, &'a str); 3] {
-        [("rule", &self.rule), ("destination", &self.destination), (name, value)]
+        let [rule, destination] = self.alone();
+        [rule, destination, (name, value)]
     }
+}
+
+/// The same with who asked.
+struct SourceLabels {
+    of_route: Labels,
+    source: Source,
+}
+
+impl SourceLabels {
+    fn alone(&self) -> [(&str, &str); 4] {
+        let [rule, destination] = self.of_route.alone();
+        let [namespace, name] = source_labels(&self.source);
+        [rule, destination, namespace, name]
+    }
+
+    fn with<'a>(&'a self, name: &'a str, value: &'a str) -> [(&'a str, &'a str); 5] {
+        let [rule, destination, namespace, source] = self.alone();
+        [rule, destination, namespace, source, (name, value)]
+    }
+}
+
+fn source_labels(source: &Source) -> [(&str, &str); 2] {
+    let [namespace, name] = source.labels();
+    [("source_namespace", namespace), ("source", name)]
 }

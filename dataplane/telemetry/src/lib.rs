@@ -11,6 +11,7 @@ mod event;
 mod export;
 mod histogram;
 mod shard;
+mod source;
 mod summary;
 
 use std::fmt;
@@ -20,17 +21,21 @@ use prometheus_client::collector::Collector;
 use prometheus_client::registry::Registry;
 use weir_core::stats::StatsKey;
 
+use crate::source::SourceTable;
+
 pub use call::CallStatus;
 pub use cause::Cause;
 pub use cells::Counter;
 pub use event::{MirrorEvent, RetryEvent, WorkerEvent};
 pub use histogram::{Histogram, Latencies};
-pub use shard::{MirrorCounters, RequestEnd, RouteCounters, Shard};
-pub use summary::{MirrorSummary, RouteSummary};
+pub use shard::{MirrorCounters, RequestEnd, RouteCounters, RowId, Shard};
+pub use source::{Refused, Source, SourceCounters, SourceId};
+pub use summary::{MirrorSummary, RouteSummary, WorkloadSummary};
 
 /// All counters of the process.
 pub struct Telemetry {
     shards: Arc<Mutex<Vec<Arc<Shard>>>>,
+    sources: Arc<SourceTable>,
     export: Mutex<Export>,
 }
 
@@ -49,16 +54,21 @@ impl Default for Telemetry {
     fn default() -> Self {
         let shards = Arc::new(Mutex::new(Vec::new()));
         let keys = Arc::new(Mutex::new(Vec::new()));
+        let sources = Arc::new(SourceTable::default());
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(export::Workers { shards: Arc::clone(&shards), keys: Arc::clone(&keys) }));
-        Self { shards, export: Mutex::new(Export { registry, keys }) }
+        registry.register_collector(Box::new(export::Workers {
+            shards: Arc::clone(&shards),
+            sources: Arc::clone(&sources),
+            keys: Arc::clone(&keys),
+        }));
+        Self { shards, sources, export: Mutex::new(Export { registry, keys }) }
     }
 }
 
 impl Telemetry {
     /// Counters of a new worker. They stay in the sums when the worker has ended.
     pub fn register_worker(&self) -> Arc<Shard> {
-        let shard = Arc::new(Shard::default());
+        let shard = Arc::new(Shard::new(&self.sources));
         self.shards.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&shard));
         shard
     }
@@ -84,6 +94,11 @@ impl Telemetry {
     /// Requests, errors and latencies of every route that was used.
     pub fn routes(&self, keys: &[StatsKey]) -> Vec<RouteSummary> {
         summary::routes(&self.shards(), keys)
+    }
+
+    /// What every workload that has asked has used.
+    pub fn workloads(&self, keys: &[StatsKey]) -> Vec<WorkloadSummary> {
+        summary::workloads(&self.shards(), keys, self.sources.sources())
     }
 
     /// What became of the copies of every mirror that was used.

@@ -1,6 +1,7 @@
 //! The counters of one worker: blocks of cells, found by number, that are made when first needed and never move.
 
-use std::sync::OnceLock;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use weir_core::stats::{StatsId, StatsTable};
@@ -10,6 +11,7 @@ use crate::cause::Cause;
 use crate::cells::Counter;
 use crate::event::{MirrorEvent, RetryEvent, WorkerEvent};
 use crate::histogram::Histogram;
+use crate::source::{SourceCounters, SourceId, SourceTable};
 
 /// Blocks made at once. Small, because most nodes know few routes and a block is about 1 KiB.
 const CHUNK: usize = 16;
@@ -31,7 +33,7 @@ pub struct RequestEnd {
     pub response_bytes: u64,
 }
 
-/// What a worker counts for a destination of a rule.
+/// What a worker counts for requests of one source to a destination of a rule.
 #[derive(Debug, Default)]
 pub struct RouteCounters {
     pub(crate) started: Counter,
@@ -117,19 +119,19 @@ fn class(status: Option<u16>) -> usize {
     status.map(|status| usize::from(status / 100)).filter(|class| (1..6).contains(class)).unwrap_or(0)
 }
 
-/// An array that grows in chunks without moving what it has.
-struct Blocks<T>(Box<[OnceLock<Box<[T]>>]>);
+/// An array that grows in chunks without moving what it has, up to a capacity.
+struct Blocks<T, const CAPACITY: usize>(Box<[OnceLock<Box<[T]>>]>);
 
-impl<T: Default> Default for Blocks<T> {
+impl<T: Default, const CAPACITY: usize> Default for Blocks<T, CAPACITY> {
     fn default() -> Self {
-        Self((0..StatsTable::CAPACITY.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect())
+        Self((0..CAPACITY.div_ceil(CHUNK)).map(|_| OnceLock::new()).collect())
     }
 }
 
-impl<T: Default> Blocks<T> {
-    /// The block of a number; beyond the table's capacity that of [`StatsKey::Overflow`](weir_core::stats::StatsKey).
-    fn at(&self, id: StatsId) -> &T {
-        let id = if (id.0 as usize) < StatsTable::CAPACITY { id.0 as usize } else { 0 };
+impl<T: Default, const CAPACITY: usize> Blocks<T, CAPACITY> {
+    /// The block of a number; beyond the capacity that of everything that is too many.
+    fn at(&self, id: usize) -> &T {
+        let id = if id < CAPACITY { id } else { 0 };
         let chunk = self.0[id / CHUNK].get_or_init(|| (0..CHUNK).map(|_| T::default()).collect());
         &chunk[id % CHUNK]
     }
@@ -139,11 +141,40 @@ impl<T: Default> Blocks<T> {
     }
 }
 
-/// The counters of one worker. Only that worker adds to them.
+/// Number of the counters of requests of one source to a destination of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowId(pub(crate) u32);
+
+/// What requests of one source to a destination of a rule are counted in.
 #[derive(Default)]
+pub(crate) struct Row {
+    /// Set before anything is counted.
+    key: OnceLock<(StatsId, SourceId)>,
+    pub(crate) counters: RouteCounters,
+}
+
+impl Row {
+    /// What it is about, if it is about anything yet.
+    pub(crate) fn key(&self) -> Option<(StatsId, SourceId)> {
+        self.key.get().copied()
+    }
+}
+
+/// How many rows there are at most; at about 1 KiB each this bounds memory to 16 MiB.
+const ROWS: usize = StatsTable::CAPACITY;
+/// From so many on, sources are no longer told apart, so that destinations still are.
+const ROWS_BY_SOURCE: usize = ROWS / 4;
+
+/// Which row is about what. Locked by nobody but the worker.
+type RowIndex = Mutex<HashMap<(StatsId, SourceId), RowId, foldhash::fast::RandomState>>;
+
+/// The counters of one worker. Only that worker adds to them.
 pub struct Shard {
-    routes: Blocks<RouteCounters>,
-    mirrors: Blocks<MirrorCounters>,
+    rows: Blocks<Row, ROWS>,
+    index: RowIndex,
+    source_table: Arc<SourceTable>,
+    sources: Blocks<SourceCounters, { SourceTable::CAPACITY }>,
+    mirrors: Blocks<MirrorCounters, { StatsTable::CAPACITY }>,
     events: [Counter; WorkerEvent::COUNT],
     /// Causes of requests that never came to a route.
     causes: [Counter; Cause::COUNT],
@@ -156,14 +187,58 @@ impl std::fmt::Debug for Shard {
 }
 
 impl Shard {
-    /// The counters of a destination of a rule.
-    pub fn route(&self, id: StatsId) -> &RouteCounters {
-        self.routes.at(id)
+    pub(crate) fn new(source_table: &Arc<SourceTable>) -> Self {
+        let shard = Self {
+            rows: Blocks::default(),
+            index: Mutex::default(),
+            source_table: Arc::clone(source_table),
+            sources: Blocks::default(),
+            mirrors: Blocks::default(),
+            events: Default::default(),
+            causes: Default::default(),
+        };
+        // The first is that of everything that is too many.
+        shard.row(StatsId(0), SourceId::OVERFLOW);
+        shard
+    }
+
+    /// The number of an app, the same in all workers.
+    pub fn source_id(&self, namespace: &Arc<str>, name: &Arc<str>) -> SourceId {
+        self.source_table.id(namespace, name)
+    }
+
+    /// Where requests of a source to a destination of a rule are counted.
+    pub fn row(&self, route: StatsId, source: SourceId) -> RowId {
+        let mut index = self.index.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(row) = index.get(&(route, source)) {
+            return *row;
+        }
+        let key = if index.len() < ROWS_BY_SOURCE { (route, source) } else { (route, SourceId::OVERFLOW) };
+        if let Some(row) = index.get(&key) {
+            return *row;
+        }
+        if index.len() >= ROWS {
+            return RowId(0);
+        }
+        let row = RowId(index.len() as u32);
+        let _ = self.rows.at(row.0 as usize).key.set(key);
+        index.insert(key, row);
+        row
+    }
+
+    /// The counters of a row.
+    pub fn route(&self, row: RowId) -> &RouteCounters {
+        &self.rows.at(row.0 as usize).counters
+    }
+
+    /// The counters of a source.
+    pub fn source(&self, id: SourceId) -> &SourceCounters {
+        self.sources.at(id.index())
     }
 
     /// The counters of a mirror.
     pub fn mirror(&self, id: StatsId) -> &MirrorCounters {
-        self.mirrors.at(id)
+        self.mirrors.at(id.0 as usize)
     }
 
     /// Something happened to a connection.
@@ -176,8 +251,14 @@ impl Shard {
         self.causes[cause as usize].add(1);
     }
 
-    pub(crate) fn existing_route(&self, id: usize) -> Option<&RouteCounters> {
-        self.routes.existing(id)
+    /// All rows that are about something.
+    pub(crate) fn rows(&self) -> impl Iterator<Item = ((StatsId, SourceId), &RouteCounters)> {
+        let rows = (0..ROWS).map_while(|row| self.rows.existing(row));
+        rows.map_while(|row| Some((row.key()?, &row.counters)))
+    }
+
+    pub(crate) fn existing_source(&self, id: usize) -> Option<&SourceCounters> {
+        self.sources.existing(id)
     }
 
     pub(crate) fn existing_mirror(&self, id: usize) -> Option<&MirrorCounters> {
@@ -193,7 +274,7 @@ impl Shard {
     }
 
     pub(crate) fn count_cause(&self, cause: Cause) -> u64 {
-        let routes = (0..StatsTable::CAPACITY).filter_map(|id| self.existing_route(id));
-        self.unrouted(cause) + routes.map(|route| route.causes[cause as usize].value()).sum::<u64>()
+        let routed = self.rows().map(|(_, row)| row.causes[cause as usize].value());
+        self.unrouted(cause) + routed.sum::<u64>()
     }
 }

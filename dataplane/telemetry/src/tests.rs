@@ -39,14 +39,24 @@ fn what_two_workers_count_is_added_up() {
         request_bytes: 3,
         response_bytes: 5,
     };
-    for worker in [telemetry.register_worker(), telemetry.register_worker()] {
+    for (worker, apps) in
+        [(telemetry.register_worker(), ["web", "jobs"]), (telemetry.register_worker(), ["web", "web"])]
+    {
+        let sources = apps.map(|app| worker.source_id(&"shop".into(), &app.into()));
         worker.on(WorkerEvent::Accepted);
         worker.on_unrouted(Cause::Garbage);
-        for _ in 0..3 {
-            worker.route(route).on_start();
-        }
-        worker.route(route).on_end(&end);
-        worker.route(route).on_end(&RequestEnd { status: Some(503), cause: Some(Cause::NoEndpoint), ..end });
+        let [first, second] = sources.map(|source| worker.route(worker.row(route, source)));
+        first.on_start();
+        first.on_start();
+        second.on_start();
+        first.on_end(&end);
+        second.on_end(&RequestEnd { status: Some(503), cause: Some(Cause::NoEndpoint), ..end });
+        worker.source(sources[0]).on_open();
+        worker.source(sources[0]).on_open();
+        worker.source(sources[0]).on_close();
+        worker.source(sources[1]).on_refused(Refused::Request);
+        worker.source(sources[1]).on_processor_time(250_000_000);
+        worker.source(sources[1]).on_relayed_to(9);
         worker.mirror(mirror).on_start();
         worker.mirror(mirror).on_end(MirrorEvent::Busy);
     }
@@ -60,10 +70,17 @@ fn what_two_workers_count_is_added_up() {
 
     let text = telemetry.encode(&keys).unwrap();
     for line in [
-        r#"weir_proxy_requests_total{rule="default/users",destination="default/canary:8080",status="5xx"} 2"#,
-        r#"weir_proxy_local_replies_total{rule="default/users",destination="default/canary:8080",cause="no_endpoint"} 2"#,
-        r#"weir_proxy_requests_in_flight{rule="default/users",destination="default/canary:8080"} 2"#,
-        r#"weir_proxy_response_body_bytes_total{rule="default/users",destination="default/canary:8080"} 20"#,
+        r#"weir_proxy_requests_total{rule="default/users",destination="default/canary:8080",source_namespace="shop",source="web",status="2xx"} 2"#,
+        r#"weir_proxy_requests_total{rule="default/users",destination="default/canary:8080",source_namespace="shop",source="web",status="5xx"} 1"#,
+        r#"weir_proxy_requests_total{rule="default/users",destination="default/canary:8080",source_namespace="shop",source="jobs",status="5xx"} 1"#,
+        r#"weir_proxy_local_replies_total{rule="default/users",destination="default/canary:8080",source_namespace="shop",source="jobs",cause="no_endpoint"} 1"#,
+        r#"weir_proxy_requests_in_flight{rule="default/users",destination="default/canary:8080",source_namespace="shop",source="web"} 2"#,
+        r#"weir_proxy_response_body_bytes_total{rule="default/users",destination="default/canary:8080",source_namespace="shop",source="web"} 15"#,
+        r#"weir_workload_connections_opened_total{source_namespace="shop",source="web"} 4"#,
+        r#"weir_workload_connections{source_namespace="shop",source="web"} 2"#,
+        r#"weir_workload_refused_total{source_namespace="shop",source="jobs",what="request"} 1"#,
+        r#"weir_workload_cpu_seconds_total{source_namespace="shop",source="jobs"} 0.25"#,
+        r#"weir_workload_relayed_bytes_total{source_namespace="shop",source="jobs",direction="to"} 9"#,
         r#"weir_proxy_request_duration_seconds_bucket{le="0.000128",rule="default/users",destination="default/canary:8080"} 4"#,
         r#"weir_proxy_request_duration_seconds_count{rule="default/users",destination="default/canary:8080"} 4"#,
         r#"weir_mirror_copies_total{rule="default/users",destination="default/canary:8080",outcome="busy"} 2"#,
@@ -77,10 +94,26 @@ fn what_two_workers_count_is_added_up() {
 }
 
 #[test]
-fn numbers_beyond_the_table_are_counted_together() {
+fn what_is_too_much_is_counted_together() {
     let shard = Telemetry::default().register_worker();
-    shard.route(StatsId(u32::MAX)).on_start();
-    assert_eq!(shard.existing_route(0).map(|overflow| overflow.started.value()), Some(1));
+    let app = |number: usize| shard.source_id(&"default".into(), &number.to_string().into());
+    let rows: std::collections::HashSet<u32> = (0..30_000).map(|n| shard.row(StatsId(n), app(0)).0).collect();
+    assert_eq!(rows.len(), 16_384);
+    assert_eq!(shard.row(StatsId(29_999), app(0)), RowId(0));
+    shard.route(RowId(u32::MAX)).on_start();
+    assert_eq!(shard.rows().next().map(|(key, row)| (key.0, row.started.value())), Some((StatsId(0), 1)));
+}
+
+#[test]
+fn sources_are_told_apart_while_there_is_room_and_destinations_longer() {
+    let shard = Telemetry::default().register_worker();
+    let [one, other] = ["one", "other"].map(|name| shard.source_id(&"default".into(), &name.into()));
+    (0..4_096).for_each(|number| {
+        shard.row(StatsId(number), one);
+    });
+    assert_ne!(shard.row(StatsId(1), one), shard.row(StatsId(5_000), one));
+    assert_eq!(shard.row(StatsId(5_000), one), shard.row(StatsId(5_000), other));
+    assert_eq!(shard.rows().last().map(|(key, _)| key), Some((StatsId(5_000), SourceId::OVERFLOW)));
 }
 
 #[derive(Debug)]

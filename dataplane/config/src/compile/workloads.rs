@@ -54,6 +54,7 @@ impl Workloads {
             workloads.list.push(Arc::new(Workload {
                 namespace: Arc::clone(&name.namespace),
                 name: Arc::clone(&name.name),
+                app: pod.app.as_deref().map_or_else(|| Arc::clone(&name.name), Into::into),
                 service_account: pod.service_account.as_str().into(),
                 version: version.clone(),
                 addresses,

@@ -53,6 +53,12 @@ impl Metadata {
         self.annotations.retain(|key, _| key.starts_with("weir.dev/"));
     }
 
+    /// What the labels say that a pod is one of.
+    pub(crate) fn app(&self) -> Option<&str> {
+        let mut labels = ["app.kubernetes.io/name", "app", "k8s-app"].into_iter();
+        labels.find_map(|label| self.labels.get(label)).map(String::as_str).filter(|app| !app.is_empty())
+    }
+
     /// The `version` label, under either of its names.
     pub(crate) fn version(&self) -> Option<&str> {
         let label = self.labels.get("version").or_else(|| self.labels.get("app.kubernetes.io/version"));
@@ -110,6 +116,22 @@ mod tests {
         assert!(is_timestamp("2026-01-31T12:00:00Z"));
         for bad in ["", "2026-01-31", "2026-01-31T12:00:00+01:00", "2026-01-31T12:00:00.5Z", "2026-01-31 12:00:00Z"] {
             assert!(!is_timestamp(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_a_pod_is_one_of_is_what_its_labels_say() {
+        let (recommended, common, own) = (("app.kubernetes.io/name", "a"), ("app", "b"), ("k8s-app", "c"));
+        let cases: [(&[(&str, &str)], Option<&str>); 5] = [
+            (&[own, common, recommended], Some("a")),
+            (&[own, common], Some("b")),
+            (&[own], Some("c")),
+            (&[("app", "")], None),
+            (&[], None),
+        ];
+        for (labels, expected) in cases {
+            let labels = labels.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            assert_eq!(Metadata { labels, ..Metadata::default() }.app(), expected);
         }
     }
 

@@ -51,6 +51,8 @@ struct PodIp {
 pub(crate) struct Pod {
     pub(crate) service_account: String,
     pub(crate) version: Option<String>,
+    /// What its labels say that it is.
+    pub(crate) app: Option<String>,
     pub(crate) node: Option<String>,
     /// What its annotation says about the mesh.
     pub(crate) enrolment: Option<Enrolment>,
@@ -78,6 +80,7 @@ impl Kind for PodDocument {
         Some(Content::Pod(Pod {
             service_account: account.unwrap_or("default").to_owned(),
             version: self.metadata.version().map(str::to_owned),
+            app: self.metadata.app().map(str::to_owned),
             node: self.spec.node_name.clone(),
             enrolment,
             addresses,

@@ -97,6 +97,7 @@ fn asked(key: &StickyKey, n: u32) -> Asked {
     let workload = Workload {
         namespace: "default".into(),
         name: "client".into(),
+        app: "web".into(),
         service_account: account.as_str().into(),
         version: None,
         addresses: Vec::new(),

@@ -7,6 +7,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use weir_core::fairness;
+
 /// What a block costs beyond its bytes: its own parts, its place in a queue, and the reference that is sent.
 const BLOCK_COST: usize = 128;
 
@@ -25,18 +27,28 @@ impl Budget {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Takes this much until the charge is dropped. `None` when so much is not left.
-    pub(crate) fn charge(self: &Arc<Self>, bytes: usize) -> Option<Charge> {
-        let take = |left: usize| left.checked_sub(bytes);
-        let taken = self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
-        taken.is_ok().then(|| Charge { budget: Arc::clone(self), bytes })
+    /// Takes this much for somebody until the charge is dropped. `None` when so much is not left, or when others would
+    /// have less left than it has.
+    pub(crate) fn charge(self: &Arc<Self>, holder: &Arc<Held>, bytes: usize) -> Option<Charge> {
+        let (left, own) = (self.left(), holder.0.load(Ordering::Relaxed));
+        if !fairness::may_take(own, bytes, 0, left) {
+            return None;
+        }
+        self.0.store(left - bytes, Ordering::Relaxed);
+        holder.0.store(own + bytes, Ordering::Relaxed);
+        Some(Charge { budget: Arc::clone(self), holder: Arc::clone(holder), bytes })
     }
 }
+
+/// What somebody has of a budget. Atomic for the same reason.
+#[derive(Debug, Default)]
+pub(crate) struct Held(AtomicUsize);
 
 /// A part of a budget that is in use.
 #[derive(Debug)]
 pub(crate) struct Charge {
     budget: Arc<Budget>,
+    holder: Arc<Held>,
     bytes: usize,
 }
 
@@ -49,6 +61,7 @@ impl Charge {
 impl Drop for Charge {
     fn drop(&mut self) {
         self.budget.0.fetch_add(self.bytes, Ordering::Relaxed);
+        self.holder.0.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -98,8 +111,8 @@ mod tests {
 
     #[test]
     fn a_block_is_charged_until_the_last_reference_to_it_is_gone() {
-        let budget = Budget::new(1_000);
-        let mut block = Block::new(budget.charge(Block::cost(10)).unwrap());
+        let (budget, holder) = (Budget::new(1_000), Arc::default());
+        let mut block = Block::new(budget.charge(&holder, Block::cost(10)).unwrap());
         assert_eq!(block.fill(b"0123456"), b"");
         assert_eq!(block.fill(b"789abc"), b"abc");
         assert_eq!(block.fill(b"abc"), b"abc");
@@ -110,7 +123,7 @@ mod tests {
         assert_eq!(budget.left(), 1_000 - Block::cost(10));
         drop(part);
         assert_eq!(budget.left(), 1_000);
-        assert!(budget.charge(1_001).is_none());
+        assert!(budget.charge(&holder, 1_001).is_none());
         assert_eq!(budget.left(), 1_000);
     }
 }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use hyper::body::{Frame, SizeHint};
 
-use super::memory::{Block, Budget};
+use super::memory::{Block, Budget, Held};
 use super::request::{BodyError, RequestBody, Streamed};
 
 /// A body, for one try after the other.
@@ -24,6 +24,7 @@ struct Kept {
     /// How much more may be kept.
     room: usize,
     budget: Arc<Budget>,
+    holder: Arc<Held>,
     /// Whether it is all that was sent.
     is_whole: bool,
 }
@@ -67,16 +68,17 @@ impl Kept {
     fn copy(&mut self, data: &[u8]) -> Option<Bytes> {
         let cost = Block::cost(data.len());
         self.room = self.room.checked_sub(cost)?;
-        let mut block = Block::new(self.budget.charge(cost)?);
+        let mut block = Block::new(self.budget.charge(&self.holder, cost)?);
         block.fill(data);
         Some(Bytes::from_owner(block))
     }
 }
 
 impl Replay {
-    /// A body of which at most so many bytes are kept.
-    pub(crate) fn new(source: Box<Streamed>, most: usize, budget: &Arc<Budget>) -> Rc<Self> {
-        let kept = Kept { pieces: Vec::new(), room: most, budget: Arc::clone(budget), is_whole: true };
+    /// A body of which at most so many bytes are kept, for somebody.
+    pub(crate) fn new(source: Box<Streamed>, most: usize, budget: &Arc<Budget>, holder: &Arc<Held>) -> Rc<Self> {
+        let (budget, holder) = (Arc::clone(budget), Arc::clone(holder));
+        let kept = Kept { pieces: Vec::new(), room: most, budget, holder, is_whole: true };
         Rc::new(Self { source: RefCell::new(source), kept: RefCell::new(kept) })
     }
 

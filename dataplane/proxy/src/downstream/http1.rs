@@ -151,5 +151,5 @@ async fn upgraded(downstream: &Rc<Downstream>, stream: TcpStream, seen: Bytes, u
     let Some((upstream, up_seen, _open)) = connection.into_upgraded().await else { return reset(&stream) };
     downstream.worker.shard.on(WorkerEvent::Upgraded);
     let (down, up) = (End { stream, seen }, End { stream: upstream, seen: up_seen });
-    opaque::end(downstream, &downstream.watched.guard(pin!(relay::relay(down, up, &downstream.watched))).await);
+    opaque::end(downstream, &downstream.watched.guard(pin!(relay::relay(downstream, down, up))).await);
 }

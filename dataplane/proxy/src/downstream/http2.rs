@@ -23,7 +23,8 @@ use weir_telemetry::Cause;
 use self::flood::Resets;
 use self::io::Io;
 use super::Downstream;
-use crate::body::{Incoming, Pump, ResponseBody, Unsent};
+use crate::account::Metered;
+use crate::body::{Charge, Incoming, Pump, ResponseBody, Unsent};
 use crate::detect::PREFACE;
 use crate::exchange;
 use crate::record::Record;
@@ -36,13 +37,14 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(super) async fn serve(downstream: &Rc<Downstream>, stream: TcpStream, seen: Bytes) {
     let io = Io::new(stream, seen, PREFACE.len(), Rc::clone(&downstream.watched));
     let shard = &downstream.worker.shard;
-    let connection = match downstream.watched.guard(pin!(downstream.worker.http2.handshake(io))).await {
+    let mut connection = match downstream.watched.guard(pin!(downstream.worker.http2.handshake(io))).await {
         Ok(Ok(connection)) => connection,
         // The client went away in the middle of its preface.
         Ok(Err(_)) => return,
         Err(Verdict::HeadTimeout) => return shard.on_unrouted(Cause::HeaderTimeout),
         Err(verdict) => return shard.on(verdict.event()),
     };
+    let _window = widen(downstream, &mut connection);
     downstream.watched.enter(Phase::NoStreams);
     let mut conversation = Conversation { downstream, connection, resets: Rc::default(), farewell: None };
     let end = std::future::poll_fn(|context| conversation.poll(context)).await;
@@ -57,6 +59,19 @@ pub(super) async fn serve(downstream: &Rc<Downstream>, stream: TcpStream, seen: 
         // The client went away, or ended the connection; its requests were counted with their records.
         _ => {}
     }
+}
+
+/// The window that every connection begins with (RFC 9113, section 6.9.2).
+const SMALLEST_WINDOW: u32 = 65_535;
+
+/// Makes room for as much as the settings say, if the client's workload may have that. It is held as long as what is
+/// returned.
+fn widen(downstream: &Downstream, connection: &mut Connection<Io, Bytes>) -> Option<Charge> {
+    let wanted = downstream.worker.settings.downstream.http2.connection_window;
+    let more = wanted.checked_sub(SMALLEST_WINDOW).filter(|more| *more > 0)?;
+    let charge = downstream.account.window(more as usize)?;
+    connection.set_target_window_size(wanted);
+    Some(charge)
 }
 
 struct Conversation<'a> {
@@ -116,8 +131,8 @@ impl Conversation<'_> {
         let record = Record::begin_stream(self.downstream);
         let second = self.downstream.watched.second();
         let begun = Begun { reply, second, resets: Rc::clone(&self.resets) };
-        // Boxed here, because a task moves its future several times.
-        tokio::task::spawn_local(Box::pin(begun.answer(Rc::clone(self.downstream), request, record)));
+        let answer = begun.answer(Rc::clone(self.downstream), request, record);
+        tokio::task::spawn_local(Metered::new(&self.downstream.account, answer));
     }
 }
 

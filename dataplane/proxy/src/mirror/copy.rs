@@ -14,6 +14,7 @@ use weir_telemetry::MirrorEvent;
 
 use super::destination::Destination;
 use super::queue::{self, Ending, Tee};
+use crate::account::{Account, Metered};
 use crate::body::RequestBody;
 use crate::headers::Upgrading;
 use crate::upstream::{Endpoint, Picked, Seen};
@@ -29,6 +30,7 @@ pub(crate) struct Planned {
     pub(crate) cluster: Arc<Cluster>,
     /// Whose request it is.
     pub(crate) peer: PeerAddr,
+    pub(crate) account: Rc<Account>,
     pub(crate) stats: StatsId,
 }
 
@@ -59,7 +61,7 @@ pub(crate) fn launch(
     let (tee, body) = match size {
         None => (None, None),
         Some(size) => {
-            let (tee, body) = queue::queue(&mirrors.limits, &mirrors.budget, size);
+            let (tee, body) = queue::queue(&mirrors.limits, &mirrors.budget, &planned.account.copied, size);
             (Some(tee), Some(body))
         }
     };
@@ -67,8 +69,9 @@ pub(crate) fn launch(
     let request = marked(head, &planned.rule, body.map_or(RequestBody::Empty, RequestBody::Copy));
     let is_call = head.version == Version::HTTP_2 && grpc::is_call(&head.headers);
     let version = plan::version(planned.cluster.protocol, head, Upgrading::No, is_call);
-    // Boxed here, because a task moves its future several times.
-    tokio::task::spawn_local(Box::pin(run(admitted, endpoint, version, request, ending)));
+    let account = Rc::clone(&planned.account);
+    let task = run(admitted, account, endpoint, version, request, ending);
+    tokio::task::spawn_local(Metered::new(&planned.account, task));
     tee
 }
 
@@ -105,6 +108,7 @@ impl Drop for Admitted {
 
 async fn run(
     admitted: Admitted,
+    account: Rc<Account>,
     endpoint: Rc<Endpoint>,
     version: Version,
     request: Request<RequestBody>,
@@ -112,7 +116,8 @@ async fn run(
 ) {
     let worker = Rc::clone(&admitted.worker);
     let deadline = worker.mirrors.limits.deadline;
-    let sent = tokio::time::timeout(deadline, send(&worker, admitted.stats, &endpoint, version, request)).await;
+    let sent =
+        tokio::time::timeout(deadline, send(&worker, (admitted.stats, &account), &endpoint, version, request)).await;
     let event = sent.unwrap_or(MirrorEvent::Timeout);
     let given_up = ending.as_ref().and_then(Ending::given_up);
     if let Some(ending) = ending {
@@ -124,17 +129,17 @@ async fn run(
 
 async fn send(
     worker: &Worker,
-    stats: StatsId,
+    (stats, account): (StatsId, &Rc<Account>),
     endpoint: &Rc<Endpoint>,
     version: Version,
     request: Request<RequestBody>,
 ) -> MirrorEvent {
-    let Ok(mut lease) = endpoint.lease(version).await else { return MirrorEvent::Connect };
+    let Ok(mut lease) = endpoint.lease(version, account).await else { return MirrorEvent::Connect };
     let sent = match lease.send(request).await {
         Ok(response) => Ok(response),
         Err(error) => match (error.seen, lease.is_reused()) {
             // The endpoint had closed a connection that was kept: that is nobody's fault.
-            (Seen::Unsent(unsent), true) => match endpoint.lease_fresh(version).await {
+            (Seen::Unsent(unsent), true) => match endpoint.lease_fresh(version, account).await {
                 Ok(fresh) => {
                     lease = fresh;
                     lease.send(*unsent).await.map_err(|_| MirrorEvent::Failed)

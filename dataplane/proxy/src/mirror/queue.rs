@@ -11,7 +11,7 @@ use http::HeaderMap;
 use hyper::body::{Frame, SizeHint};
 use weir_telemetry::MirrorEvent;
 
-use crate::body::{Block, BodyError, Budget, Charge};
+use crate::body::{Block, BodyError, Budget, Charge, Held};
 use crate::settings::MirrorLimits;
 
 /// The largest block. Small enough that what a copy has sent is free again soon, large enough that what a block costs
@@ -56,6 +56,7 @@ struct Queue {
     state: Cell<State>,
     waker: RefCell<Option<Waker>>,
     budget: Arc<Budget>,
+    holder: Arc<Held>,
     limit: usize,
 }
 
@@ -84,7 +85,7 @@ impl Queue {
         if waiting > self.limit {
             return Err(MirrorEvent::Overflow);
         }
-        let charge = self.budget.charge(bytes).ok_or(MirrorEvent::Budget)?;
+        let charge = self.budget.charge(&self.holder, bytes).ok_or(MirrorEvent::Budget)?;
         if waiting > self.budget.left() {
             return Err(MirrorEvent::Budget);
         }
@@ -128,8 +129,13 @@ impl Queue {
     }
 }
 
-/// A queue for the body of a request with this size hint.
-pub(super) fn queue(limits: &MirrorLimits, budget: &Arc<Budget>, size: SizeHint) -> (Tee, CopyBody) {
+/// A queue for the body of somebody's request with this size hint.
+pub(super) fn queue(
+    limits: &MirrorLimits,
+    budget: &Arc<Budget>,
+    holder: &Arc<Held>,
+    size: SizeHint,
+) -> (Tee, CopyBody) {
     let queue = Rc::new(Queue {
         pieces: RefCell::default(),
         waiting: Cell::new(0),
@@ -137,6 +143,7 @@ pub(super) fn queue(limits: &MirrorLimits, budget: &Arc<Budget>, size: SizeHint)
         state: Cell::new(State::Open),
         waker: RefCell::default(),
         budget: Arc::clone(budget),
+        holder: Arc::clone(holder),
         limit: limits.copy_bytes,
     });
     (Tee(Rc::clone(&queue)), CopyBody { queue, size })

@@ -17,6 +17,7 @@ use super::breaker::Breakers;
 use super::lease::{Carrier, Lease, RawLease, Reused};
 use super::socket::{SocketOptions, is_exhaustion};
 use super::{ConnectError, Open, http1, http2};
+use crate::account::Account;
 use crate::listener::OwnAddresses;
 use crate::settings::{Locality, Upstream};
 use crate::watch::Clock;
@@ -168,21 +169,21 @@ impl Endpoint {
     }
 
     /// A connection for one request: one that is there already, or a new one.
-    pub(crate) async fn lease(self: &Rc<Self>, version: Version) -> Result<Lease, ConnectError> {
-        if let Some(lease) = self.try_lease(version) {
+    pub(crate) async fn lease(self: &Rc<Self>, version: Version, account: &Rc<Account>) -> Result<Lease, ConnectError> {
+        if let Some(lease) = self.try_lease(version, account) {
             return Ok(lease);
         }
         // Boxed: it is rare, and every request's future would have to have room for it.
-        Box::pin(self.lease_new(version)).await
+        Box::pin(self.lease_new(version, account)).await
     }
 
     /// A connection that is there already, if the endpoint may have another request.
-    fn try_lease(self: &Rc<Self>, version: Version) -> Option<Lease> {
+    fn try_lease(self: &Rc<Self>, version: Version, account: &Rc<Account>) -> Option<Lease> {
         if self.active.get() as usize >= self.shared.limits.max_connections {
             return None;
         }
         if version == Version::HTTP_2 {
-            return self.try_stream().map(|stream| {
+            return self.try_stream(account).map(|stream| {
                 self.shared.shard.on(WorkerEvent::UpstreamReused);
                 Lease::new(Carrier::Http2(stream), self.slot(), Reused::Yes)
             });
@@ -196,33 +197,45 @@ impl Endpoint {
         }
     }
 
-    /// A place on a connection of HTTP/2 that is there already. The first with room is taken, so that few are needed.
-    fn try_stream(&self) -> Option<http2::Stream> {
+    /// A place on a connection of HTTP/2 that is there already. The first with room is taken, so that few are needed; but
+    /// only of the same workload's: one that does not read its responses fills the window of all on the connection.
+    fn try_stream(&self, account: &Rc<Account>) -> Option<http2::Stream> {
         let most = self.shared.limits.http2.max_streams as usize;
         let connections = self.http2.borrow();
-        connections.iter().find(|connection| connection.has_room(most)).map(http2::Connection::stream)
+        let mut own = connections.iter().filter(|connection| Rc::ptr_eq(connection.account(), account));
+        own.find(|connection| connection.has_room(most)).map(http2::Connection::stream)
     }
 
-    async fn lease_new(self: &Rc<Self>, version: Version) -> Result<Lease, ConnectError> {
+    async fn lease_new(self: &Rc<Self>, version: Version, account: &Rc<Account>) -> Result<Lease, ConnectError> {
         let deadline = Instant::now() + self.shared.limits.connect_timeout;
         let slot = self.wait_for_slot(deadline).await?;
         // While this waited, a connection may have come back.
-        if let Some(lease) = self.try_lease(version) {
+        if let Some(lease) = self.try_lease(version, account) {
             return Ok(lease);
         }
-        self.connect(slot, version, deadline).await
+        self.connect(slot, version, account, deadline).await
     }
 
     /// A new connection, whatever is there already, except of HTTP/2: there those that have not ended are as good.
-    pub(crate) async fn lease_fresh(self: &Rc<Self>, version: Version) -> Result<Lease, ConnectError> {
+    pub(crate) async fn lease_fresh(
+        self: &Rc<Self>,
+        version: Version,
+        account: &Rc<Account>,
+    ) -> Result<Lease, ConnectError> {
         let deadline = Instant::now() + self.shared.limits.connect_timeout;
         let slot = self.wait_for_slot(deadline).await?;
-        self.connect(slot, version, deadline).await
+        self.connect(slot, version, account, deadline).await
     }
 
-    async fn connect(self: &Rc<Self>, slot: Slot, version: Version, deadline: Instant) -> Result<Lease, ConnectError> {
+    async fn connect(
+        self: &Rc<Self>,
+        slot: Slot,
+        version: Version,
+        account: &Rc<Account>,
+        deadline: Instant,
+    ) -> Result<Lease, ConnectError> {
         if version == Version::HTTP_2 {
-            let stream = self.connect_shared(deadline).await?;
+            let stream = self.connect_shared(account, deadline).await?;
             return Ok(Lease::new(Carrier::Http2(stream), slot, Reused::No));
         }
         let stream = self.open(deadline).await?;
@@ -233,9 +246,9 @@ impl Endpoint {
     }
 
     /// A place on a connection of HTTP/2. Of those that want one at the same time the first makes it.
-    async fn connect_shared(&self, deadline: Instant) -> Result<http2::Stream, ConnectError> {
+    async fn connect_shared(&self, account: &Rc<Account>, deadline: Instant) -> Result<http2::Stream, ConnectError> {
         loop {
-            if let Some(stream) = self.try_stream() {
+            if let Some(stream) = self.try_stream(account) {
                 return Ok(stream);
             }
             if !self.is_connecting.get() {
@@ -247,7 +260,7 @@ impl Endpoint {
         let _connecting = Connecting::new(self);
         let stream = self.open(deadline).await?;
         let open = Open::new(&self.shared.shard);
-        let connection = http2::Connection::new(stream, open, &self.shared.limits, &self.shared.clock).await;
+        let connection = http2::Connection::new(stream, open, account, &self.shared.limits, &self.shared.clock).await;
         let connection = connection.map_err(|_| ConnectError::Failed)?;
         let stream = connection.stream();
         self.http2.borrow_mut().push(connection);

@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use weir_telemetry::Cause;
 
 use super::{Cut, Open, Seen, SendError};
+use crate::account::Account;
 use crate::body::{Incoming, Pump, RequestBody, Unsent};
 use crate::settings::{Http2, SEND_BUFFER_BYTES, Upstream};
 use crate::socket_io::SocketIo;
@@ -25,6 +26,8 @@ use crate::watch::Clock;
 /// A connection that speaks HTTP/2.
 pub(super) struct Connection {
     sender: RefCell<SendRequest<Bytes>>,
+    /// Whose requests it carries.
+    account: Rc<Account>,
     streams: Cell<usize>,
     /// The tick at which its last request ended.
     idle_since: Cell<u32>,
@@ -36,6 +39,7 @@ impl Connection {
     pub(super) async fn new(
         stream: TcpStream,
         open: Open,
+        account: &Rc<Account>,
         limits: &Upstream,
         clock: &Rc<Clock>,
     ) -> Result<Rc<Self>, h2::Error> {
@@ -53,8 +57,13 @@ impl Connection {
             // Whatever it ends with, its requests have heard of it.
             let _ = connection.await;
         });
-        let (sender, clock) = (RefCell::new(sender), Rc::clone(clock));
-        Ok(Rc::new(Self { sender, streams: Cell::new(0), idle_since: Cell::new(clock.now()), clock }))
+        let (sender, account, clock) = (RefCell::new(sender), Rc::clone(account), Rc::clone(clock));
+        Ok(Rc::new(Self { sender, account, streams: Cell::new(0), idle_since: Cell::new(clock.now()), clock }))
+    }
+
+    /// Whose requests it carries.
+    pub(super) fn account(&self) -> &Rc<Account> {
+        &self.account
     }
 
     /// Whether it can take requests: it has not ended, and the endpoint has not asked for its end.

@@ -11,7 +11,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::PATIENCE;
 
@@ -76,7 +76,17 @@ impl Client {
     }
 
     pub async fn connect_with(address: SocketAddr, builder: &h2::client::Builder) -> Self {
-        let stream = TcpStream::connect(address).await.unwrap();
+        Self::speak(TcpStream::connect(address).await.unwrap(), builder).await
+    }
+
+    /// From this address of the machine.
+    pub async fn connect_from(source: &str, address: SocketAddr, builder: &h2::client::Builder) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((source.parse::<std::net::IpAddr>().unwrap(), 0))).unwrap();
+        Self::speak(socket.connect(address).await.unwrap(), builder).await
+    }
+
+    async fn speak(stream: TcpStream, builder: &h2::client::Builder) -> Self {
         stream.set_nodelay(true).unwrap();
         let (sender, connection) = builder.handshake(stream).await.unwrap();
         Self { sender, driver: tokio::spawn(connection) }

@@ -11,12 +11,13 @@ pub mod upstream;
 pub mod world;
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use socket2::{Domain, Socket, Type};
 use weir_core::name::ServiceName;
 use weir_core::snapshot::Snapshot;
 use weir_proxy::{Drain, Proxy, RunError, ServiceListener, Settings};
@@ -84,12 +85,11 @@ impl Node {
         until(&format!("{count} times {}", cause.name()), || self.telemetry.count_cause(cause) >= count);
     }
 
-    /// What `/metrics` says: the sum of a metric's samples that have this label.
-    pub fn metric(&self, name: &str, label: &str) -> f64 {
+    /// What `/metrics` says: the sum of a metric's samples that have these labels, with commas between them.
+    pub fn metric(&self, name: &str, labels: &str) -> f64 {
         let text = self.telemetry.encode(self.world.keys()).unwrap();
-        let samples = text
-            .lines()
-            .filter(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with('{') && rest.contains(label)));
+        let has_all = |rest: &str| rest.starts_with('{') && labels.split(',').all(|label| rest.contains(label));
+        let samples = text.lines().filter(|line| line.strip_prefix(name).is_some_and(has_all));
         samples.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
@@ -147,9 +147,21 @@ impl Client {
         Self::try_connect(address).unwrap()
     }
 
+    /// A connection from this address of the machine, where a reset may come as early as that.
+    pub fn try_connect_from(source: &str, address: SocketAddr) -> std::io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        let source: IpAddr = source.parse().unwrap();
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+        socket.connect_timeout(&address.into(), PATIENCE)?;
+        Self::new(socket.into())
+    }
+
     /// A connection, where a reset may come as early as that.
     pub fn try_connect(address: SocketAddr) -> std::io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        Self::new(TcpStream::connect_timeout(&address, PATIENCE)?)
+    }
+
+    fn new(stream: TcpStream) -> std::io::Result<Self> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         stream.set_nodelay(true)?;

@@ -17,6 +17,7 @@ use weir_core::share::Share;
 use weir_core::snapshot::{Frontend, Protocol, Snapshot};
 use weir_core::split::{Destination, Split, Target, Unresolved};
 use weir_core::stats::{StatsId, StatsKey, StatsTable};
+use weir_core::workload::{Enrolment, Workload};
 
 /// A rule for the service `a`.
 #[derive(Clone, Default)]
@@ -47,6 +48,8 @@ pub struct World {
     pub nodes: BTreeMap<SocketAddr, &'static str>,
     /// The versions that endpoints are of.
     pub versions: BTreeMap<SocketAddr, &'static str>,
+    /// Pods that ask.
+    pub pods: Vec<Arc<Workload>>,
     /// Whether the configuration has no service at all.
     pub is_empty: bool,
     sequence: u64,
@@ -64,6 +67,7 @@ impl World {
             policy: TrafficPolicy::default(),
             nodes: BTreeMap::new(),
             versions: BTreeMap::new(),
+            pods: Vec::new(),
             is_empty: false,
             sequence: 0,
             stats: StatsTable::default(),
@@ -100,6 +104,21 @@ impl World {
         self
     }
 
+    /// A pod of an app that asks from this address.
+    #[must_use]
+    pub fn pod(mut self, name: &str, app: &str, address: &str) -> Self {
+        self.pods.push(Arc::new(Workload {
+            namespace: "default".into(),
+            name: name.into(),
+            app: app.into(),
+            service_account: "default".into(),
+            version: None,
+            addresses: vec![address.parse().unwrap()],
+            enrolment: Enrolment::Enrolled,
+        }));
+        self
+    }
+
     /// A service whose endpoints speak something else than those of `a`.
     #[must_use]
     pub fn speaking(mut self, name: &'static str, protocol: Protocol) -> Self {
@@ -119,7 +138,7 @@ impl World {
         let service = self.destination(None, "a", 1);
         let frontend = Frontend { routes, ..Frontend::new(cluster("a"), self.protocol, service) };
         let frontends = if self.is_empty { Vec::new() } else { vec![Arc::new(frontend)] };
-        Snapshot::new(Sequence(self.sequence), RevisionId::of([]), frontends, &[])
+        Snapshot::new(Sequence(self.sequence), RevisionId::of([]), frontends, &self.pods)
     }
 
     fn entry(&mut self, number: usize, spec: &RuleOf) -> Entry {

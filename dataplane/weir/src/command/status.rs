@@ -99,6 +99,7 @@ fn text(status: &Value) -> String {
     troubles(&mut text, status);
     routes(&mut text, status);
     mirrors(&mut text, status);
+    workloads(&mut text, status);
     let mut connections = Table::default();
     connections.row(["connections".into(), Cell::right("count")]);
     for (name, count) in status["connections"].as_object().into_iter().flatten().filter(|(_, count)| **count != 0) {
@@ -165,6 +166,27 @@ fn mirrors(text: &mut String, status: &Value) {
         let drops: Vec<String> = drops.map(|(name, count)| format!("{name} {count}")).collect();
         let drops = if drops.is_empty() { "none".to_owned() } else { drops.join(", ") };
         table.row([rule(&mirror["rule"]), word(&mirror["destination"]).into(), (&mirror["sent"]).into(), drops.into()]);
+    }
+    let _ = write!(text, "\n{table}");
+}
+
+/// Who asks, and what it costs.
+fn workloads(text: &mut String, status: &Value) {
+    let workloads = rows(status, "workloads");
+    if workloads.is_empty() {
+        return;
+    }
+    let mut table = Table::default();
+    let titles = ["connections", "requests", "errors", "cpu ms"].map(Cell::right);
+    table.row(std::iter::once("workload".into()).chain(titles).chain(["refused".into()]));
+    for workload in workloads {
+        let refused = workload["refused"].as_object().into_iter().flatten();
+        let refused: Vec<String> = refused.map(|(what, count)| format!("{what} {count}")).collect();
+        let refused = if refused.is_empty() { "none".to_owned() } else { refused.join(", ") };
+        let cpu = Value::from(workload["cpu_ms"].as_f64().unwrap_or_default().round() as u64);
+        let numbers = [&workload["connections"], &workload["requests"], &workload["errors"], &cpu].map(Cell::from);
+        let name = word(&workload["workload"]).into();
+        table.row(std::iter::once(name).chain(numbers).chain([refused.into()]));
     }
     let _ = write!(text, "\n{table}");
 }

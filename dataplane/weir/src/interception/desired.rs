@@ -194,6 +194,7 @@ mod tests {
             let workload = Workload {
                 namespace: "default".into(),
                 name: "a".into(),
+                app: "web".into(),
                 service_account: "web".into(),
                 version: None,
                 addresses: vec![ip],

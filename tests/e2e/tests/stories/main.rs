@@ -4,6 +4,7 @@
 mod access_log;
 mod endpoints;
 mod failure;
+mod fairness;
 mod grpc;
 mod http_routes;
 mod interception;

@@ -23,6 +23,7 @@ fn workload(name: &str, addresses: &[&str]) -> Arc<Workload> {
     Arc::new(Workload {
         namespace: "default".into(),
         name: name.into(),
+        app: "web".into(),
         service_account: "default".into(),
         version: None,
         addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),

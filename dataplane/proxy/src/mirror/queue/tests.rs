@@ -19,7 +19,7 @@ fn next(body: &mut CopyBody) -> Result<Option<usize>, Option<MirrorEvent>> {
 #[test]
 fn pieces_pass_in_order_and_free_their_memory() {
     let budget = Budget::new(PLENTY);
-    let (tee, mut body) = queue(&MirrorLimits::default(), &budget, SizeHint::new());
+    let (tee, mut body) = queue(&MirrorLimits::default(), &budget, &Arc::default(), SizeHint::new());
     assert_eq!(next(&mut body), Err(None));
     tee.push(&data(3));
     assert_eq!(budget.left(), PLENTY - Block::cost(3), "a piece that comes alone costs what it is");
@@ -37,7 +37,7 @@ fn pieces_pass_in_order_and_free_their_memory() {
 #[test]
 fn what_is_being_sent_is_still_charged() {
     let budget = Budget::new(PLENTY);
-    let (tee, mut body) = queue(&MirrorLimits::default(), &budget, SizeHint::new());
+    let (tee, mut body) = queue(&MirrorLimits::default(), &budget, &Arc::default(), SizeHint::new());
     tee.push(&data(1_000));
     let Poll::Ready(Some(Ok(frame))) = body.poll(&mut Context::from_waker(Waker::noop())) else { panic!("a frame") };
     drop((tee, body));
@@ -50,7 +50,7 @@ fn what_is_being_sent_is_still_charged() {
 fn however_a_body_is_cut_up_it_costs_little_more_than_its_bytes() {
     for (piece, count) in [(1, 100_000), (100, 50_000), (1_500, 4_000), (9_000, 800), (65_536, 100), (7_000_000, 1)] {
         let budget = Budget::new(PLENTY);
-        let (tee, mut body) = queue(&MirrorLimits::default(), &budget, SizeHint::new());
+        let (tee, mut body) = queue(&MirrorLimits::default(), &budget, &Arc::default(), SizeHint::new());
         let sent: Vec<u8> = (0..piece * count).map(|number| (number % 251) as u8).collect();
         let mut most = 0;
         for piece in sent.chunks(piece) {
@@ -80,7 +80,7 @@ fn what_does_not_fit_gives_the_copy_up_and_frees_its_memory() {
     ];
     for (pieces, total, expected) in cases {
         let budget = Budget::new(total);
-        let (tee, mut body) = queue(&limits, &budget, SizeHint::new());
+        let (tee, mut body) = queue(&limits, &budget, &Arc::default(), SizeHint::new());
         pieces.iter().for_each(|count| tee.push(&data(*count)));
         assert_eq!(next(&mut body), Err(Some(expected)), "{pieces:?}");
         tee.finish();
@@ -92,11 +92,11 @@ fn what_does_not_fit_gives_the_copy_up_and_frees_its_memory() {
 fn copies_that_hang_leave_room_for_small_ones() {
     let limits = MirrorLimits::default();
     let budget = Budget::new(limits.total_bytes);
-    let hanging: Vec<_> = (0..8).map(|_| queue(&limits, &budget, SizeHint::new())).collect();
+    let hanging: Vec<_> = (0..8).map(|_| queue(&limits, &budget, &Arc::default(), SizeHint::new())).collect();
     for (tee, _) in &hanging {
         (0..1_000).for_each(|_| tee.push(&data(5_000)));
     }
-    let (tee, mut body) = queue(&limits, &budget, SizeHint::new());
+    let (tee, mut body) = queue(&limits, &budget, &Arc::default(), SizeHint::new());
     tee.push(&data(10_000));
     assert_eq!(next(&mut body), Ok(Some(10_000)));
     let given_up = hanging.iter().filter(|(_, body)| body.ending().given_up() == Some(MirrorEvent::Budget)).count();
@@ -106,11 +106,11 @@ fn copies_that_hang_leave_room_for_small_ones() {
 #[test]
 fn either_side_may_go_first() {
     let budget = Budget::new(PLENTY);
-    let (tee, mut body) = queue(&MirrorLimits::default(), &budget, SizeHint::new());
+    let (tee, mut body) = queue(&MirrorLimits::default(), &budget, &Arc::default(), SizeHint::new());
     tee.push(&data(100));
     drop(tee);
     assert_eq!(next(&mut body), Err(Some(MirrorEvent::Aborted)));
-    let (tee, body) = queue(&MirrorLimits::default(), &budget, SizeHint::new());
+    let (tee, body) = queue(&MirrorLimits::default(), &budget, &Arc::default(), SizeHint::new());
     tee.push(&data(100));
     drop(body);
     tee.push(&data(100));
