@@ -63,6 +63,14 @@ fn a_route_with_the_defaults_of_its_api_is_equal() {
               matches: [{path: {type: PathPrefix, value: /}, headers: [{type: Exact, name: x-a, value: b}]}]}]}",
         ),
         (
+            "{rules: [{sessionPersistence: {}}]}",
+            "{rules: [{sessionPersistence: {type: Cookie, cookieConfig: {lifetimeType: Session}}}]}",
+        ),
+        (
+            "{rules: [{sessionPersistence: {type: Header, sessionName: X-S}}]}",
+            "{rules: [{sessionPersistence: {type: Header, sessionName: x-s}}]}",
+        ),
+        (
             "{rules: [{filters: [{type: RequestRedirect, requestRedirect: {hostname: a}}]}]}",
             "{rules: [{filters: [{type: RequestRedirect, requestRedirect: {hostname: a, statusCode: 302}}]}]}",
         ),
@@ -112,6 +120,10 @@ fn a_route_that_says_something_else_is_not_equal() {
         "{rules: [{matches: [{path: {value: /a}}]}]}",
         "{rules: [{}, {}]}",
         "{rules: [{retry: {}}]}",
+        "{rules: [{sessionPersistence: {}}]}",
+        "{rules: [{sessionPersistence: {sessionName: a}}]}",
+        "{rules: [{sessionPersistence: {sessionName: A}}]}",
+        "{rules: [{sessionPersistence: {type: Header}}]}",
         "{rules: [{retry: {codes: [500]}}]}",
         "{rules: [{filters: [{type: CORS, cors: {}}]}]}",
         "{rules: [{filters: [{type: CORS, cors: {allowCredentials: true}}]}]}",

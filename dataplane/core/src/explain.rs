@@ -42,6 +42,8 @@ pub struct Explanation {
     pub chosen_by: String,
     /// What is copied.
     pub mirrors: Vec<MirrorOutcome>,
+    /// How clients come back to the endpoint that they had.
+    pub session: Option<String>,
     /// Bound on the whole request, in milliseconds.
     pub timeout_ms: Option<u64>,
     /// Bound on each try, in milliseconds.
@@ -114,7 +116,12 @@ pub fn explain(snapshot: &Snapshot, frontend: &Frontend, request: &Request<'_>, 
         (_, Some(rule)) => &rule.split.destinations,
         (_, None) => std::slice::from_ref(&frontend.service),
     };
+    let split = decision.rule().map(|rule| &rule.split);
+    let session = split.and_then(|split| split.session.as_ref());
+    let token = session.and_then(|session| session.any_token(request));
+    let kept = token.zip(split).and_then(|(token, split)| split.of_session(&token));
     let certain = match decision.outcome {
+        Outcome::Destination(..) if kept.is_some() => kept,
         Outcome::Destination(destination, ChosenBy::Only | ChosenBy::Key) => Some(destination),
         _ => None,
     };
@@ -132,7 +139,11 @@ pub fn explain(snapshot: &Snapshot, frontend: &Frontend, request: &Request<'_>, 
             .iter()
             .map(|destination| destination_outcome(destination, certain, total, family))
             .collect(),
-        chosen_by: chosen_by(&decision).to_owned(),
+        chosen_by: match kept {
+            Some(_) => "the session that the request brings along, unless it has expired".to_owned(),
+            None => chosen_by(&decision).to_owned(),
+        },
+        session: session.map(|session| session.to_string()),
         mirrors: decision.mirrors().iter().map(|mirror| mirror_outcome(mirror, request)).collect(),
         timeout_ms: millis(timeouts.request),
         per_try_timeout_ms: millis(timeouts.per_try),

@@ -16,6 +16,7 @@ pub mod name;
 pub mod retry;
 pub mod revision;
 pub mod route;
+pub mod session;
 pub mod share;
 pub mod snapshot;
 pub mod split;

@@ -10,6 +10,7 @@ use crate::cluster::Cluster;
 use crate::filter::Filters;
 use crate::name::ClusterName;
 use crate::route::Request;
+use crate::session::{self, Session, Token};
 use crate::stats::StatsId;
 
 /// What the name of a destination resolves to.
@@ -102,6 +103,8 @@ impl StickyKey {
 pub struct Split {
     /// Makes the choice the same for the same user; without it every request is a new draw.
     pub sticky: Option<StickyKey>,
+    /// Keeps clients at the endpoints that they had, whatever the rest would choose.
+    pub session: Option<Arc<Session>>,
     /// At least one.
     pub destinations: Vec<Destination>,
 }
@@ -120,6 +123,16 @@ pub enum ChosenBy {
 }
 
 impl Split {
+    /// A split that is a draw for every request.
+    pub fn to(destinations: Vec<Destination>) -> Self {
+        Self { sticky: None, session: None, destinations }
+    }
+
+    /// The destination of a session. One that gets no new requests (a weight of 0) keeps those that it has.
+    pub fn of_session(&self, token: &Token) -> Option<&Destination> {
+        self.destinations.iter().find(|destination| session::destination_id(&destination.name) == token.destination)
+    }
+
     /// Chooses the destination of a request. `roll` is a random number from the whole range of `u64`; it decides only
     /// where no key does. `None` when every weight is 0.
     pub fn choose(&self, request: &Request<'_>, roll: u64) -> Option<(&Destination, ChosenBy)> {

@@ -276,6 +276,9 @@ impl Forwarded {
     fn into_response(self, downstream: &Rc<Downstream>, mut record: Record) -> Response<ResponseBody> {
         let (mut head, incoming) = self.response.into_parts();
         record.on_response(&head);
+        if let Some(session) = record.session.take() {
+            session.on_response(&mut head.headers);
+        }
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             headers::prepare_response(&mut head.headers, Upgrading::Yes);
             downstream.set_upgrade(Upgrade { lease: self.lease });

@@ -30,6 +30,7 @@ mod record;
 mod relay;
 mod reply;
 mod retry;
+mod session;
 mod settings;
 mod socket_io;
 mod upstream;

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{Version, request};
 use weir_core::filter::Filters;
@@ -16,6 +17,7 @@ use crate::filters::{self, Answer, FilterChain};
 use crate::headers::Upgrading;
 use crate::mirror::Planned;
 use crate::record::Record;
+use crate::session::Kept;
 use crate::upstream::{Counted, Picked};
 use crate::worker::Worker;
 
@@ -107,7 +109,12 @@ pub(crate) fn plan(
         Outcome::Destination(destination, _) => destination,
         _ => return Err(answered(frontend, &decision, head, record)),
     };
-    let chosen = choose(worker, peer, &request, (destination, &decision), record);
+    let kept = session(&decision, &request, record);
+    let (destination, endpoint) = match kept {
+        Some((destination, endpoint)) => (destination, Some(endpoint)),
+        None => (destination, None),
+    };
+    let chosen = choose(worker, peer, &request, (destination, endpoint, &decision), record);
     let retrying = retrying(&decision, destination);
     // That it has no endpoint, or no place, is a failure like others; that it does not exist is the configuration's.
     if let Err(cause) = chosen
@@ -155,6 +162,19 @@ fn limit_and_fault(
     })
 }
 
+/// Where a request belongs that brings a session along: the destination, and the id of the endpoint.
+fn session<'s>(decision: &Decision<'s>, request: &Request<'_>, record: &mut Record) -> Option<(&'s Destination, u64)> {
+    let split = &decision.entry?.rule.split;
+    let session = split.session.as_ref()?;
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let token = session.token(request, now);
+    record.session = Some(Box::new(Kept { session: Arc::clone(session), now, brought: token, at: None }));
+    let token = token?;
+    // One that the client would be sent away from is not gone back to.
+    let is_open = |one: &&Destination| one.filters.as_ref().is_none_or(|filters| filters.redirect.is_none());
+    split.of_session(&token).filter(is_open).map(|destination| (destination, token.endpoint))
+}
+
 /// What a request gets that goes to no endpoint.
 fn answered(frontend: &Frontend, decision: &Decision<'_>, head: &request::Parts, record: &mut Record) -> Local {
     on_own_answer(frontend, decision, record);
@@ -176,7 +196,7 @@ fn choose(
     worker: &Worker,
     peer: PeerAddr,
     request: &Request<'_>,
-    (destination, decision): (&Destination, &Decision<'_>),
+    (destination, kept, decision): (&Destination, Option<u64>, &Decision<'_>),
     record: &mut Record,
 ) -> Result<Chosen, Cause> {
     if let Some(entry) = &mut record.entry {
@@ -192,10 +212,9 @@ fn choose(
         Target::Cluster(cluster) => {
             let (key, roll) = (cluster.policy.key(request), worker.random.next());
             let permit = worker.pools.admit(cluster, peer, Counted::Request).map_err(|_| Cause::Overflow)?;
-            let picked = worker.pools.pick(cluster, peer, key, roll).ok_or(Cause::NoEndpoint)?;
-            if let Some(entry) = &mut record.entry {
-                entry.on_endpoint(cluster, picked.endpoint.address());
-            }
+            let kept = kept.and_then(|id| worker.pools.pick_kept(cluster, peer, id));
+            let picked = kept.or_else(|| worker.pools.pick(cluster, peer, key, roll)).ok_or(Cause::NoEndpoint)?;
+            record.on_endpoint(cluster, picked.endpoint.address());
             Ok(Chosen { picked: Picked { permit, ..picked }, protocol: cluster.protocol })
         }
     }

@@ -1,10 +1,12 @@
 //! The record of one request: begun with its head, ended with its response, then counted and, if wanted, told in the access log.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, response};
+use weir_core::cluster::Cluster;
 use weir_core::stats::StatsId;
 use weir_telemetry::{CallStatus, Cause, RequestEnd, RetryEvent, RowId};
 
@@ -14,6 +16,7 @@ use crate::body::Meter;
 use crate::downstream::Downstream;
 use crate::filters::FilterChain;
 use crate::grpc;
+use crate::session::Kept;
 use crate::watch::{Phase, Verdict, Watched};
 
 /// What became of a request so far. Dropping it ends and counts the request.
@@ -46,6 +49,8 @@ pub(crate) struct Record {
     pub(crate) delay: Option<Duration>,
     /// When a client that is refused may come again.
     pub(crate) retry_after: Option<Duration>,
+    /// Set when its rule keeps clients at their endpoints.
+    pub(crate) session: Option<Box<Kept>>,
     /// Set when there is an access log.
     pub(crate) entry: Option<Box<Entry>>,
 }
@@ -87,6 +92,7 @@ impl Record {
             filters: None,
             delay: None,
             retry_after: None,
+            session: None,
             entry: None,
         }
     }
@@ -130,6 +136,16 @@ impl Record {
             self.downstream.worker.shard.route(left).on_leave();
         }
         self.on_route(route);
+    }
+
+    /// A try of it goes to this endpoint.
+    pub(crate) fn on_endpoint(&mut self, cluster: &Cluster, address: SocketAddr) {
+        if let Some(session) = &mut self.session {
+            session.on_endpoint(cluster, address);
+        }
+        if let Some(entry) = &mut self.entry {
+            entry.on_endpoint(cluster, address);
+        }
     }
 
     /// Something happened about trying it again, at the destination where it is.

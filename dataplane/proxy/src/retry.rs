@@ -185,9 +185,7 @@ impl Tries<'_> {
         let permit = worker.pools.admit(cluster, *peer, Counted::Request).map_err(|_| Cause::Overflow)?;
         let picked = worker.pools.pick_other(cluster, *peer, worker.random.next(), tried).ok_or(Cause::NoEndpoint)?;
         let picked = Picked { permit, ..picked };
-        if let Some(entry) = &mut record.entry {
-            entry.on_endpoint(cluster, picked.endpoint.address());
-        }
+        record.on_endpoint(cluster, picked.endpoint.address());
         Ok(Chosen { picked, protocol: cluster.protocol })
     }
 

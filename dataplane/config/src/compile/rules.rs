@@ -100,14 +100,15 @@ struct Resolver<'a, 's> {
 impl Resolver<'_, '_> {
     fn rule(&mut self, rule: &Rule, addressed: &ClusterName) -> route::Rule {
         let to_itself = To { service: addressed.service.clone(), port: Some(addressed.port), is_service: true };
-        let (destinations, sticky) = match &rule.route {
-            None => (vec![self.destination(&to_itself, 1, addressed.port)], None),
+        let split = match &rule.route {
+            None => Split::to(vec![self.destination(&to_itself, 1, addressed.port)]),
             Some(route) => {
                 let destinations = route.destinations.iter().map(|one| {
                     let destination = self.destination(&one.to, one.weight, addressed.port);
                     Destination { filters: one.filters.clone(), ..destination }
                 });
-                (destinations.collect(), route.sticky.clone())
+                let (sticky, session) = (route.sticky.clone(), route.session.clone());
+                Split { sticky, session, destinations: destinations.collect() }
             }
         };
         let mirrors = rule.mirrors.iter().map(|mirror| {
@@ -118,7 +119,7 @@ impl Resolver<'_, '_> {
         });
         let mirrors = mirrors.collect();
         // The first destination is where people look, whatever becomes of a request.
-        let stats = match destinations.first() {
+        let stats = match split.destinations.first() {
             Some(Destination { stats, .. }) => *stats,
             None => self.counted(addressed),
         };
@@ -129,7 +130,7 @@ impl Resolver<'_, '_> {
             mirrors,
             timeouts: rule.timeouts,
             retry: rule.retry.as_ref().map(|retry| Box::new(self.retry(retry, addressed.port))),
-            ..route::Rule::new(self.document.clone(), Split { sticky, destinations }, stats)
+            ..route::Rule::new(self.document.clone(), split, stats)
         }
     }
 

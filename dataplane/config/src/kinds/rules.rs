@@ -7,6 +7,7 @@ use weir_core::methods::Methods;
 use weir_core::name::ServiceName;
 use weir_core::retry::{Retry, RetryTo};
 use weir_core::route::{Created, Matcher, Section, Timeouts, Unmatched};
+use weir_core::session::Session;
 use weir_core::share::Share;
 use weir_core::split::StickyKey;
 
@@ -74,6 +75,7 @@ pub(crate) struct Route {
     /// Whether it is written as a list, so that paths have positions.
     pub(crate) is_list: bool,
     pub(crate) sticky: Option<StickyKey>,
+    pub(crate) session: Option<Arc<Session>>,
 }
 
 /// A destination by name.

@@ -29,7 +29,7 @@ fn destination(service: &str, weight: u32, endpoints: &[u8]) -> Destination {
 }
 
 fn rule(name_: &str, destinations: Vec<Destination>) -> Rule {
-    let split = Split { sticky: None, destinations };
+    let split = Split::to(destinations);
     let name = ObjectName::new("RouteRule", "default", name_);
     Rule::new(name, split, StatsId(0))
 }

@@ -63,7 +63,7 @@ fn retries_go_to_the_first_destination_that_takes_requests_unless_the_rule_says_
         (vec![stable, canary.clone()], RetryTo::Other(destination("third", 1)), "third"),
     ];
     for (destinations, to, expected) in cases {
-        let (split, retry) = (Split { sticky: None, destinations }, retry(to));
+        let (split, retry) = (Split::to(destinations), retry(to));
         assert_eq!(&*retry.destination(&split, &canary).name.service.name, expected, "{:?}", retry.to);
     }
 }

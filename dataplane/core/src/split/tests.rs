@@ -14,7 +14,7 @@ fn split(sticky: Option<StickyKey>, weights: &[u32]) -> Split {
         let name = ClusterName { service: ServiceName::new("default", &format!("v{}", index + 1)), port: 80 };
         Destination::new(name, Target::Unresolved(Unresolved::NoSuchService), *weight, StatsId(0))
     };
-    Split { sticky, destinations: weights.iter().enumerate().map(destination).collect() }
+    Split { sticky, session: None, destinations: weights.iter().enumerate().map(destination).collect() }
 }
 
 fn chosen(split: &Split, user: Option<&str>, roll: u64) -> Option<(String, ChosenBy)> {

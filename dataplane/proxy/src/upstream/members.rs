@@ -1,6 +1,7 @@
 //! The endpoints of a cluster as this worker's clients of one family reach them, and the choice among them.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use weir_core::balance::{self, Algorithm, Candidates, Distance, Maglev, Outcome, Rolls, Standing, TrafficPolicy};
 use weir_core::cluster::{Cluster, Family};
 use weir_core::name::ClusterName;
+use weir_core::session;
 
 use super::breaker::UnderWay;
 use super::endpoint::{Endpoint, Shared};
@@ -17,6 +19,7 @@ use super::pool::Picked;
 /// The endpoints of a cluster.
 pub(crate) struct Members {
     cluster: Arc<Cluster>,
+    family: Family,
     all: Vec<Member>,
     /// Positions of those that requests are shared between.
     eligible: RefCell<Vec<usize>>,
@@ -25,6 +28,8 @@ pub(crate) struct Members {
     /// Picks so far.
     turn: Cell<u64>,
     table: OnceCell<Maglev>,
+    /// Positions by the ids that sessions have; made with the first session.
+    by_id: OnceCell<HashMap<u64, usize>>,
     /// Known where there is a bound.
     under_way: OnceCell<Arc<UnderWay>>,
     last_used: Cell<u32>,
@@ -63,11 +68,13 @@ impl Members {
         let all: Vec<Member> = cluster.endpoints_for(family).iter().map(member).collect();
         let members = Self {
             cluster: Arc::clone(cluster),
+            family,
             all,
             eligible: RefCell::default(),
             generation: Cell::new(shared.generation.get()),
             turn: Cell::new(0),
             table: OnceCell::new(),
+            by_id: OnceCell::new(),
             under_way: OnceCell::new(),
             last_used: Cell::new(shared.clock.now()),
             shared: Rc::clone(shared),
@@ -106,6 +113,14 @@ impl Members {
         };
         drop(eligible);
         Some(self.picked(at))
+    }
+
+    /// The one with this id, by [`session::endpoint_id`], if it is there and well.
+    pub(super) fn pick_kept(self: &Rc<Self>, id: u64) -> Option<Picked> {
+        self.refresh();
+        let ids = || self.cluster.endpoints_for(self.family).iter().map(session::endpoint_id).zip(0..).collect();
+        let at = *self.by_id.get_or_init(ids).get(&id)?;
+        self.all[at].endpoint.is_well().then(|| self.picked(at))
     }
 
     /// Picks one that was not tried, if there is one.

@@ -64,6 +64,11 @@ impl Pools {
         self.members(cluster, client).pick(key, roll)
     }
 
+    /// The endpoint with this id, by [`weir_core::session::endpoint_id`], if it is there and well.
+    pub(crate) fn pick_kept(&self, cluster: &Arc<Cluster>, client: PeerAddr, id: u64) -> Option<Picked> {
+        self.members(cluster, client).pick_kept(id)
+    }
+
     /// The same for another try, at an endpoint that is not among those that were tried, if there is one.
     pub(crate) fn pick_other(
         &self,

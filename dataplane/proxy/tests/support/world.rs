@@ -13,6 +13,7 @@ use weir_core::name::{ClusterName, ObjectName, ServiceName};
 use weir_core::retry::{Retry, RetryTo};
 use weir_core::revision::{RevisionId, Sequence};
 use weir_core::route::{Condition, Entry, Field, Matcher, RouteTable, Rule, TextMatch, Timeouts, Unmatched};
+use weir_core::session::Session;
 use weir_core::share::Share;
 use weir_core::snapshot::{Frontend, Protocol, Snapshot};
 use weir_core::split::{Destination, Split, Target, Unresolved};
@@ -32,6 +33,7 @@ pub struct RuleOf {
     /// Whether requests that fail are tried again; places are names of services.
     pub retry: Option<Retry<&'static str>>,
     pub filters: Filters,
+    pub session: Option<Arc<Session>>,
 }
 
 /// A configuration in the making.
@@ -153,7 +155,7 @@ impl World {
         let matcher =
             Matcher { path: None, methods: Vec::new(), conditions: spec.header.into_iter().map(condition).collect() };
         let stats = destinations.first().map_or(StatsId(0), |first| first.stats);
-        let split = Split { sticky: None, destinations };
+        let split = Split { session: spec.session.clone(), ..Split::to(destinations) };
         let retry = spec.retry.as_ref().map(|retry| Box::new(self.retry(&name, retry)));
         let filters = spec.filters.clone().shared();
         let rule = Rule { mirrors, timeouts: spec.timeouts, retry, filters, ..Rule::new(name, split, stats) };

@@ -143,6 +143,9 @@ fn text(explanation: &Explanation, entries: usize) -> String {
     if let Some(timeout) = explanation.per_try_timeout_ms {
         let _ = writeln!(text, "timeout per try {timeout} ms");
     }
+    if let Some(session) = &explanation.session {
+        let _ = writeln!(text, "{session}");
+    }
     if let Some(retry) = &explanation.retry {
         let _ = writeln!(text, "{retry}");
     }

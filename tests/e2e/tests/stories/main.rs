@@ -14,6 +14,7 @@ mod refusals;
 mod reload;
 mod retries;
 mod routing;
+mod sessions;
 mod splits;
 mod take_over;
 mod versions;

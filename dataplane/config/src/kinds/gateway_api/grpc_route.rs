@@ -1,12 +1,12 @@
 //! `GRPCRoute`: rules that look at the service and method that are called, which are the path, and at headers.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use weir_core::route::{Matcher, PathMatch, Section, Timeouts};
 
+use super::session::{self, SessionSpec};
 use super::spec::{BackendSpec, FilterSpec, NamedTextSpec, default_text, normalise_rule, normalise_texts};
 use super::texts::{texts, unknown};
-use super::{RuleSpec, backends, filters, matchers};
+use super::{At, RuleSpec, backends, filters, matchers};
 use crate::check::Checker;
 use crate::kinds::condition::{bounded, expression, header};
 use crate::kinds::rules::{Route, Rule};
@@ -26,7 +26,7 @@ pub(crate) struct GrpcRuleSpec {
     filters: Vec<FilterSpec>,
     #[serde(deserialize_with = "nullable")]
     backend_refs: Vec<BackendSpec>,
-    session_persistence: Option<Value>,
+    session_persistence: Option<SessionSpec>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -66,10 +66,8 @@ impl RuleSpec for GrpcRuleSpec {
         self.name.as_deref()
     }
 
-    fn check<'a>(&'a self, index: usize, namespace: &str, checker: &mut Checker<'a>) -> Rule {
-        if self.session_persistence.is_some() {
-            checker.error_at("sessionPersistence", "this version of Weir does not do that yet");
-        }
+    fn check<'a>(&'a self, at: At<'_>, checker: &mut Checker<'a>) -> Rule {
+        let At { namespace, index, .. } = at;
         let matchers =
             checker.field("matches", |checker| matchers(self.matches.as_deref(), Matcher::default(), matcher, checker));
         let types = &filters::GRPC_TYPES;
@@ -83,12 +81,13 @@ impl RuleSpec for GrpcRuleSpec {
                 checker.warning("there is no backend with a weight: calls are answered with status 14, unavailable");
             });
         }
+        let session = session::of_rule(self.session_persistence.as_ref(), Self::KIND, at, checker);
         Rule {
             section: Some(Section { index, name: self.name().map(Into::into) }),
             priority: 0,
             matchers,
             filters: done.filters.shared(),
-            route: Some(Route { destinations, is_list: true, sticky: None }),
+            route: Some(Route { destinations, is_list: true, sticky: None, session }),
             mirrors: done.mirrors,
             timeouts: Timeouts::default(),
             retry: None,
@@ -106,6 +105,7 @@ impl RuleSpec for GrpcRuleSpec {
             self.matches = None;
         }
         normalise_rule(&mut self.filters, &mut self.backend_refs);
+        self.session_persistence.iter_mut().for_each(SessionSpec::normalise);
     }
 }
 

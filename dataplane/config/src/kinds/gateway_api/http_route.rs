@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use http::Method;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use weir_core::methods::Methods;
 use weir_core::retry::{Failures, Retry, RetryTo};
 use weir_core::route::{Matcher, PathMatch, Section, Timeouts};
 
+use super::session::{self, SessionSpec};
 use super::spec::{BackendSpec, FilterSpec, NamedTextSpec, default_text, normalise_rule, normalise_texts};
 use super::texts::{texts, unknown};
-use super::{RuleSpec, backends, filters, matchers};
+use super::{At, RuleSpec, backends, filters, matchers};
 use crate::check::Checker;
 use crate::kinds::condition::{bounded, expression, header, method, parameter};
 use crate::kinds::duration::{self, DurationText};
@@ -25,7 +25,7 @@ use crate::shape::nullable;
     default,
     deny_unknown_fields,
     rename_all = "camelCase",
-    expecting = "an object with matches, filters, backendRefs, timeouts, retry"
+    expecting = "an object with matches, filters, backendRefs, timeouts, retry, sessionPersistence"
 )]
 pub(crate) struct HttpRuleSpec {
     name: Option<String>,
@@ -36,7 +36,7 @@ pub(crate) struct HttpRuleSpec {
     backend_refs: Vec<BackendSpec>,
     timeouts: Option<TimeoutsSpec>,
     retry: Option<RetrySpec>,
-    session_persistence: Option<Value>,
+    session_persistence: Option<SessionSpec>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -106,10 +106,8 @@ impl RuleSpec for HttpRuleSpec {
         self.name.as_deref()
     }
 
-    fn check<'a>(&'a self, index: usize, namespace: &str, checker: &mut Checker<'a>) -> Rule {
-        if self.session_persistence.is_some() {
-            checker.error_at("sessionPersistence", "this version of Weir does not do that yet");
-        }
+    fn check<'a>(&'a self, at: At<'_>, checker: &mut Checker<'a>) -> Rule {
+        let At { namespace, index, .. } = at;
         let any = Matcher { path: Some(PathMatch::prefix("/")), ..Matcher::default() };
         let matchers = checker.field("matches", |checker| matchers(self.matches.as_deref(), any, matcher, checker));
         let done = checker.field("filters", |checker| {
@@ -129,12 +127,13 @@ impl RuleSpec for HttpRuleSpec {
         let timeouts = checker.field("timeouts", |checker| timeouts(self.timeouts.as_ref(), checker));
         let retry =
             checker.field("retry", |checker| self.retry.as_ref().and_then(|spec| retry(spec, &matchers, checker)));
+        let session = session::of_rule(self.session_persistence.as_ref(), Self::KIND, at, checker);
         Rule {
             section: Some(Section { index, name: self.name.as_deref().map(Into::into) }),
             priority: 0,
             matchers,
             filters: done.filters.shared(),
-            route: Some(Route { destinations, is_list: true, sticky: None }),
+            route: Some(Route { destinations, is_list: true, sticky: None, session }),
             mirrors: done.mirrors,
             timeouts,
             retry,
@@ -161,6 +160,7 @@ impl RuleSpec for HttpRuleSpec {
             self.matches = None;
         }
         normalise_rule(&mut self.filters, &mut self.backend_refs);
+        self.session_persistence.iter_mut().for_each(SessionSpec::normalise);
     }
 }
 

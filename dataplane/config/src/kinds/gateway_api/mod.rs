@@ -6,6 +6,7 @@ mod backends;
 mod filters;
 mod grpc_route;
 mod http_route;
+mod session;
 mod spec;
 mod texts;
 
@@ -32,6 +33,16 @@ pub(crate) type GrpcRouteDocument = Document<grpc_route::GrpcRuleSpec>;
 /// The group of the Gateway API's own kinds.
 const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
 
+/// Where a rule is written.
+#[derive(Clone, Copy)]
+pub(crate) struct At<'a> {
+    namespace: &'a str,
+    /// Name of the route.
+    route: &'a str,
+    /// Its number there.
+    index: usize,
+}
+
 /// A rule of one of the kinds of routes, as it is written.
 pub(crate) trait RuleSpec: DeserializeOwned + Serialize + Default + PartialEq + 'static {
     /// The kind whose documents have such rules.
@@ -43,8 +54,8 @@ pub(crate) trait RuleSpec: DeserializeOwned + Serialize + Default + PartialEq + 
 
     fn name(&self) -> Option<&str>;
 
-    /// The rule, which is the one of this number.
-    fn check<'a>(&'a self, index: usize, namespace: &str, checker: &mut Checker<'a>) -> Rule;
+    /// The rule.
+    fn check<'a>(&'a self, at: At<'_>, checker: &mut Checker<'a>) -> Rule;
 
     fn normalise(&mut self);
 }
@@ -70,7 +81,9 @@ impl<R: RuleSpec> Kind for Document<R> {
                     "has no effect on services: they are known by their addresses, whatever name a client says";
                 checker.field("hostnames", |checker| checker.warning(message));
             }
-            let rules = checker.field("rules", |checker| self.spec.rules(namespace, checker));
+            let route = self.metadata.name.as_deref().unwrap_or_default();
+            let at = At { namespace, route, index: 0 };
+            let rules = checker.field("rules", |checker| self.spec.rules(at, checker));
             Some(Content::Rules(Box::new(Rules {
                 syntax: Syntax::GatewayApi,
                 created,
@@ -128,9 +141,9 @@ impl<R: RuleSpec> Spec<R> {
         valid
     }
 
-    fn rules<'a>(&'a self, namespace: &str, checker: &mut Checker<'a>) -> Vec<Rule> {
+    fn rules<'a>(&'a self, at: At<'_>, checker: &mut Checker<'a>) -> Vec<Rule> {
         let Some(rules) = self.rules.as_ref().filter(|rules| !rules.is_empty()) else {
-            return vec![R::nothing().check(0, namespace, checker)];
+            return vec![R::nothing().check(at, checker)];
         };
         if rules.len() > limits::RULES {
             checker.error(format!("at most {} rules, here are {}", limits::RULES, rules.len()));
@@ -144,7 +157,7 @@ impl<R: RuleSpec> Spec<R> {
                         format!("\"{name}\" is not a name: lower-case letters, digits, \"-\" and \".\""),
                     );
                 }
-                let rule = spec.check(index, namespace, checker);
+                let rule = spec.check(At { index, ..at }, checker);
                 let name = |rule: &Rule| rule.section.as_ref().and_then(|section| section.name.clone());
                 if name(&rule).is_some() && valid.iter().any(|other| name(other) == name(&rule)) {
                     checker.error_at("name", "another rule of this route has this name");

@@ -46,7 +46,7 @@ pub(super) fn route<'a>(spec: &'a RouteSpec, namespace: &str, checker: &mut Chec
     if destinations.iter().all(|destination| destination.weight == 0) {
         checker.warning("every weight is 0: requests are answered with 500");
     }
-    Ok(Route { destinations, is_list, sticky })
+    Ok(Route { destinations, is_list, sticky, session: None })
 }
 
 fn destinations<'a>(specs: &'a [DestinationSpec], namespace: &str, checker: &mut Checker<'a>) -> Vec<WeightedTo> {

@@ -56,7 +56,7 @@ fn matcher() -> impl Strategy<Value = Matcher> {
 }
 
 fn entry(number: usize, matcher: Matcher) -> Entry {
-    let split = Split { sticky: None, destinations: Vec::new() };
+    let split = Split::to(Vec::new());
     let name = ObjectName::new("RouteRule", "default", &format!("rule-{number:05}"));
     Entry::new(Arc::new(Rule::new(name, split, StatsId(0))), 0, matcher)
 }
