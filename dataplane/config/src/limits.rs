@@ -3,8 +3,8 @@
 /// Bytes of one file. A ConfigMap or an etcd value is at most 1 to 1.5 MiB.
 pub const FILE_BYTES: usize = 4 << 20;
 
-/// Documents of a configuration. 1,000 rules with their services, slices and pods are about half of it.
-pub const DOCUMENTS: usize = 10_000;
+/// Documents of a configuration: 100,000 rules with their services, slices and pods.
+pub const DOCUMENTS: usize = 120_000;
 
 /// How deep values may nest, aliases resolved. The deepest field of any kind is at 8.
 pub const DEPTH: usize = 64;

@@ -140,11 +140,14 @@ async fn converse(downstream: &Rc<Downstream>, stream: TcpStream, protocol: snap
     let _ = crate::upstream::tune(&stream, &downstream.worker.options);
     let first = downstream.watched.guard(pin!(detect_protocol(downstream, &stream, protocol))).await;
     match first {
-        Ok(Some((Protocol::Http1, seen))) => http1::serve(downstream, stream, seen).await,
-        Ok(Some((Protocol::Http2, seen))) => http2::serve(downstream, stream, seen).await,
+        // Each boxed: otherwise a connection that has said nothing yet would have room for the largest of them.
+        Ok(Some((Protocol::Http1, seen))) => Box::pin(http1::serve(downstream, stream, seen)).await,
+        Ok(Some((Protocol::Http2, seen))) => Box::pin(http2::serve(downstream, stream, seen)).await,
         Ok(Some((Protocol::Other, seen))) => match protocol {
-            snapshot::Protocol::Http | snapshot::Protocol::Http2 => refuse(downstream, stream, Cause::Garbage).await,
-            _ => opaque::pass(downstream, stream, seen).await,
+            snapshot::Protocol::Http | snapshot::Protocol::Http2 => {
+                Box::pin(refuse(downstream, stream, Cause::Garbage)).await;
+            }
+            _ => Box::pin(opaque::pass(downstream, stream, seen)).await,
         },
         Ok(None) => {}
         Err(Verdict::HeadTimeout) => downstream.worker.shard.on_unrouted(Cause::HeaderTimeout),
@@ -190,6 +193,8 @@ async fn first_bytes(stream: &TcpStream, seen: &mut Vec<u8>) -> Option<Protocol>
                     return Some(protocol);
                 }
             }
+            // The runtime was wrong: nothing has come yet.
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && seen.is_empty() => *seen = Vec::new(),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(_) => return None,
         }

@@ -9,6 +9,7 @@ mod logging;
 mod memory;
 mod metrics;
 mod node;
+mod open_files;
 mod settings;
 mod take_over;
 

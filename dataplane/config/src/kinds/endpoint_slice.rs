@@ -132,7 +132,7 @@ impl Kind for EndpointSliceDocument {
             }
         });
         let ports = checker.field("ports", |checker| self.ports(checker));
-        Some(Content::EndpointSlice(EndpointSlice { service, ready, pods, ports }))
+        Some(Content::EndpointSlice(Box::new(EndpointSlice { service, ready, pods, ports })))
     }
 
     fn normalise(&mut self) {

@@ -46,8 +46,8 @@ pub(crate) trait Kind: DeserializeOwned + Serialize + Default {
 #[derive(Debug)]
 pub(crate) enum Content {
     Service(service::Service),
-    EndpointSlice(endpoint_slice::EndpointSlice),
-    Pod(pod::Pod),
+    EndpointSlice(Box<endpoint_slice::EndpointSlice>),
+    Pod(Box<pod::Pod>),
     Namespace(namespace::Namespace),
     Rules(Box<rules::Rules>),
     TrafficPolicy(Box<traffic_policy::PolicyFor>),

@@ -77,14 +77,14 @@ impl Kind for PodDocument {
             addresses.clear();
         }
         let account = self.spec.service_account_name.as_deref().filter(|name| !name.is_empty());
-        Some(Content::Pod(Pod {
+        Some(Content::Pod(Box::new(Pod {
             service_account: account.unwrap_or("default").to_owned(),
             version: self.metadata.version().map(str::to_owned),
             app: self.metadata.app().map(str::to_owned),
             node: self.spec.node_name.clone(),
             enrolment,
             addresses,
-        }))
+        })))
     }
 
     fn normalise(&mut self) {

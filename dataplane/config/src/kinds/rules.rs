@@ -64,7 +64,8 @@ pub(crate) struct Rule {
     pub(crate) route: Option<Route>,
     pub(crate) mirrors: Vec<MirrorTo>,
     pub(crate) timeouts: Timeouts,
-    pub(crate) retry: Option<Retry<To>>,
+    /// Most rules have none, and shall not have room for it.
+    pub(crate) retry: Option<Box<Retry<To>>>,
 }
 
 /// The destinations of a rule.

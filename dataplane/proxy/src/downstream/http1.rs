@@ -35,7 +35,8 @@ enum Outcome {
 pub(super) async fn serve(downstream: &Rc<Downstream>, stream: TcpStream, seen: Bytes) {
     let mut client = End { stream, seen };
     loop {
-        let (end, outcome) = converse(downstream, client).await;
+        // Boxed: one that rests has no room for it.
+        let (end, outcome) = Box::pin(converse(downstream, client)).await;
         client = end;
         match outcome {
             // What it holds of buffers is gone; of most connections nothing comes for minutes.
@@ -102,7 +103,13 @@ async fn converse(downstream: &Rc<Downstream>, client: End) -> (End, Outcome) {
     };
     let parts = connection.into_parts();
     let (stream, seen) = parts.io.into_parts();
-    let seen = if seen.is_empty() { parts.read_buf } else { [parts.read_buf, seen].concat().into() };
+    let seen = match (parts.read_buf.is_empty(), seen.is_empty()) {
+        // Also a buffer in which nothing is left would be kept.
+        (true, true) => Bytes::new(),
+        (true, false) => seen,
+        (false, true) => parts.read_buf,
+        (false, false) => [parts.read_buf, seen].concat().into(),
+    };
     (End { stream, seen }, outcome)
 }
 

@@ -41,6 +41,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let settings = Settings::read(&args.settings)?;
     crate::logging::start(&settings.log)?;
+    crate::open_files::raise_limit();
     crate::node::run(&settings, if args.take_over { Start::TakeOver } else { Start::Alone })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -8,8 +8,8 @@ use crate::{
     wrk::{Lifetime, Load},
 };
 
-/// Rules on the service. A set has at most 10,000 documents, those of the services among them.
-const COUNTS: [usize; 3] = [1, 100, 9_000];
+/// Rules on the service.
+const COUNTS: [usize; 3] = [1, 100, 10_000];
 const LOAD: Load = Load { connections: 32, path: "/", body: 0, lifetime: Lifetime::Kept };
 /// Seconds of unmeasured load before the first round.
 const WARM_UP: u64 = 1;

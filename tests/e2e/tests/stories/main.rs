@@ -9,6 +9,7 @@ mod grpc;
 mod http_routes;
 mod interception;
 mod lab;
+mod memory;
 mod mirror;
 mod refusals;
 mod reload;

@@ -125,8 +125,9 @@ impl RuleSpec for HttpRuleSpec {
             });
         }
         let timeouts = checker.field("timeouts", |checker| timeouts(self.timeouts.as_ref(), checker));
-        let retry =
-            checker.field("retry", |checker| self.retry.as_ref().and_then(|spec| retry(spec, &matchers, checker)));
+        let retry = checker.field("retry", |checker| {
+            self.retry.as_ref().and_then(|spec| retry(spec, &matchers, checker)).map(Box::new)
+        });
         let session = session::of_rule(self.session_persistence.as_ref(), Self::KIND, at, checker);
         Rule {
             section: Some(Section { index, name: self.name.as_deref().map(Into::into) }),
@@ -213,6 +214,7 @@ fn matcher<'a>(spec: &'a MatchSpec, checker: &mut Checker<'a>) -> Matcher {
     }
     let mut conditions = checker.field("headers", |checker| texts(&spec.headers, header, checker));
     conditions.extend(checker.field("queryParams", |checker| texts(&spec.query_params, parameter, checker)));
+    conditions.shrink_to_fit();
     Matcher { path, methods, conditions }
 }
 

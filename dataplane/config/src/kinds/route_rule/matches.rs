@@ -43,6 +43,8 @@ fn matcher<'a>(spec: &'a MatchSpec, checker: &mut Checker<'a>) -> Matcher {
     conditions.sort_by_cached_key(|condition| condition.field.to_string());
     conditions.extend(checker.field("cookies", |checker| texts(&spec.cookies, cookie, checker)));
     conditions.extend(checker.field("query", |checker| texts(&spec.query, parameter, checker)));
+    // There are many matches, and each has few conditions.
+    conditions.shrink_to_fit();
     Matcher { path, methods: methods.unwrap_or_default(), conditions }
 }
 

@@ -44,7 +44,7 @@ impl Kind for RouteRuleDocument {
             let mirrors = checker.field("mirror", |checker| route::mirrors(spec.mirror.as_ref(), namespace, checker));
             let timeouts = checker.field("timeouts", |checker| route::timeouts(spec.timeouts.as_ref(), checker));
             let retry = checker.field("retry", |checker| {
-                spec.retry.as_ref().and_then(|retry| retry::retry(retry, namespace, checker))
+                spec.retry.as_ref().and_then(|retry| retry::retry(retry, namespace, checker)).map(Box::new)
             });
             let filters = filters::filters(spec, checker).shared();
             let route = route.ok()?;
@@ -92,6 +92,8 @@ impl spec::Spec {
                 valid.extend(applies);
             });
         }
+        // There are many rules, and each names few services.
+        valid.shrink_to_fit();
         Some(valid)
     }
 }
