@@ -111,6 +111,11 @@ impl Cluster {
         Self { name, protocol, policy: usual_policy(), endpoints, v4, v6 }
     }
 
+    /// The endpoint that has this address.
+    pub fn endpoint_at(&self, address: SocketAddr) -> Option<&Endpoint> {
+        self.endpoints.iter().find(|endpoint| endpoint.addresses.iter().any(|own| own == address))
+    }
+
     /// The same cluster, treated in this way.
     #[must_use]
     pub fn with_policy(self, policy: Arc<TrafficPolicy>) -> Self {

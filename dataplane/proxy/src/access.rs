@@ -99,9 +99,8 @@ impl Entry {
 
     /// It is sent to this endpoint.
     pub(crate) fn on_endpoint(&mut self, cluster: &Cluster, address: SocketAddr) {
-        let found = cluster.endpoints().iter().find(|one| one.addresses.iter().any(|own| own == address));
         self.destination = Some(cluster.name.clone());
-        self.version = found.and_then(|endpoint| endpoint.version.clone());
+        self.version = cluster.endpoint_at(address).and_then(|endpoint| endpoint.version.clone());
         self.endpoint = Some(address);
     }
 

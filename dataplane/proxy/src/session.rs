@@ -21,8 +21,8 @@ pub(crate) struct Kept {
 impl Kept {
     /// A try goes to this endpoint.
     pub(crate) fn on_endpoint(&mut self, cluster: &Cluster, address: SocketAddr) {
-        let found = cluster.endpoints().iter().find(|one| one.addresses.iter().any(|own| own == address));
-        self.at = found.map(|endpoint| (session::destination_id(&cluster.name), session::endpoint_id(endpoint)));
+        let ids = |endpoint| (session::destination_id(&cluster.name), session::endpoint_id(endpoint));
+        self.at = cluster.endpoint_at(address).map(ids);
     }
 
     /// Tells the client where it was, unless it knows.

@@ -339,6 +339,23 @@ impl Story {
         fs::read_to_string(self.folder().join("node.log")).unwrap_or_default()
     }
 
+    /// The lines of the access log so far.
+    #[must_use]
+    pub fn access_log(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.folder().join("access.log")).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Waits until so many requests for this path are in the access log: their lines.
+    #[track_caller]
+    pub fn await_access(&self, path: &str, count: usize) -> Vec<Value> {
+        until("lines of the access log", || {
+            let lines = self.access_log();
+            let found: Vec<Value> = lines.iter().filter(|line| line["path"] == path).cloned().collect();
+            if found.len() >= count { Ok(found) } else { Err(format!("{} for {path} in {lines:#?}", found.len())) }
+        })
+    }
+
     /// Waits for a line of the log that contains all of these texts.
     #[track_caller]
     pub fn await_log(&self, parts: &[&str]) -> String {

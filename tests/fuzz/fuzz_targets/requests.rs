@@ -12,6 +12,7 @@ use weir_core::explain::{Described, explain};
 use weir_core::filter::{Asked, Scheme};
 use weir_core::revision::Sequence;
 use weir_core::route::{Outcome, Request, Source};
+use weir_core::session::Token;
 use weir_core::snapshot::Snapshot;
 use weir_core::split::ChosenBy;
 use weir_core::stats::StatsTable;
@@ -53,6 +54,9 @@ fuzz_target!(|data: &[u8]| {
     let address = std::net::IpAddr::from([10, 42, 0, from.first().copied().unwrap_or(9)]);
     let source = Source { address, workload: SNAPSHOT.workload(address).map(AsRef::as_ref) };
     let request = Request { method: &method, path: uri.path(), query: uri.query(), headers: &headers, source };
+    for token in headers.values().filter_map(|value| Token::parse(value.to_str().ok()?)) {
+        assert_eq!(Token::parse(&token.to_string()), Some(token));
+    }
     for frontend in SNAPSHOT.frontends() {
         let (one, other) = (frontend.decide(&request, 0), frontend.decide(&request, u64::MAX));
         let name = |decision: &weir_core::route::Decision<'_>| decision.rule().map(|rule| rule.title());
@@ -71,7 +75,7 @@ fuzz_target!(|data: &[u8]| {
             (Outcome::Preflight(preflight), _) => drop(preflight.answer(&headers)),
             _ => {}
         }
-        if let Some(path) = one.rule().and_then(|rule| rule.filters.rewrite.path.as_ref()) {
+        if let Some(path) = one.filters().and_then(|filters| filters.rewrite.path.as_ref()) {
             let path = path.apply(uri.path(), one.met());
             assert!(path.parse::<PathAndQuery>().is_ok(), "{path:?} can be sent");
         }

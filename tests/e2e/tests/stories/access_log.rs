@@ -3,21 +3,7 @@
 use std::fs;
 
 use serde_json::Value;
-use weir_e2e::{RECOGNITION, Story, Terrain, rule, until};
-
-fn lines(story: &Story) -> Vec<Value> {
-    let text = fs::read_to_string(story.folder().join("access.log")).unwrap_or_default();
-    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
-}
-
-#[track_caller]
-fn await_line(story: &Story, path: &str) -> Value {
-    until("a line of the access log", || {
-        let lines = lines(story);
-        let found = lines.iter().find(|line| line["path"] == path);
-        found.cloned().ok_or_else(|| format!("none about {path} in {lines:#?}"))
-    })
-}
+use weir_e2e::{RECOGNITION, Story, Terrain, rule};
 
 #[test]
 fn each_request_has_a_line_with_its_source_rule_version_and_mirror() {
@@ -31,7 +17,7 @@ fn each_request_has_a_line_with_its_source_rule_version_and_mirror() {
     assert_eq!(ask("/canary?plate=1", &["x-user-tag: canary-user"]), "200 v2");
     assert_eq!(ask("/plain", &[]), "200 v1");
     assert_eq!(story.curl("client", &[&format!("http://{}/closed", RECOGNITION[0])]).status, 503);
-    let canary = await_line(&story, "/canary");
+    let canary = &story.await_access("/canary", 1)[0];
     for (field, expected) in [
         ("source", "default/client"),
         ("service", "default/vehicle-recognition:80"),
@@ -44,15 +30,15 @@ fn each_request_has_a_line_with_its_source_rule_version_and_mirror() {
     }
     assert_eq!(canary["mirrors"][0], "default/shadow:80", "{canary}");
     assert_eq!(canary["revision"].as_u64(), Some(story.admin.sequence()), "{canary}");
-    let plain = await_line(&story, "/plain");
+    let plain = &story.await_access("/plain", 1)[0];
     assert_eq!((&plain["rule"], &plain["version"]), (&Value::Null, &Value::from("v1")), "{plain}");
-    let closed = await_line(&story, "/closed");
+    let closed = &story.await_access("/closed", 1)[0];
     assert_eq!((closed["status"].as_u64(), &closed["destination"]), (Some(503), &Value::Null), "{closed}");
 
     // As logrotate does it.
     let path = story.folder().join("access.log");
     fs::rename(&path, path.with_extension("old")).unwrap();
     assert_eq!(ask("/moved", &[]), "200 v1");
-    await_line(&story, "/moved");
-    assert_eq!(lines(&story).len(), 1);
+    story.await_access("/moved", 1);
+    assert_eq!(story.access_log().len(), 1);
 }

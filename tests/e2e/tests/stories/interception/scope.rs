@@ -21,8 +21,13 @@ fn original_destination_and_source_are_known_for_both_families() {
     for vip in [format!("http://{}/where?q=1", RECOGNITION[0]), format!("http://[{}]/where?q=1", RECOGNITION[1])] {
         assert_eq!(story.get("client", &vip, &[]), "200 v1");
     }
-    let line = story.await_log(&["request", "status=200", "default/vehicle-recognition"]);
-    assert!(line.contains("client"), "the source is told by its name: {line}");
+    for line in story.await_access("/where", 2) {
+        let told = (&line["source"], &line["service"], &line["status"]);
+        let expected = (&json!("default/client"), &json!("default/vehicle-recognition:80"), &json!(200));
+        assert_eq!(told, expected, "the source is told by its name: {line}");
+        let client: SocketAddr = line["client"].as_str().unwrap().parse().unwrap();
+        assert!(story.lab.pod("client").unwrap().ips().contains(&client.ip()), "{line}");
+    }
     assert_eq!(story.admin.connections("accepted"), 2);
     assert!(story.admin.kernel("steered") >= 2 && story.admin.kernel("picked") >= 2);
     let explained = story.explain("client", &format!("http://{}/", RECOGNITION[0]), &[]);
