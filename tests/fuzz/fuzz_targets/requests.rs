@@ -68,7 +68,7 @@ fuzz_target!(|data: &[u8]| {
             }
             (Outcome::Redirect(redirect), _) => {
                 let (scheme, path) = (Scheme::Http, uri.path());
-                let asked = Asked { scheme, host: "a", port: 80, path, query: uri.query(), met: one.met() };
+                let asked = Asked { scheme, host: "a", port: 80, path, query: uri.query(), path_match: one.path_match() };
                 let location = redirect.location(&asked);
                 assert!(HeaderValue::try_from(&location).is_ok(), "{location:?} can be sent");
             }
@@ -76,7 +76,7 @@ fuzz_target!(|data: &[u8]| {
             _ => {}
         }
         if let Some(path) = one.filters().and_then(|filters| filters.rewrite.path.as_ref()) {
-            let path = path.apply(uri.path(), one.met());
+            let path = path.apply(uri.path(), one.path_match());
             assert!(path.parse::<PathAndQuery>().is_ok(), "{path:?} can be sent");
         }
     }
