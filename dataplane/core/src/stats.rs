@@ -1,10 +1,10 @@
-//! Names for what is counted. A compiled object carries a small number; who counts keeps an array indexed by it.
+//! Names for what is counted. A compiled object carries a small number, by which who counts finds the counters.
 
 use std::collections::HashMap;
 
 use crate::name::{ClusterName, ObjectName};
 
-/// Index into the counters of every worker. Id 0 is [`StatsKey::Overflow`].
+/// Number of what is counted, the same in all workers. Id 0 is [`StatsKey::Overflow`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StatsId(pub u32);
 

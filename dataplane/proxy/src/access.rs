@@ -56,7 +56,7 @@ pub(crate) struct Entry {
     trace_id: Option<Box<str>>,
     response_time: Option<Duration>,
     pub(crate) revision: Option<Sequence>,
-    pub(crate) source: Option<Arc<Workload>>,
+    source: Option<Arc<Workload>>,
     pub(crate) service: Option<ClusterName>,
     pub(crate) rule: Option<Arc<Rule>>,
     pub(crate) destination: Option<ClusterName>,
@@ -66,8 +66,8 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Of a request as it came.
-    pub(crate) fn new(head: &request::Parts) -> Box<Self> {
+    /// Of a request as it came, from this workload. Known before anything is refused.
+    pub(crate) fn new(head: &request::Parts, source: Option<&Arc<Workload>>) -> Box<Self> {
         let host = head.uri.authority().map(|authority| authority.as_str().into());
         Box::new(Self {
             method: head.method.clone(),
@@ -79,7 +79,7 @@ impl Entry {
             trace_id: headers::trace_id(&head.headers).map(Into::into),
             response_time: None,
             revision: None,
-            source: None,
+            source: source.cloned(),
             service: None,
             rule: None,
             destination: None,

@@ -19,6 +19,7 @@ use weir_core::workload::Workload;
 use weir_telemetry::{Refused, Shard, SourceId, WorkerEvent};
 
 use crate::body::{Budget, Charge, Held};
+use crate::relay::Way;
 use crate::settings::Downstream;
 
 /// Who shares: a pod or, of clients outside of the mesh, an address.
@@ -189,10 +190,12 @@ impl Account {
         window
     }
 
-    /// Bytes from it (or, else, to it) were passed on unchanged.
-    pub(crate) fn on_relayed(&self, is_from: bool, bytes: usize) {
-        let bytes = bytes as u64;
-        if is_from { self.counters().on_relayed_from(bytes) } else { self.counters().on_relayed_to(bytes) }
+    /// Bytes of it were passed on unchanged.
+    pub(crate) fn on_relayed(&self, way: Way, bytes: usize) {
+        match way {
+            Way::There => self.counters().on_relayed_from(bytes as u64),
+            Way::Back => self.counters().on_relayed_to(bytes as u64),
+        }
     }
 }
 

@@ -50,7 +50,10 @@ async fn forward(
 ) -> Result<Forwarded, Local> {
     let worker = &downstream.worker;
     let (mut head, incoming) = request.into_parts();
-    record.entry = worker.access.as_ref().map(|_| Entry::new(&head));
+    record.entry = worker.access.as_ref().map(|_| {
+        let snapshot = worker.snapshot();
+        Entry::new(&head, snapshot.workload(downstream.peer.0.ip()))
+    });
     headers::normalise(&mut head)?;
     // Of HTTP/1.1 the parser has counted them.
     if record.is_stream() && head.headers.len() > worker.settings.downstream.headers {

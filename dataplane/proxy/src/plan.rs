@@ -96,7 +96,7 @@ pub(crate) fn plan(
         source: Source { address: peer.0.ip(), workload: workload.map(|workload| &**workload) },
     };
     if let Some(entry) = &mut record.entry {
-        (entry.revision, entry.source) = (Some(snapshot.sequence), workload.cloned());
+        entry.revision = Some(snapshot.sequence);
     }
     let frontend = meant.frontend(&snapshot).ok_or(Cause::UnknownService)?;
     if let Some(entry) = &mut record.entry {

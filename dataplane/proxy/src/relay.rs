@@ -32,8 +32,8 @@ pub(crate) async fn relay(of: &Downstream, mut downstream: End, mut upstream: En
 }
 
 /// Which way bytes go.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Way {
+#[derive(Clone, Copy)]
+pub(crate) enum Way {
     /// From the client.
     There,
     /// To it.
@@ -49,7 +49,7 @@ async fn pass(
 ) -> io::Result<()> {
     if !seen.is_empty() {
         to.write_all(&seen).await?;
-        account.on_relayed(way == Way::There, seen.len());
+        account.on_relayed(way, seen.len());
         drop(seen);
     }
     let mut buffer = Vec::new();
@@ -63,7 +63,7 @@ async fn pass(
         }
         watched.on_io();
         to.write_all(&buffer).await?;
-        account.on_relayed(way == Way::There, count);
+        account.on_relayed(way, count);
         watched.on_io();
         if count < BUFFER_BYTES / 2 {
             buffer = Vec::new();

@@ -117,7 +117,8 @@ fn what_fails_always_has_a_line_and_what_goes_well_by_chance() {
         let broken = RuleOf { header: Some(("x-to", "nowhere")), to: vec![("nowhere", 1)], ..RuleOf::default() };
         let refused = RuleOf { header: Some(("x-to", "refusing")), to: vec![("refusing", 1)], ..RuleOf::default() };
         let world = World::new(&[endpoint.address]).service("refusing", &[refusing()]).rule(broken).rule(refused);
-        let told = Told::start(world, percent, Format::template("{status} {cause} {endpoint}").unwrap());
+        let world = world.pod("client-1", "client", "127.0.0.1");
+        let told = Told::start(world, percent, Format::template("{status} {cause} {source} {endpoint}").unwrap());
         let mut client = told.node.client();
         for _ in 0..200 {
             assert_eq!(client.ask(&get("/", &[])).status(), 200);
@@ -126,11 +127,15 @@ fn what_fails_always_has_a_line_and_what_goes_well_by_chance() {
         assert_eq!(client.ask(&get("/", &["x-to: refusing"])).status(), 503);
         // Refused before any rule is looked at.
         assert_eq!(client.ask("GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n").status(), 400);
-        until("the last line", || told.text().contains("400 bad_request -"));
+        until("the last line", || told.text().contains("400 bad_request default/client-1 -"));
         let text = told.text();
         let count = |start: &str| text.lines().filter(|line| line.starts_with(start)).count();
-        assert_eq!((count("500 unresolved -"), count("503 connect_failed 127.0.0.1:")), (1, 1), "{text}");
-        assert!((least..=most).contains(&count("200 - 127")), "{percent} %: {text}");
+        assert_eq!(
+            (count("500 unresolved default/client-1 -"), count("503 connect_failed default/client-1 127.0.0.1:")),
+            (1, 1),
+            "{text}"
+        );
+        assert!((least..=most).contains(&count("200 - default/client-1 127")), "{percent} %: {text}");
     }
 }
 

@@ -110,6 +110,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn who_holds_much_leaves_as_much_to_the_others() {
+        let budget = Budget::new(1_000);
+        let (greedy, modest) = (Arc::default(), Arc::default());
+        let take = |holder| (0..20).map_while(|_| budget.charge(holder, 100)).collect::<Vec<_>>();
+        let held = take(&greedy);
+        assert_eq!((held.len(), take(&modest).len()), (5, 3));
+        drop(held);
+        assert_eq!(take(&greedy).len(), 5, "what was given back counts no more");
+    }
+
+    #[test]
     fn a_block_is_charged_until_the_last_reference_to_it_is_gone() {
         let (budget, holder) = (Budget::new(1_000), Arc::default());
         let mut block = Block::new(budget.charge(&holder, Block::cost(10)).unwrap());
