@@ -4,13 +4,14 @@
 
 use std::hint::black_box;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use weir_config::{ParseCache, SourceFile, compile};
+use weir_config::{Compiler, ParseCache, SourceFile, compile};
 use weir_core::revision::Sequence;
 use weir_core::stats::StatsTable;
 
-/// A rule like the first that people write.
+/// A rule like the first that people write, all of them for one service.
 fn short_rule(number: usize) -> SourceFile {
     let text = format!(
         "apiVersion: weir.dev/v1
@@ -18,7 +19,7 @@ kind: RouteRule
 metadata:
   name: rule-{number}
 spec:
-  services: [service-{service}]
+  services: [service-0]
   match:
     headers:
       x-user-tag:
@@ -100,16 +101,19 @@ fn main() {
     measure("short", (0..count).map(short_rule).chain((0..100).map(service)).collect());
     measure("long", (0..count).map(rule).chain((0..100).map(service)).collect());
     let text = |files: Vec<SourceFile>| files.into_iter().map(|file| file.text).collect::<Vec<_>>().join("---\n");
+    // A file has a bound.
+    let count = count.min(5_000);
     let one = SourceFile { path: PathBuf::from("all.yaml"), text: text((0..count).map(rule).collect()) };
-    println!("the same long rules in one file of {} KiB", one.text.len() / 1024);
+    println!("{count} of the long rules in one file of {} KiB", one.text.len() / 1024);
     shortest("parse everything", || {
         assert!(!black_box(weir_config::parse(std::slice::from_ref(&one))).has_errors());
     });
 }
 
-fn measure(size: &str, mut files: Vec<SourceFile>) {
+fn measure(size: &str, files: Vec<SourceFile>) {
     let (count, bytes) = (files.len() - 100, files.iter().map(|file| file.text.len()).sum::<usize>());
     println!("{count} files with a {size} rule, 100 with a service and its slice, {} KiB", bytes / 1024);
+    let mut files: Vec<_> = files.into_iter().map(Arc::new).collect();
     let all = shortest("parse everything", || {
         black_box(weir_config::parse(&files));
     });
@@ -120,18 +124,33 @@ fn measure(size: &str, mut files: Vec<SourceFile>) {
         black_box(cache.parse(&files));
     });
     let mut turn = 0;
-    shortest("parse again, one file changed", || {
+    let original = Arc::clone(&files[7]);
+    let mut change = |files: &mut [Arc<SourceFile>], what: &str| {
         turn += 1;
-        files[7].text.push_str(&format!("# {turn}\n"));
+        let text = original.text.replace(what, &format!("{what}-{turn}"));
+        files[7] = Arc::new(SourceFile { path: original.path.clone(), text });
+    };
+    shortest("parse again, one file changed", || {
+        change(&mut files, "user-7");
         black_box(cache.parse(&files));
     });
     let mut stats = StatsTable::default();
     shortest("id", || {
         black_box(parsed.documents.id());
     });
-    let compiled = shortest("compile", || {
+    let compiled = shortest("compile everything", || {
         let compiled = compile(&parsed.documents, Sequence(1), &mut stats);
         assert!(compiled.snapshot.is_some() && compiled.diagnostics.is_empty(), "{:?}", compiled.diagnostics);
     });
+    let mut compiler = Compiler::default();
+    compiler.compile(&cache.parse(&files).documents, Sequence(1), &mut stats);
+    for (what, text) in [("its condition", "user-7"), ("its destination", "host: service-7")] {
+        shortest(&format!("parse and compile a change of {what}"), || {
+            change(&mut files, text);
+            let compiled = compiler.compile(&cache.parse(&files).documents, Sequence(1), &mut stats);
+            assert!(compiled.snapshot.is_some());
+            black_box(compiled);
+        });
+    }
     println!("{:<42} {:>9.2} ms", "parse everything and compile", (all + compiled).as_secs_f64() * 1e3);
 }

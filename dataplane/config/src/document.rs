@@ -1,18 +1,15 @@
 //! Documents that are right each by itself, and the set of all of them: the content of a revision.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use weir_core::name::{ObjectName, ServiceName};
-use weir_core::revision::RevisionId;
+use weir_core::name::ObjectName;
+use weir_core::revision::{DocumentHash, RevisionId};
 
 use crate::check::Scope;
 use crate::kinds::Content;
-use crate::kinds::endpoint_slice::SERVICE_LABEL;
-use crate::kinds::rules::{Rules, To};
-use crate::kinds::traffic_policy::Target;
-use crate::place::{Locations, Segment, written};
+use crate::place::Locations;
 
 /// Where a document was written.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -30,6 +27,8 @@ pub struct Document {
     pub name: ObjectName,
     /// Its content as JSON with sorted keys; see the crate's documentation for what counts as equal.
     pub canonical: Arc<str>,
+    /// The hash of its name and content.
+    pub hash: DocumentHash,
     /// Where it was written.
     pub origin: Origin,
     pub(crate) content: Content,
@@ -46,24 +45,49 @@ impl Document {
 /// All documents of a configuration, each name once.
 #[derive(Clone, Debug, Default)]
 pub struct DocumentSet {
-    documents: BTreeMap<ObjectName, Arc<Document>>,
+    /// In order of kind, namespace and name.
+    documents: Arc<[Arc<Document>]>,
 }
 
 impl DocumentSet {
-    /// Adds a document, unless there is one of that name: that one is returned.
-    pub(crate) fn add(&mut self, document: Arc<Document>) -> Result<(), Arc<Document>> {
-        match self.documents.entry(document.name.clone()) {
-            std::collections::btree_map::Entry::Occupied(there) => Err(Arc::clone(there.get())),
-            std::collections::btree_map::Entry::Vacant(free) => {
-                free.insert(document);
-                Ok(())
+    /// The set of these documents. Of several with one name it has the first; the others are returned.
+    pub(crate) fn new(mut documents: Vec<Arc<Document>>) -> (Self, Vec<Arc<Document>>) {
+        // Stable: of those with one name the first stays the first.
+        documents.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut twice = Vec::new();
+        documents.dedup_by(|later, first| {
+            let is_twice = later.name == first.name;
+            if is_twice {
+                twice.push(Arc::clone(later));
             }
+            is_twice
+        });
+        (Self { documents: documents.into() }, twice)
+    }
+
+    /// This set without some documents and with others. `None` where a name would be there twice.
+    pub(crate) fn updated(&self, gone: &HashSet<*const Document>, mut added: Vec<Arc<Document>>) -> Option<Self> {
+        added.sort_by(|a, b| a.name.cmp(&b.name));
+        let stays = |document: &&Arc<Document>| !gone.contains(&Arc::as_ptr(document));
+        let mut kept: &[_] = &self.documents.iter().filter(stays).cloned().collect::<Vec<_>>();
+        let mut documents = Vec::with_capacity(kept.len() + added.len());
+        for new in added {
+            let (before, after) = kept.split_at(kept.partition_point(|document| document.name < new.name));
+            documents.extend_from_slice(before);
+            let is_twice = |other: Option<&Arc<Document>>| other.is_some_and(|other| other.name == new.name);
+            if is_twice(documents.last()) || is_twice(after.first()) {
+                return None;
+            }
+            documents.push(new);
+            kept = after;
         }
+        documents.extend_from_slice(kept);
+        Some(Self { documents: documents.into() })
     }
 
     /// All documents, in order of kind, namespace and name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Document>> {
-        self.documents.values()
+        self.documents.iter()
     }
 
     /// How many there are.
@@ -78,78 +102,48 @@ impl DocumentSet {
 
     /// The document of this name.
     pub fn document(&self, name: &ObjectName) -> Option<&Arc<Document>> {
-        self.documents.get(name)
+        let at = self.documents.binary_search_by(|document| document.name.cmp(name)).ok()?;
+        Some(&self.documents[at])
+    }
+
+    /// The documents from this name on, in order.
+    pub(crate) fn from(&self, name: &ObjectName) -> impl Iterator<Item = &Arc<Document>> {
+        self.documents[self.documents.partition_point(|document| document.name < *name)..].iter()
+    }
+
+    /// What the two sets do not have in common: the documents of this one, and of the other. A document that was read
+    /// again is another, even if it says the same.
+    pub fn differences<'s>(&'s self, other: &'s Self) -> (Vec<&'s Arc<Document>>, Vec<&'s Arc<Document>>) {
+        let (mut only_here, mut only_there) = (Vec::new(), Vec::new());
+        let (mut here, mut there) = (self.iter().peekable(), other.iter().peekable());
+        while let (Some(one), Some(another)) = (here.peek(), there.peek()) {
+            if Arc::ptr_eq(one, another) {
+                here.next();
+                there.next();
+                continue;
+            }
+            let order = one.name.cmp(&another.name);
+            only_here.extend(here.next_if(|_| order.is_le()));
+            only_there.extend(there.next_if(|_| order.is_ge()));
+        }
+        only_here.extend(here);
+        only_there.extend(there);
+        (only_here, only_there)
+    }
+
+    /// How many documents there are of each kind.
+    pub fn kinds(&self) -> impl Iterator<Item = (&str, usize)> {
+        let mut rest = &*self.documents;
+        std::iter::from_fn(move || {
+            let kind = &*rest.first()?.name.kind;
+            let (of_kind, others) = rest.split_at(rest.partition_point(|document| *document.name.kind == *kind));
+            rest = others;
+            Some((kind, of_kind.len()))
+        })
     }
 
     /// The id of this content.
     pub fn id(&self) -> RevisionId {
-        RevisionId::of(self.documents.iter().map(|(name, document)| (name, &*document.canonical)))
+        RevisionId::of(self.documents.iter().map(|document| document.hash))
     }
-
-    /// The documents that a document names, each with the field that names it. They need not be in the set, except for
-    /// what is named by saying nothing: a rule without `services` refers to every service of its namespace that there is.
-    pub fn references(&self, of: &ObjectName) -> Vec<(String, ObjectName)> {
-        let Some(document) = self.documents.get(of) else {
-            return Vec::new();
-        };
-        match &document.content {
-            Content::Rules(rules) => self.of_rules(&of.namespace, rules),
-            Content::EndpointSlice(slice) => {
-                let label = [Segment::Key("metadata"), Segment::Key("labels"), Segment::Key(SERVICE_LABEL)];
-                let service = slice.service.iter().map(|service| (written(&label), object(service)));
-                let pods = slice.pods.iter().map(|(position, pod)| {
-                    (format!("endpoints[{position}].targetRef"), ObjectName::new("Pod", &pod.namespace, &pod.name))
-                });
-                service.chain(pods).collect()
-            }
-            Content::Pod(_) => {
-                let namespace = ObjectName::new("Namespace", "", &of.namespace);
-                let known = self.documents.contains_key(&namespace);
-                known.then(|| ("metadata.namespace".to_owned(), namespace)).into_iter().collect()
-            }
-            Content::TrafficPolicy(policy) => {
-                let name = |one: &Target| format!("{}.name", written(&one.path()));
-                policy.targets.iter().map(|one| (name(one), object(&one.service))).collect()
-            }
-            Content::Service(_) | Content::Namespace(_) => Vec::new(),
-        }
-    }
-
-    fn of_rules(&self, namespace: &str, rules: &Rules) -> Vec<(String, ObjectName)> {
-        let mut references = Vec::new();
-        let syntax = rules.syntax;
-        match &rules.applies_to {
-            Some(services) => {
-                references
-                    .extend(services.iter().map(|one| (written(&syntax.applies_path(one)), object(&one.service))));
-            }
-            None => {
-                let first = ObjectName::new("Service", namespace, "");
-                let all = self.documents.range(first..).map(|(name, _)| name);
-                let all = all.take_while(|name| *name.kind == *"Service" && *name.namespace == *namespace);
-                references.extend(all.map(|name| ("spec.services".to_owned(), name.clone())));
-            }
-        }
-        let mut refer = |path: Vec<Segment<'_>>, to: &To| {
-            if to.is_service {
-                references.push((format!("{}.{}", written(&path), syntax.name_key()), object(&to.service)));
-            }
-        };
-        for rule in &rules.rules {
-            for (position, destination) in rule.route.iter().flat_map(|route| route.destinations.iter().enumerate()) {
-                refer(syntax.destination_path(rule, position), &destination.to);
-            }
-            if let Some(to) = rule.retry_destination() {
-                refer(syntax.retry_path(rule), to);
-            }
-            for mirror in &rule.mirrors {
-                refer(syntax.mirror_path(rule, mirror), &mirror.to);
-            }
-        }
-        references
-    }
-}
-
-fn object(service: &ServiceName) -> ObjectName {
-    ObjectName { kind: "Service".into(), namespace: service.namespace.clone(), name: service.name.clone() }
 }

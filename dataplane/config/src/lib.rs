@@ -3,7 +3,8 @@
 //! Two steps, each of which reports everything that is wrong at once:
 //!
 //! 1. [`parse`] (or a [`ParseCache`], which parses what has changed) reads files and checks each document by itself.
-//! 2. [`compile`] resolves names among documents and makes a `Snapshot`. Warnings do not prevent one, errors do.
+//! 2. [`compile`] (or a [`Compiler`], which compiles what has changed) resolves names among documents and makes a
+//!    `Snapshot`. Warnings do not prevent one, errors do.
 //!
 //! The crate reads no file and watches nothing; what is read is not trusted and bounded by [`limits`].
 //!
@@ -44,11 +45,12 @@ mod kinds;
 pub mod limits;
 mod parse;
 mod place;
+mod references;
 mod shape;
 mod text;
 mod wording;
 
-pub use compile::{Compiled, compile};
+pub use compile::{Compiled, Compiler, compile};
 pub use diagnostic::{Diagnostic, Severity};
 pub use document::{Document, DocumentSet, Origin};
 pub use parse::{ParseCache, Parsed, SourceFile, from_canonical, parse};

@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use weir_config::{ParseCache, SourceFile, compile, parse};
 use weir_core::revision::Sequence;
@@ -26,7 +27,7 @@ fn files(case: &Path, root: &Path) -> Vec<SourceFile> {
 
 fn said(files: &[SourceFile]) -> String {
     let parsed = parse(files);
-    let again = ParseCache::default().parse(files);
+    let again = ParseCache::default().parse(&files.iter().cloned().map(Arc::new).collect::<Vec<_>>());
     assert_eq!(again.diagnostics, parsed.diagnostics, "a cache says the same");
     let mut diagnostics = parsed.diagnostics;
     // What is right is compiled also when something else is wrong: the node does not, but `weir check` could.
@@ -63,11 +64,10 @@ fn every_case_says_what_is_expected() {
 #[test]
 fn every_document_is_counted_right_or_wrong() {
     let count = |texts: &[&str], expected: usize| {
-        let file = |(position, text): (usize, &&str)| SourceFile {
-            path: format!("{position}.yaml").into(),
-            text: (*text).to_owned(),
+        let file = |(position, text): (usize, &&str)| {
+            Arc::new(SourceFile { path: format!("{position}.yaml").into(), text: (*text).to_owned() })
         };
-        let files: Vec<SourceFile> = texts.iter().enumerate().map(file).collect();
+        let files: Vec<_> = texts.iter().enumerate().map(file).collect();
         assert_eq!(parse(&files).found, expected, "{texts:?}");
         let mut cache = ParseCache::default();
         assert_eq!((cache.parse(&files).found, cache.parse(&files).found), (expected, expected), "{texts:?}");

@@ -202,14 +202,14 @@ fn of_the_kinds_of_a_cluster_only_what_is_used_counts() {
 #[test]
 fn content_has_the_id_that_it_always_had() {
     for (text, id) in [
-        (include_str!("world.yaml"), "33ad015bed94a9db84ef786e2e6e907c4c243014e362a8b78d3547ff36dbbe03"),
+        (include_str!("world.yaml"), "9ee134d8d0702dd5e7223cd3aed1b0bb924b8f69afd8c21ea05646c8edce2323"),
         (
             include_str!("cases/everything-right.yaml"),
-            "878a263ca03b7ab2531fc420c52bc5736ab94efa9e4676343fe72919e692b45d",
+            "502d47e327f2363edc9bd41635d7ab5f7e61fdc50d4b943c155dfa7c495b0050",
         ),
-        (include_str!("cases/traffic-policy.yaml"), "befa1bba836cd998ae0ff4a98c4f37270b77c543a3ac9778ed341c6c30686984"),
-        (include_str!("cases/filters.yaml"), "704300876c16b31f20d76ca0a3a1de6378e3f0e91d1be0995c0e139cba90538b"),
-        (include_str!("cases/retry.yaml"), "157a56c1708b4950160369c42fc9aa03d380442882ed7c1c476dd91c4533aa5c"),
+        (include_str!("cases/traffic-policy.yaml"), "e791c90015d6f63683fbf34e75585dfdd2a407a5fb0d78c3951bd2214ddd9c03"),
+        (include_str!("cases/filters.yaml"), "f2a2a2b65ffe3a571deb081af2cf21551b61e2c7744aeaca778fcbe6b6da0a11"),
+        (include_str!("cases/retry.yaml"), "64602b215e90b6998a6da2c4f080b9f27d6443f3cdac2ebbf63d08894b1aa3c4"),
     ] {
         assert_eq!(set(text).id().to_string(), id);
     }
@@ -292,12 +292,13 @@ fn a_cache_parses_what_has_changed() {
         Arc::clone(set.document(&ObjectName::new("RouteRule", "default", name)).unwrap())
     };
     let mut cache = ParseCache::default();
-    let first = cache.parse(&[file("a.yaml", &text("a", "1s")), file("b.yaml", &text("b", "1s"))]).documents;
-    let second = cache.parse(&[file("b.yaml", &text("b", "1s")), file("a.yaml", &text("a", "2s"))]).documents;
+    let b = Arc::new(file("b.yaml", &text("b", "1s")));
+    let first = cache.parse(&[Arc::new(file("a.yaml", &text("a", "1s"))), Arc::clone(&b)]).documents;
+    let second = cache.parse(&[b, Arc::new(file("a.yaml", &text("a", "2s")))]).documents;
     assert!(Arc::ptr_eq(&find(&first, "b"), &find(&second, "b")), "what is the same is not parsed again");
     assert_ne!(find(&first, "a").canonical, find(&second, "a").canonical);
     // A file that is gone is gone, also when it comes back under another name.
-    let third = cache.parse(&[file("c.yaml", &text("b", "1s"))]).documents;
+    let third = cache.parse(&[Arc::new(file("c.yaml", &text("b", "1s")))]).documents;
     assert_eq!(third.len(), 1);
     assert_eq!(find(&third, "b").origin.file, Some(PathBuf::from("c.yaml")));
 }

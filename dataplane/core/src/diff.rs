@@ -55,7 +55,8 @@ pub struct FieldChange {
 }
 
 impl ChangeLog {
-    /// Compares two sets of documents, each a name and its canonical JSON.
+    /// Compares two sets of documents, each a name and its canonical JSON, in order of name. Documents that both have in
+    /// common may be left out of both.
     pub fn between<'a>(
         from: impl IntoIterator<Item = (&'a ObjectName, &'a str)>,
         to: impl IntoIterator<Item = (&'a ObjectName, &'a str)>,
@@ -63,7 +64,7 @@ impl ChangeLog {
     ) -> Self {
         let mut older: BTreeMap<_, _> = from.into_iter().collect();
         let mut log = Self::default();
-        for (object, newer) in to.into_iter().collect::<BTreeMap<_, _>>() {
+        for (object, newer) in to {
             match older.remove(object) {
                 None => log.added.push(object.clone()),
                 Some(older) if older == newer => {}

@@ -8,27 +8,34 @@ use sha2::{Digest, Sha256};
 
 use crate::name::ObjectName;
 
+/// SHA-256 of a document: of its kind, namespace and name, each with a zero byte behind it (none can be in a name), and
+/// its canonical content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct DocumentHash(pub [u8; 32]);
+
+impl DocumentHash {
+    /// The hash of a document, given as its name and its JSON with the keys of objects sorted.
+    pub fn of(name: &ObjectName, canonical_json: &str) -> Self {
+        let mut hash = Sha256::new();
+        for part in [&name.kind, &name.namespace, &name.name] {
+            hash.update(part.as_bytes());
+            hash.update([0]);
+        }
+        hash.update(canonical_json);
+        Self(hash.finalize().into())
+    }
+}
+
 /// SHA-256 of the canonical content of a configuration: equal content has the same id, on every node and at any time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RevisionId(pub [u8; 32]);
 
 impl RevisionId {
-    /// The id of a set of documents, which must come sorted by name and without duplicates.
-    ///
-    /// Canonical content is, for every document, its name and its JSON with the keys of objects sorted, each preceded
-    /// by its length in eight big-endian bytes, so that no two different sets have the same bytes.
-    pub fn of<'a>(documents: impl IntoIterator<Item = (&'a ObjectName, &'a str)>) -> Self {
+    /// The id of a set of documents: the hash of their hashes, which must come sorted by the documents' names and without
+    /// duplicates. What a document that did not change adds to it is known already.
+    pub fn of(documents: impl IntoIterator<Item = DocumentHash>) -> Self {
         let mut hash = Sha256::new();
-        let mut part = |bytes: &[u8]| {
-            hash.update((bytes.len() as u64).to_be_bytes());
-            hash.update(bytes);
-        };
-        for (name, canonical_json) in documents {
-            part(name.kind.as_bytes());
-            part(name.namespace.as_bytes());
-            part(name.name.as_bytes());
-            part(canonical_json.as_bytes());
-        }
+        documents.into_iter().for_each(|document| hash.update(document.0));
         Self(hash.finalize().into())
     }
 
@@ -109,12 +116,14 @@ mod tests {
     #[test]
     fn equal_content_has_the_same_id_and_boundaries_count() {
         let (a, b) = (ObjectName::new("Service", "default", "a"), ObjectName::new("Service", "default", "b"));
-        let id = RevisionId::of([(&a, "{}"), (&b, "{}")]);
-        assert_eq!(id, RevisionId::of([(&a, "{}"), (&b, "{}")]));
-        assert_ne!(id, RevisionId::of([(&a, "{}")]));
+        let of = |names: &[&ObjectName]| RevisionId::of(names.iter().map(|name| DocumentHash::of(name, "{}")));
+        let id = of(&[&a, &b]);
+        assert_eq!(id, of(&[&a, &b]));
+        assert_ne!(id, of(&[&a]));
         let ab = ObjectName::new("Service", "default", "ab");
         let long = ObjectName::new("Service", "defaulta", "b");
-        assert_ne!(RevisionId::of([(&ab, "{}")]), RevisionId::of([(&long, "{}")]));
+        assert_ne!(of(&[&ab]), of(&[&long]));
+        assert_ne!(DocumentHash::of(&a, "{}"), DocumentHash::of(&a, "{} "));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::sync::RwLock;
 
 use redb::Database;
 use weir_core::name::ObjectName;
-use weir_core::revision::RevisionId;
+use weir_core::revision::{DocumentHash, RevisionId};
 
 pub use read::{Kept, SelectError, Selector};
 pub use write::Seen;
@@ -144,5 +144,5 @@ impl Log {
 
 /// The id of documents as the log has them.
 fn id_of(documents: &[KeptDocument]) -> RevisionId {
-    RevisionId::of(documents.iter().map(|document| (&document.name, document.canonical.as_str())))
+    RevisionId::of(documents.iter().map(|document| DocumentHash::of(&document.name, &document.canonical)))
 }

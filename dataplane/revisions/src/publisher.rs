@@ -26,7 +26,7 @@ use std::time::{Instant, SystemTime};
 
 use arc_swap::ArcSwap;
 use tracing::{error, info, warn};
-use weir_config::{Diagnostic, DocumentSet, ParseCache};
+use weir_config::{Compiled, Compiler, Diagnostic, DocumentSet, ParseCache};
 use weir_core::revision::Sequence;
 use weir_core::snapshot::Snapshot;
 use weir_core::stats::StatsTable;
@@ -50,6 +50,7 @@ pub struct Publisher {
     stats: Arc<Mutex<StatsTable>>,
     interception: Box<dyn Interception + Send>,
     parsed: ParseCache,
+    compiler: Compiler,
     /// The documents of the revision in force.
     documents: DocumentSet,
     /// The newest place in the log, whether or not that revision could be restored.
@@ -79,6 +80,7 @@ impl Publisher {
             stats,
             interception,
             parsed: ParseCache::default(),
+            compiler: Compiler::default(),
             documents: DocumentSet::default(),
             last_sequence: Sequence(0),
             seen: BTreeMap::new(),
@@ -147,8 +149,9 @@ impl Publisher {
         Outcome::Failed { step, reason }
     }
 
-    fn with_stats<T>(&self, action: impl FnOnce(&mut StatsTable) -> T) -> T {
-        action(&mut self.stats.lock().unwrap_or_else(PoisonError::into_inner))
+    fn compile(&mut self, documents: &DocumentSet, sequence: Sequence) -> Compiled {
+        let mut stats = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        self.compiler.compile(documents, sequence, &mut stats)
     }
 }
 

@@ -162,7 +162,7 @@ impl Reader {
             documents.iter().map(|document| (&document.name, document.canonical.as_str()))
         }
         let change_log = ChangeLog::between(texts(&from), texts(&to), &Limits::default());
-        let graph = DiffGraph::of(&change_log, [], |_| true);
+        let graph = DiffGraph::of(&change_log, |_| Vec::new(), |_| Vec::new(), |_| true);
         Ok(Diff { change_log, graph })
     }
 

@@ -118,10 +118,7 @@ pub struct Counts {
 impl Counts {
     /// Counts what a revision has and changed.
     pub fn of(documents: &DocumentSet, log: &ChangeLog) -> Self {
-        let mut kinds = BTreeMap::new();
-        for document in documents.iter() {
-            *kinds.entry(document.name.kind.to_string()).or_insert(0) += 1;
-        }
+        let kinds = documents.kinds().map(|(kind, count)| (kind.to_owned(), count)).collect();
         let (added, removed, changed) = (log.added.len(), log.removed.len(), log.changed.len());
         Self { objects: documents.len(), kinds, added, removed, changed }
     }
@@ -139,40 +136,26 @@ pub struct Diff {
 impl Diff {
     /// The difference of one set of documents against another.
     pub fn between(from: &DocumentSet, to: &DocumentSet) -> Self {
-        let change_log = ChangeLog::between(texts(from), texts(to), &Limits::default());
+        let (older, newer) = from.differences(to);
+        let change_log = ChangeLog::between(texts(&older), texts(&newer), &Limits::default());
         if change_log.is_empty() {
             return Self::default();
         }
-        let edges = references(to, |_| true).chain(references(from, |edge| is_concerned(&change_log, edge)));
-        let edges = edges.take(MAX_REFERENCES);
+        let references = |name: &ObjectName| [references(from, name), references(to, name)].concat();
+        let referrers = |objects: &_| [from.referrers(objects), to.referrers(objects)].concat();
         let exists = |name: &_| from.document(name).is_some() || to.document(name).is_some();
-        let graph = DiffGraph::of(&change_log, edges, exists);
+        let graph = DiffGraph::of(&change_log, references, referrers, exists);
         Self { change_log, graph }
     }
 }
 
-fn texts(set: &DocumentSet) -> impl Iterator<Item = (&ObjectName, &str)> {
-    set.iter().map(|document| (&document.name, &*document.canonical))
+fn texts<'a>(documents: &'a [&Arc<Document>]) -> impl Iterator<Item = (&'a ObjectName, &'a str)> {
+    documents.iter().map(|document| (&document.name, &*document.canonical))
 }
 
-/// References looked at for one graph. Rules without `services` refer to every service of their namespace, so that the
-/// number grows with the square of the documents; beyond this a graph tells nobody anything.
-const MAX_REFERENCES: usize = 100_000;
-
-/// Whether the older set's references from or to an object may differ from the newer one's.
-fn is_concerned(log: &ChangeLog, edge: &Edge) -> bool {
-    let changed = |name: &ObjectName| log.changed.binary_search_by(|changed| changed.object.cmp(name)).is_ok();
-    let removed = |name: &ObjectName| log.removed.binary_search(name).is_ok();
-    removed(&edge.from) || removed(&edge.to) || changed(&edge.from)
-}
-
-fn references(set: &DocumentSet, wanted: impl Fn(&Edge) -> bool) -> impl Iterator<Item = Edge> {
-    let of_one = |document: &Arc<Document>| {
-        let from = document.name.clone();
-        let edge = move |(field, to)| Edge { from: from.clone(), to, field };
-        set.references(&document.name).into_iter().map(edge)
-    };
-    set.iter().flat_map(of_one).filter(wanted)
+fn references(set: &DocumentSet, of: &ObjectName) -> Vec<Edge> {
+    let edge = |(field, to)| Edge { from: of.clone(), to, field };
+    set.references(of).into_iter().map(edge).collect()
 }
 
 /// Times as RFC 3339 text in UTC with milliseconds.

@@ -166,6 +166,19 @@ fn a_newer_schema_is_refused_and_left_alone() {
 }
 
 #[test]
+fn an_older_schema_is_no_log() {
+    let state = tempfile::tempdir().unwrap();
+    drop(open(state.path()));
+    let database = redb::Database::open(state.path().join(log::FILE)).unwrap();
+    let write = database.begin_write().unwrap();
+    write.open_table(META).unwrap().insert("schema", 1).unwrap();
+    write.commit().unwrap();
+    drop(database);
+    assert_eq!(sequences(&open(state.path())), [0; 0]);
+    assert!(state.path().join("revisions.redb.damaged").exists());
+}
+
+#[test]
 fn a_damaged_file_is_moved_aside_and_a_new_log_begun() {
     type Damage = fn(&Path);
     let damages: [(&str, Damage); 5] = [

@@ -1,12 +1,15 @@
-//! What a reload of 1,000 files with a rule each costs. Required is less than 100 ms in total; how long it takes in a node
-//! under load is measured by the benchmark (`tests/bench`, case reload). Here the processor's time is bounded, which
-//! other programs on the machine do not change, and so is the work: one file is parsed, however many there are.
+//! What a change of one of 10,000 files with a rule each costs. How long it takes in a node under load, with the folder's
+//! part, is measured by the benchmark (`tests/bench`, case reload). Here the processor's time is compared, which other
+//! programs on the machine do not change.
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use support::*;
+use weir_config::SourceFile;
+use weir_sources::Change;
 
 /// Processor time of this thread so far (proc_pid_schedstat: the first field, in nanoseconds).
 fn processor_time() -> Duration {
@@ -21,15 +24,16 @@ fn spent<T>(action: impl FnOnce() -> T) -> (T, Duration) {
 }
 
 #[test]
-fn a_thousand_rules_are_reloaded_with_less_than_100_ms_of_processor_time() {
+fn a_rule_among_ten_thousand_costs_a_fraction_of_all() {
     let state = tempfile::tempdir().unwrap();
-    let mut files: Vec<(String, String)> =
-        (0..1000).map(|n| (format!("rule-{n:04}.yaml"), rule(&format!("rule-{n:04}"), "a"))).collect();
-    files.push(("services.yaml".to_owned(), format!("{}---\n{}", service("a"), service("b"))));
-    let apply = |node: &mut Node, files: &[(String, String)]| {
-        let files: Vec<_> = files.iter().map(|(name, text)| (name.as_str(), text.clone())).collect();
-        let change = change(&files);
-        let (cycle, took) = spent(|| node.publisher.apply(&source(), &change));
+    let name = |number: usize| format!("rule-{number:05}");
+    let mut of: Vec<(String, String)> =
+        (0..10_000).map(|number| (format!("{}.yaml", name(number)), rule(&name(number), "a"))).collect();
+    of.push(("services.yaml".to_owned(), format!("{}---\n{}", service("a"), service("b"))));
+    let of: Vec<_> = of.iter().map(|(name, text)| (name.as_str(), text.clone())).collect();
+    let mut change = change(&of);
+    let apply = |node: &mut Node, change: &Arc<Change>| {
+        let (cycle, took) = spent(|| node.publisher.apply(&source(), change));
         assert!(outcome(&cycle).starts_with("applied"), "{:?}", cycle.outcome);
         for step in cycle.steps.iter().skip(1) {
             println!("  {:?} {:.1} ms", step.name, step.duration_us as f64 / 1000.0);
@@ -37,23 +41,20 @@ fn a_thousand_rules_are_reloaded_with_less_than_100_ms_of_processor_time() {
         took
     };
     let mut node = Node::start(state.path());
-    let cold = apply(&mut node, &files);
+    let cold = apply(&mut node, &change);
     println!("cold {cold:?}");
-    let times = [0, 1, 2, 3, 4].map(|round| {
-        files[500].1 = rule("rule-0500", if round % 2 == 0 { "b" } else { "a" });
-        apply(&mut node, &files)
+    let times = [0, 1, 2, 3, 4, 5].map(|round| {
+        let text = rule(&name(500), if round % 2 == 0 { "b" } else { "a" });
+        let mut files = change.files.clone();
+        files[500] = Arc::new(SourceFile { path: files[500].path.clone(), text });
+        change = Arc::new(Change { files, content_hash: [round; 32], ..*change });
+        apply(&mut node, &change)
     });
     println!("one file changed {times:?}");
     drop(node);
     let (node, restored) = spent(|| Node::start(state.path()));
     println!("restored {restored:?}");
-    assert_eq!(node.in_force(), 6);
-    // Every one of them; debug builds are several times slower.
-    if !cfg!(debug_assertions) {
-        assert!(times.iter().all(|took| *took < Duration::from_millis(100)), "{times:?}");
-    }
-    assert!(
-        times.iter().all(|took| *took < cold),
-        "a change of one file costs less than all files: {times:?}, {cold:?}"
-    );
+    assert_eq!(node.in_force(), 7);
+    // With the first change the version log also tidies up after all that was written before.
+    assert!(times[1..].iter().all(|took| *took * 10 < cold), "{times:?}, all of them {cold:?}");
 }

@@ -44,12 +44,12 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// A change of one file is known after 20 ms, one that takes its time 100 ms after its last event, and after a
+    /// A change of one file is known after 10 ms, one that takes its time 100 ms after its last event, and after a
     /// second however busy the folder is.
     fn default() -> Self {
         Self {
             debounce: Duration::from_millis(100),
-            whole: Duration::from_millis(20),
+            whole: Duration::from_millis(10),
             longest: Duration::from_secs(1),
             check: Duration::from_secs(5),
             events: Events::Kernel,
@@ -90,8 +90,9 @@ impl Default for Limits {
 /// A set of files that differs from the one before.
 #[derive(Debug)]
 pub struct Change {
-    /// All files, sorted by path. Their paths begin with the folder's as it was given.
-    pub files: Vec<SourceFile>,
+    /// All files, sorted by path. Their paths begin with the folder's as it was given. A file that is what it was in the
+    /// set before is the same.
+    pub files: Vec<Arc<SourceFile>>,
     /// SHA-256 over the files' paths (relative to the folder) and contents.
     pub content_hash: [u8; 32],
     /// When the first sign of the change was seen.

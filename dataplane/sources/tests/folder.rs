@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
+use weir_config::SourceFile;
 use weir_sources::{Change, Events, Folder, Limits, Settings, State, Status};
 
 /// How long anything may take before a test fails. Far above what is expected, because tests share their machine.
@@ -73,9 +74,12 @@ fn write_all(folder: &Path, files: &[(&str, &str)]) {
 }
 
 fn shown(change: &Change, root: &Path) -> Vec<String> {
-    let one =
-        |file: &weir_config::SourceFile| format!("{}={}", file.path.strip_prefix(root).unwrap().display(), file.text);
-    change.files.iter().map(one).collect()
+    shown_files(&change.files, root)
+}
+
+fn shown_files(files: &[Arc<SourceFile>], root: &Path) -> Vec<String> {
+    let one = |file: &Arc<SourceFile>| format!("{}={}", file.path.strip_prefix(root).unwrap().display(), file.text);
+    files.iter().map(one).collect()
 }
 
 #[test]
@@ -160,6 +164,78 @@ fn every_way_of_changing_files_is_seen() {
 }
 
 /// What the kubelet does: a new directory, `..data` swapped by a rename, then the links that people see.
+#[test]
+fn a_changed_file_leaves_the_others_as_they_are() {
+    let mut watched =
+        Watched::with_files(Settings::default(), &[("a.yaml", "a"), ("b.yaml", "b"), ("sub/c.yaml", "c")]);
+    let first = watched.next("first");
+    let rules = watched.rules();
+    fs::write(rules.join(".b"), "B").unwrap();
+    fs::rename(rules.join(".b"), rules.join("b.yaml")).unwrap();
+    let second = watched.next("one is replaced");
+    // Anything may have changed, but the content says that it did not.
+    fs::create_dir(rules.join("more")).unwrap();
+    fs::write(rules.join("more/d.yaml"), "d").unwrap();
+    let third = watched.next("a folder more");
+    let same =
+        |one: &Change, at: usize, other: &Change, other_at: usize| Arc::ptr_eq(&one.files[at], &other.files[other_at]);
+    assert!(same(&first, 0, &second, 0) && !same(&first, 1, &second, 1) && same(&first, 2, &second, 2));
+    assert!(same(&second, 0, &third, 0) && same(&second, 1, &third, 1) && same(&second, 2, &third, 3));
+}
+
+/// Whatever is done, and however little of it is told, what is delivered in the end is what is there.
+#[test]
+fn what_is_told_comes_to_what_is_there() {
+    let settings = Settings {
+        check: Duration::from_secs(3600),
+        debounce: Duration::from_millis(20),
+        whole: Duration::from_millis(5),
+        ..Settings::default()
+    };
+    let mut watched = Watched::with_files(settings, &[("a.yaml", "a")]);
+    let rules = watched.rules();
+    let mut delivered = shown(&watched.next("first"), &rules);
+    // A generator of its own (xorshift), so that a failure can be repeated.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut draw = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    let names = ["a.yaml", "b.yaml", "sub/c.yaml", "sub/d.json", ".real.yaml", "notes.txt", "deep/er/e.yaml"];
+    let folders = ["sub", "deep", "deep/er", "other"];
+    let mut compared = 0;
+    for step in 0..200 {
+        let mut done = Vec::new();
+        for _ in 0..=draw(3) {
+            let (name, other, folder) = (names[draw(7)], names[draw(7)], folders[draw(4)]);
+            // What cannot be done in the state that there is, is not.
+            let result = match draw(14) {
+                0..=6 => fs::write(rules.join(name), format!("{step}")),
+                7 => fs::remove_file(rules.join(name)),
+                8 | 9 => fs::rename(rules.join(name), rules.join(other)),
+                10 | 11 => fs::create_dir_all(rules.join(folder)),
+                12 => fs::rename(rules.join(folder), rules.join(folders[draw(4)])),
+                _ => symlink(rules.join(other), rules.join(name)),
+            };
+            done.push(format!("{name} {other} {folder} {result:?}"));
+        }
+        // A link that leads nowhere is an error, after which the folder is as it was.
+        let leads_nowhere = |name: &&&str| rules.join(name).is_symlink() && !rules.join(name).exists();
+        names.iter().filter(leads_nowhere).for_each(|name| fs::remove_file(rules.join(name)).unwrap());
+        let Ok(there) = weir_sources::read(std::slice::from_ref(&rules), &Limits::default()) else { continue };
+        let there = shown_files(&there, &rules);
+        compared += usize::from(there != delivered);
+        let deadline = Instant::now() + DEADLINE;
+        while delivered != there {
+            assert!(Instant::now() < deadline, "step {step}: {done:#?} {delivered:?} instead of {there:?}");
+            delivered = shown(&watched.next(&format!("step {step}: {done:#?} {there:?}")), &rules);
+        }
+    }
+    assert!(compared > 100, "the steps come to too little: {compared}");
+}
+
 fn config_map(volume: &Path, version: u32, files: &[(&str, &str)]) {
     let real = volume.join(format!("..2026_{version}"));
     write_all(&real, files);

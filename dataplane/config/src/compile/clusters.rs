@@ -16,12 +16,19 @@ use crate::kinds::service::{Reached, ServicePort};
 use crate::place::Segment;
 
 /// The cluster of every port of every service.
+#[derive(Debug)]
 pub(super) struct Clusters {
     by_name: HashMap<ClusterName, Arc<Cluster>>,
 }
 
 impl Clusters {
-    pub(super) fn new(names: &Names<'_>, workloads: &Workloads, diagnostics: &mut Vec<Diagnostic>) -> Self {
+    /// Those that are what they were `before` are the same.
+    pub(super) fn new(
+        names: &Names<'_>,
+        workloads: &Workloads,
+        before: Option<&Self>,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Self {
         check_slices(names, diagnostics);
         let policies = Policies::new(names, diagnostics);
         let mut by_name = HashMap::new();
@@ -43,9 +50,14 @@ impl Clusters {
                 Some(policy) => cluster.with_policy(policy),
                 None => cluster,
             };
-            by_name.insert(name, Arc::new(cluster));
+            let same = before.and_then(|before| before.find(&name)).filter(|same| ***same == cluster);
+            by_name.insert(name, same.map_or_else(|| Arc::new(cluster), Arc::clone));
         }
         Self { by_name }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&ClusterName, &Arc<Cluster>)> {
+        self.by_name.iter()
     }
 
     pub(super) fn find(&self, name: &ClusterName) -> Option<&Arc<Cluster>> {

@@ -2,14 +2,15 @@
 
 mod clusters;
 mod destinations;
+mod difference;
 mod names;
 mod plan;
 mod policies;
 mod rules;
 mod workloads;
+mod world;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use weir_core::name::ClusterName;
@@ -20,13 +21,11 @@ use weir_core::stats::{StatsKey, StatsTable};
 
 use crate::diagnostic::Diagnostic;
 use crate::document::DocumentSet;
-use crate::kinds::service::Reached;
 use crate::parse::in_reading_order;
-use crate::place::Segment;
-use clusters::Clusters;
+use difference::Difference;
 use names::Names;
-use rules::Entries;
-use workloads::Workloads;
+use rules::{Entries, Tables};
+use world::World;
 
 /// What became of documents.
 #[derive(Debug)]
@@ -40,63 +39,112 @@ pub struct Compiled {
 /// Compiles documents to a candidate. `stats` gives counters their numbers and is only added to, and only when there
 /// is no error.
 pub fn compile(set: &DocumentSet, sequence: Sequence, stats: &mut StatsTable) -> Compiled {
-    let mut diagnostics = Vec::new();
-    let names = Names::new(set);
-    let workloads = Workloads::new(&names, &mut diagnostics);
-    let clusters = Clusters::new(&names, &workloads, &mut diagnostics);
-    let addresses = addresses(&names, &mut diagnostics);
-    let planned = plan::plan(&names, &mut diagnostics);
-    in_reading_order(&mut diagnostics);
-    if diagnostics.iter().any(Diagnostic::is_error) {
-        return Compiled { snapshot: None, diagnostics };
-    }
-    let entries = rules::entries(&planned, &names, &clusters, stats);
-    let frontends = frontends(&names, &clusters, addresses, entries, stats);
-    let snapshot = Snapshot::new(sequence, set.id(), frontends, &workloads.into_list());
-    Compiled { snapshot: Some(snapshot), diagnostics }
+    Compiler::default().compile(set, sequence, stats)
 }
 
-fn frontends(
-    names: &Names<'_>,
-    clusters: &Clusters,
-    mut addresses: HashMap<ClusterName, Vec<SocketAddr>>,
-    mut entries: HashMap<ClusterName, Entries>,
-    stats: &mut StatsTable,
-) -> Vec<Arc<Frontend>> {
-    let ports = names.ports();
-    let frontends = ports.filter_map(|(name, port)| {
-        let cluster = clusters.find(&name)?;
-        let counted = stats.id(StatsKey::Route { rule: None, destination: name.clone() });
-        let service = Destination::new(name.clone(), Target::Cluster(Arc::clone(cluster)), 1, counted);
-        let (routes, consumers) = entries.remove(&name).unwrap_or_default().into_tables();
-        let addresses = addresses.remove(&name).unwrap_or_default();
-        Some(Arc::new(Frontend { addresses, routes, consumers, ..Frontend::new(name, port.protocol, service) }))
-    });
-    frontends.collect()
+/// Compiles one set of documents after another. What comes to the same as in the last one that was right is taken from
+/// that: the cost is that of the change. What it makes is what [`compile`] would make of the same documents.
+#[derive(Debug, Default)]
+pub struct Compiler {
+    last: Option<Last>,
 }
 
-/// The virtual addresses of every port. That two services claim one of them is an error: whose connections it gets
-/// would be a matter of luck.
-fn addresses(names: &Names<'_>, diagnostics: &mut Vec<Diagnostic>) -> HashMap<ClusterName, Vec<SocketAddr>> {
-    let mut addresses: HashMap<ClusterName, Vec<SocketAddr>> = HashMap::new();
-    let mut owners = HashMap::new();
-    for (name, found) in names.services() {
-        let Reached::At(ips) = &found.service.reached else { continue };
-        for port in &found.service.ports {
-            for ip in ips {
-                let address = SocketAddr::new(*ip, port.port);
-                if let Some(owner) = owners.insert((address, port.is_udp()), name) {
-                    let path = [Segment::Key("spec"), Segment::Key("ports"), Segment::Index(port.position)];
-                    let other = names.place(owner);
-                    let message = format!("{address} is also an address of Service {owner}{other}");
-                    diagnostics.push(found.document.scope().error(&path, message));
-                }
+/// What was compiled last.
+#[derive(Debug)]
+struct Last {
+    documents: DocumentSet,
+    world: Arc<World>,
+    frontends: HashMap<ClusterName, Arc<Frontend>>,
+    /// About rules; all of them warnings.
+    diagnostics: Vec<Arc<Diagnostic>>,
+}
+
+impl Compiler {
+    /// Like [`compile`]. It must be the same `stats` each time.
+    pub fn compile(&mut self, set: &DocumentSet, sequence: Sequence, stats: &mut StatsTable) -> Compiled {
+        let names = Names::new(set);
+        let last = self.last.as_ref();
+        let (world, difference) = match last {
+            Some(last) => Difference::find(last, set, &names),
+            None => (Arc::new(World::new(&names, None)), Difference::Everything),
+        };
+        let documents = difference.rules(set, &names);
+        let kept = last.filter(|_| difference != Difference::Everything);
+        let besides = kept.map_or(0, Last::route_entries);
+        let mut of_rules = Vec::new();
+        let planned = match plan::plan(&documents, &names, besides, &mut of_rules) {
+            Ok(planned) => planned,
+            // What goes with this change was counted as well.
+            Err(plan::TooMany) if kept.is_some() => {
+                self.last = None;
+                return self.compile(set, sequence, stats);
             }
+            Err(plan::TooMany) => {
+                of_rules.push(Diagnostic::error(plan::TooMany.to_string()));
+                Vec::new()
+            }
+        };
+        let stays =
+            |diagnostic: &&Arc<Diagnostic>| diagnostic.object.as_ref().is_some_and(|name| !difference.has_rules(name));
+        let mut of_rules: Vec<_> = of_rules.into_iter().map(Arc::new).collect();
+        of_rules.extend(kept.iter().flat_map(|last| &last.diagnostics).filter(stays).cloned());
+        let diagnostics = in_reading_order(world.diagnostics.iter().chain(of_rules.iter().map(Arc::as_ref)));
+        if diagnostics.iter().any(Diagnostic::is_error) {
+            return Compiled { snapshot: None, diagnostics };
         }
-        for port in names::ports_of(found.service) {
-            let name = ClusterName { service: name.clone(), port: port.port };
-            addresses.insert(name, ips.iter().map(|ip| SocketAddr::new(*ip, port.port)).collect());
-        }
+        let entries = rules::entries(&planned, &names, &world.clusters, stats);
+        let frontends = Frontends { names: &names, world: &world, kept, difference: &difference, stats };
+        let frontends = frontends.with(entries);
+        let all = frontends.values().map(Arc::clone).collect();
+        let snapshot = Snapshot::new(sequence, set.id(), all, &world.workloads);
+        self.last = Some(Last { documents: set.clone(), world, frontends, diagnostics: of_rules });
+        Compiled { snapshot: Some(snapshot), diagnostics }
     }
-    addresses
+}
+
+impl Last {
+    fn route_entries(&self) -> usize {
+        let of_one = |frontend: &Arc<Frontend>| {
+            let consumers = frontend.consumers.values().map(|table| table.entries().len());
+            frontend.routes.entries().len() + consumers.sum::<usize>()
+        };
+        self.frontends.values().map(of_one).sum()
+    }
+}
+
+/// Makes what clients address.
+struct Frontends<'a, 's> {
+    names: &'a Names<'s>,
+    world: &'a World,
+    kept: Option<&'a Last>,
+    difference: &'a Difference,
+    stats: &'a mut StatsTable,
+}
+
+impl Frontends<'_, '_> {
+    /// All frontends, with the entries that are new.
+    fn with(self, mut entries: HashMap<ClusterName, Entries>) -> HashMap<ClusterName, Arc<Frontend>> {
+        let Self { names, world, kept, difference, stats } = self;
+        let frontends = names.ports().filter_map(|(name, port)| {
+            let before = kept.and_then(|last| last.frontends.get(&name));
+            let gone = difference.gone(&name.service);
+            if let (Some(before), None) = (before, gone) {
+                return Some((name, Arc::clone(before)));
+            }
+            let cluster = world.clusters.find(&name)?;
+            let counted = stats.id(StatsKey::Route { rule: None, destination: name.clone() });
+            let service = Destination::new(name.clone(), Target::Cluster(Arc::clone(cluster)), 1, counted);
+            let tables = before.map_or_else(Tables::default, |before| Tables {
+                routes: before.routes.clone(),
+                consumers: before.consumers.clone(),
+            });
+            let new = entries.remove(&name).unwrap_or_default();
+            let Tables { routes, consumers } = tables.updated(gone.unwrap_or_default(), new);
+            let addresses = world.addresses.get(&name).cloned().unwrap_or_default();
+            let frontend =
+                Frontend { addresses, routes, consumers, ..Frontend::new(name.clone(), port.protocol, service) };
+            Some((name, Arc::new(frontend)))
+        });
+        frontends.collect()
+    }
 }

@@ -1,5 +1,7 @@
 //! Finds what the rules of every document concern.
 
+use std::fmt;
+
 use weir_core::name::ClusterName;
 
 use super::destinations::{check_destinations, no_such_port};
@@ -18,11 +20,31 @@ pub(super) struct Planned<'s> {
     pub(super) ports: Vec<ClusterName>,
 }
 
-/// Finds what all rules concern and reports what is wrong with that and with their destinations.
-pub(super) fn plan<'s>(names: &Names<'s>, diagnostics: &mut Vec<Diagnostic>) -> Vec<Planned<'s>> {
+/// There are more than [`limits::ROUTE_ENTRIES`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TooMany;
+
+impl fmt::Display for TooMany {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the rules come to more than {} route entries (matches times ports of services); name the services that a \
+             rule applies to",
+            limits::ROUTE_ENTRIES
+        )
+    }
+}
+
+/// Finds what rules concern and reports what is wrong with that and with their destinations. `count` is the number of
+/// route entries that there are besides.
+pub(super) fn plan<'s>(
+    documents: &[(&'s Document, &'s Rules)],
+    names: &Names<'s>,
+    mut count: usize,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Result<Vec<Planned<'s>>, TooMany> {
     let mut planned = Vec::new();
-    let mut count = 0;
-    for (document, rules) in &names.rules {
+    for (document, rules) in documents {
         let mut found = Concerned { names, document, ports: Vec::new(), diagnostics };
         match &rules.applies_to {
             Some(services) => services.iter().for_each(|one| found.named(&rules.syntax.applies_path(one), one)),
@@ -32,18 +54,11 @@ pub(super) fn plan<'s>(names: &Names<'s>, diagnostics: &mut Vec<Diagnostic>) -> 
         check_destinations(names, document, rules, &ports, diagnostics);
         count += ports.len() * rules.rules.iter().map(|rule| rule.matchers.len()).sum::<usize>();
         planned.push(Planned { document, rules, ports });
-        if count <= limits::ROUTE_ENTRIES {
-            continue;
+        if count > limits::ROUTE_ENTRIES {
+            return Err(TooMany);
         }
-        let message = format!(
-            "the rules come to more than {} route entries (matches times ports of services); name the services that a \
-             rule applies to",
-            limits::ROUTE_ENTRIES
-        );
-        diagnostics.push(Diagnostic::error(message));
-        break;
     }
-    planned
+    Ok(planned)
 }
 
 /// Collects the ports that the rules of a document concern.

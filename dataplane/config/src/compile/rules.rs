@@ -6,7 +6,7 @@ use std::sync::Arc;
 use weir_core::mirror::Mirror;
 use weir_core::name::{ClusterName, ObjectName};
 use weir_core::retry::{Retry, RetryTo};
-use weir_core::route::{self, Entry, RouteTable, Unmatched};
+use weir_core::route::{self, Entry, Precedence, RouteTable, Unmatched};
 use weir_core::split::{Destination, Split, Target, Unresolved};
 use weir_core::stats::{StatsId, StatsKey, StatsTable};
 
@@ -20,31 +20,49 @@ use crate::kinds::rules::{Rule, To};
 #[derive(Default)]
 pub(super) struct Entries {
     /// Of rules that concern every caller and leave alone what they do not match.
-    common: Vec<Entry>,
+    common: Vec<Arc<Entry>>,
     /// Of routes that concern every caller without routes of its own.
-    producer: Vec<Entry>,
+    producer: Vec<Arc<Entry>>,
     /// Of routes that concern callers of a namespace.
-    consumers: BTreeMap<Arc<str>, Vec<Entry>>,
+    consumers: BTreeMap<Arc<str>, Vec<Arc<Entry>>>,
+}
+
+/// The table for callers in general, and those of namespaces that have routes of their own for this port. Such routes take
+/// the place of the producer's; rules that leave alone what they do not match stay.
+#[derive(Default)]
+pub(super) struct Tables {
+    pub(super) routes: RouteTable,
+    pub(super) consumers: BTreeMap<Arc<str>, RouteTable>,
+}
+
+impl Tables {
+    /// These tables without the entries of some places and with others.
+    pub(super) fn updated(&self, gone: &[Precedence], entries: Entries) -> Self {
+        let Entries { common, producer, consumers: mut own } = entries;
+        for namespace in self.consumers.keys() {
+            own.entry(Arc::clone(namespace)).or_default();
+        }
+        let routes = self.routes.updated(gone, common.iter().cloned().chain(producer).collect());
+        let is_common = |entry: &&Arc<Entry>| entry.rule.unmatched == Unmatched::ToService;
+        let consumers = own.into_iter().map(|(namespace, entries)| {
+            let table = match self.consumers.get(&namespace) {
+                Some(table) => table.updated(gone, common.iter().cloned().chain(entries).collect()),
+                None => {
+                    let common = routes.entries().iter().filter(is_common).cloned();
+                    RouteTable::default().updated(&[], common.chain(entries).collect())
+                }
+            };
+            (namespace, table)
+        });
+        // Where the last route of a namespace went, its callers are like all others.
+        let consumers = consumers.filter(|(_, table)| table.unmatched() == Unmatched::NotFound).collect();
+        Self { routes, consumers }
+    }
 }
 
 impl Entries {
-    /// The table for callers in general, and those of namespaces that have routes of their own for this port. Such
-    /// routes take the place of the producer's; rules that leave alone what they do not match stay.
-    pub(super) fn into_tables(self) -> (RouteTable, BTreeMap<Arc<str>, RouteTable>) {
-        let Self { common, producer, consumers } = self;
-        let of_consumer = |mut entries: Vec<Entry>| {
-            entries.extend(common.iter().cloned());
-            RouteTable::new(entries, Unmatched::NotFound)
-        };
-        let consumers = consumers.into_iter().map(|(name, entries)| (name, of_consumer(entries))).collect();
-        let unmatched = if producer.is_empty() { Unmatched::ToService } else { Unmatched::NotFound };
-        let mut entries = common;
-        entries.extend(producer);
-        (RouteTable::new(entries, unmatched), consumers)
-    }
-
     /// Where the entries of a document belong.
-    fn of(&mut self, planned: &Planned<'_>, port: &ClusterName) -> &mut Vec<Entry> {
+    fn of(&mut self, planned: &Planned<'_>, port: &ClusterName) -> &mut Vec<Arc<Entry>> {
         let namespace = &planned.document.name.namespace;
         match planned.rules.unmatched {
             Unmatched::ToService => &mut self.common,
@@ -72,8 +90,8 @@ pub(super) fn entries(
                 let compiled = match &shared {
                     Some(shared) => Arc::clone(shared),
                     None => {
-                        let compiled = resolver.rule(rule, name);
-                        Arc::new(route::Rule { created: rules.created.clone(), ..compiled })
+                        let (created, unmatched) = (rules.created.clone(), rules.unmatched);
+                        Arc::new(route::Rule { created, unmatched, ..resolver.rule(rule, name) })
                     }
                 };
                 if rule.is_same_everywhere() {
@@ -81,8 +99,8 @@ pub(super) fn entries(
                 }
                 let matchers = rule.matchers.iter().enumerate();
                 let of_port = entries.entry(name.clone()).or_default().of(planned, name);
-                of_port
-                    .extend(matchers.map(|(at, matcher)| Entry::new(Arc::clone(&compiled), at, Arc::clone(matcher))));
+                let entry = |(at, matcher)| Arc::new(Entry::new(Arc::clone(&compiled), at, Arc::clone(matcher)));
+                of_port.extend(matchers.map(entry));
             }
         }
     }

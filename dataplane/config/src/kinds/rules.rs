@@ -1,12 +1,13 @@
 //! Rules as valid, before the names in them are resolved; whichever kind of document they are written in.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use weir_core::filter::Filters;
 use weir_core::methods::Methods;
-use weir_core::name::ServiceName;
+use weir_core::name::{ObjectName, ServiceName};
 use weir_core::retry::{Retry, RetryTo};
-use weir_core::route::{Created, Matcher, Section, Timeouts, Unmatched};
+use weir_core::route::{Created, Matcher, Precedence, Section, Timeouts, Unmatched};
 use weir_core::session::Session;
 use weir_core::share::Share;
 use weir_core::split::StickyKey;
@@ -107,7 +108,40 @@ pub(crate) struct MirrorTo {
     pub(crate) position: Option<usize>,
 }
 
+impl Rules {
+    /// Whether they name any of these services. Rules that name none mean all of their namespace.
+    pub(crate) fn refer_to(&self, namespace: &str, services: &BTreeSet<ServiceName>) -> bool {
+        if services.is_empty() {
+            return false;
+        }
+        let applies = match &self.applies_to {
+            Some(named) => named.iter().any(|one| services.contains(&one.service)),
+            None => services.iter().any(|service| *service.namespace == *namespace),
+        };
+        applies || self.rules.iter().flat_map(Rule::named).any(|to| to.is_service && services.contains(&to.service))
+    }
+
+    /// The places in the order of all their matches.
+    pub(crate) fn precedences(&self, document: &ObjectName) -> impl Iterator<Item = Precedence> {
+        self.rules.iter().flat_map(move |rule| {
+            rule.matchers.iter().enumerate().map(move |(position, matcher)| Precedence {
+                priority: rule.priority,
+                created: self.created.clone(),
+                section: rule.index(),
+                position,
+                ..Precedence::of(matcher, document)
+            })
+        })
+    }
+}
+
 impl Rule {
+    /// Every place that it sends something to.
+    fn named(&self) -> impl Iterator<Item = &To> {
+        let routed = self.route.iter().flat_map(|route| &route.destinations).map(|one| &one.to);
+        routed.chain(self.retry_destination()).chain(self.mirrors.iter().map(|mirror| &mirror.to))
+    }
+
     /// Whether the rule comes to the same at every port that it concerns: it names each destination with its port.
     pub(crate) fn is_same_everywhere(&self) -> bool {
         let has_ports = |route: &Route| {

@@ -2,11 +2,11 @@
 
 mod object;
 
+use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
 use weir_core::name::ObjectName;
 
 use crate::diagnostic::{Diagnostic, Severity};
@@ -51,31 +51,62 @@ struct OfFile {
     diagnostics: Vec<Diagnostic>,
 }
 
-/// Remembers what files contained, so that a change of one file parses one file. It holds the files of the last call
-/// and nothing more.
+/// Remembers what was read, so that a change of one file costs that of one file. It holds the files of the last call and
+/// nothing more.
 #[derive(Debug, Default)]
 pub struct ParseCache {
-    files: HashMap<PathBuf, ([u8; 32], Arc<OfFile>)>,
+    files: Vec<(Arc<SourceFile>, Arc<OfFile>)>,
+    /// What the last call came to, if there was nothing wrong with any of it.
+    last: Option<DocumentSet>,
 }
 
 impl ParseCache {
-    /// Like [`parse`], but what has not changed since the last call is not parsed again.
-    pub fn parse(&mut self, files: &[SourceFile]) -> Parsed {
-        let mut before = std::mem::take(&mut self.files);
-        let parts = files.iter().map(|file| {
-            let hash: [u8; 32] = Sha256::digest(&file.text).into();
-            let known = before.remove(&file.path).filter(|(known, _)| *known == hash);
-            let part = known.map_or_else(|| Arc::new(parse_file(file)), |(_, part)| part);
-            self.files.insert(file.path.clone(), (hash, Arc::clone(&part)));
-            part
+    /// Like [`parse`], but of a file that the last call had as well (the same, not one that says the same) everything is
+    /// known.
+    pub fn parse(&mut self, files: &[Arc<SourceFile>]) -> Parsed {
+        // What comes before the first difference and after the last is where it was.
+        let is_same = |pair: &(&(Arc<SourceFile>, Arc<OfFile>), &Arc<SourceFile>)| Arc::ptr_eq(&pair.0.0, pair.1);
+        let start = self.files.iter().zip(files).take_while(is_same).count();
+        let ends = self.files[start..].iter().rev().zip(files[start..].iter().rev());
+        let end = ends.take_while(is_same).count();
+        let between = start..self.files.len() - end;
+        let address = |file: &Arc<SourceFile>| Arc::as_ptr(file).addr();
+        let known = self.files[between.clone()].iter().map(|(file, part)| (address(file), Arc::clone(part)));
+        let mut known: HashMap<_, _> = known.collect();
+        let mut new = Vec::new();
+        let parts = files[start..files.len() - end].iter().map(|file| {
+            let part = known.remove(&address(file)).unwrap_or_else(|| {
+                let part = Arc::new(parse_file(file));
+                new.push(Arc::clone(&part));
+                part
+            });
+            (Arc::clone(file), part)
         });
-        assemble(parts.collect::<Vec<_>>().iter().map(Arc::as_ref))
+        let parts: Vec<_> = parts.collect();
+        // Held until here, so that no address can be that of another file.
+        self.files.splice(between, parts);
+        let gone: Vec<_> = known.into_values().collect();
+        let updated = self.last.take().and_then(|last| updated(&last, &gone, &new));
+        let parsed = updated.unwrap_or_else(|| assemble(self.files.iter().map(|(_, part)| part.as_ref())));
+        self.last = parsed.diagnostics.is_empty().then(|| parsed.documents.clone());
+        parsed
     }
 }
 
+/// What is wrong with nothing, without some files and with others; `None` if that is wrong with anything.
+fn updated(last: &DocumentSet, gone: &[Arc<OfFile>], new: &[Arc<OfFile>]) -> Option<Parsed> {
+    if new.iter().any(|part| !part.diagnostics.is_empty()) {
+        return None;
+    }
+    let gone = gone.iter().flat_map(|part| &part.documents).map(Arc::as_ptr).collect();
+    let new = new.iter().flat_map(|part| &part.documents).map(Arc::clone).collect();
+    let documents = last.updated(&gone, new).filter(|documents| documents.len() <= limits::DOCUMENTS)?;
+    Some(Parsed { found: documents.len(), documents, diagnostics: Vec::new() })
+}
+
 /// Reads all files and reports everything that is wrong with any of them.
-pub fn parse(files: &[SourceFile]) -> Parsed {
-    assemble(files.iter().map(parse_file).collect::<Vec<_>>().iter())
+pub fn parse(files: &[impl Borrow<SourceFile>]) -> Parsed {
+    assemble(files.iter().map(|file| parse_file(file.borrow())).collect::<Vec<_>>().iter())
 }
 
 fn parse_file(file: &SourceFile) -> OfFile {
@@ -105,22 +136,22 @@ fn parse_file(file: &SourceFile) -> OfFile {
 /// Puts the parts of a configuration together; each name may be there once.
 fn assemble<'a>(parts: impl Iterator<Item = &'a OfFile>) -> Parsed {
     let mut parsed = Parsed::default();
-    let mut count = 0;
+    let mut documents = Vec::new();
     for part in parts {
         parsed.diagnostics.extend(part.diagnostics.iter().cloned());
         parsed.found += part.found;
-        for document in &part.documents {
-            count += 1;
-            if let Err(there) = parsed.documents.add(Arc::clone(document)) {
-                parsed.diagnostics.push(duplicate(document, &there));
-            }
-        }
+        documents.extend(part.documents.iter().cloned());
     }
+    let count = documents.len();
+    let (set, twice) = DocumentSet::new(documents);
+    let first = |document: &Arc<Document>| set.document(&document.name).map(|there| duplicate(document, there));
+    parsed.diagnostics.extend(twice.iter().filter_map(first));
+    parsed.documents = set;
     if count > limits::DOCUMENTS {
         let message = format!("there are {count} documents; at most {} are read", limits::DOCUMENTS);
         parsed.diagnostics.push(Diagnostic::error(message));
     }
-    in_reading_order(&mut parsed.diagnostics);
+    parsed.diagnostics = in_reading_order(&parsed.diagnostics);
     parsed
 }
 
@@ -133,16 +164,19 @@ fn duplicate(document: &Document, there: &Document) -> Diagnostic {
     document.scope().error(&[], format!("is also in {place}"))
 }
 
-/// Sorts, and bounds the number: whoever must read more than this many has another problem.
-pub(crate) fn in_reading_order(diagnostics: &mut Vec<Diagnostic>) {
-    diagnostics.sort_by(Diagnostic::reading_order);
-    if diagnostics.len() > limits::DIAGNOSTICS {
-        let more = diagnostics.len() - limits::DIAGNOSTICS;
-        let cut = diagnostics.split_off(limits::DIAGNOSTICS);
+/// The first in reading order: whoever must read more than a bounded number has another problem.
+pub(crate) fn in_reading_order<'d>(all: impl IntoIterator<Item = &'d Diagnostic>) -> Vec<Diagnostic> {
+    let mut all: Vec<_> = all.into_iter().collect();
+    all.sort_by(|one, other| one.reading_order(other));
+    let (told, cut) = all.split_at(all.len().min(limits::DIAGNOSTICS));
+    let mut told: Vec<Diagnostic> = told.iter().copied().cloned().collect();
+    if !cut.is_empty() {
         // What prevents the configuration must not be cut off with the rest.
-        let severity = if cut.iter().any(Diagnostic::is_error) { Severity::Error } else { Severity::Warning };
-        diagnostics.push(Diagnostic { severity, ..Diagnostic::error(format!("and {more} more")) });
+        let is_wrong = cut.iter().any(|diagnostic| diagnostic.is_error());
+        let severity = if is_wrong { Severity::Error } else { Severity::Warning };
+        told.push(Diagnostic { severity, ..Diagnostic::error(format!("and {} more", cut.len())) });
     }
+    told
 }
 
 /// Reads documents that were kept in canonical form. What is told about them are warnings.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use weir_core::name::{DEFAULT_NAMESPACE, ObjectName};
+use weir_core::revision::DocumentHash;
 
 use super::OfFile;
 use crate::canonical;
@@ -136,9 +137,11 @@ fn document<K: Kind>(mut written: K, content: Content, name: ObjectName, scope: 
         Content::Rules(_) | Content::Service(_) | Content::EndpointSlice(_) | Content::TrafficPolicy(_)
     );
     let line = scope.locations.find(&[]).map(|position| position.line);
+    let canonical: Arc<str> = canonical::text(&value).into();
     Document {
+        hash: DocumentHash::of(&name, &canonical),
         name,
-        canonical: canonical::text(&value).into(),
+        canonical,
         origin: Origin { file: scope.file.map(Path::to_owned), line },
         content,
         locations: if keeps_places { scope.locations.clone() } else { Locations::starting(line) },

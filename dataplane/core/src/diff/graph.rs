@@ -13,6 +13,10 @@ const MAX_NODES: usize = 2_000;
 /// References kept in one graph.
 const MAX_EDGES: usize = 10_000;
 
+/// References looked at for one graph. Rules without `services` refer to every service of their namespace, so that the
+/// number grows with the square of the documents; beyond this a graph tells nobody anything.
+const MAX_REFERENCES: usize = 100_000;
+
 /// A kind whose documents are parts of what they refer to: what concerns the part concerns the whole, and so
 /// everything that refers to the whole.
 const PART: &str = "EndpointSlice";
@@ -72,30 +76,34 @@ impl DiffGraph {
     /// The graph of a difference.
     ///
     /// It has every object of the log, what those refer to, and what refers to them, over any number of steps: a rule
-    /// is concerned when an endpoint of its destination goes. `references` are those of both configurations together,
-    /// so that a reference that went with the change is seen; `exists` says whether either has a document.
+    /// is concerned when an endpoint of its destination goes. When the log alone has more than can be kept, it has
+    /// nothing else.
+    ///
+    /// Of both configurations together, so that a reference that went with the change is seen, `references` gives what an
+    /// object refers to, and `referrers` what refers to any of some objects; `exists` says whether either has a document.
     pub fn of(
         log: &ChangeLog,
-        references: impl IntoIterator<Item = Edge>,
+        references: impl Fn(&ObjectName) -> Vec<Edge>,
+        referrers: impl Fn(&BTreeSet<ObjectName>) -> Vec<ObjectName>,
         exists: impl Fn(&ObjectName) -> bool,
     ) -> Self {
-        let edges: BTreeSet<Edge> = references.into_iter().collect();
-        let mut nodes: BTreeMap<&ObjectName, NodeChange> = BTreeMap::new();
-        nodes.extend(log.added.iter().map(|object| (object, NodeChange::Added)));
-        nodes.extend(log.removed.iter().map(|object| (object, NodeChange::Removed)));
-        nodes.extend(log.changed.iter().map(|changed| (&changed.object, NodeChange::Changed)));
-        let around = surroundings(&edges, &nodes.keys().copied().collect());
-        for object in around {
-            let change = if exists(object) { NodeChange::Affected } else { NodeChange::Missing };
-            nodes.entry(object).or_insert(change);
+        let mut nodes: BTreeMap<ObjectName, NodeChange> = BTreeMap::new();
+        nodes.extend(log.added.iter().map(|object| (object.clone(), NodeChange::Added)));
+        nodes.extend(log.removed.iter().map(|object| (object.clone(), NodeChange::Removed)));
+        nodes.extend(log.changed.iter().map(|changed| (changed.object.clone(), NodeChange::Changed)));
+        if nodes.len() < MAX_NODES {
+            for object in surroundings(&nodes, &references, referrers) {
+                let change = if exists(&object) { NodeChange::Affected } else { NodeChange::Missing };
+                nodes.entry(object).or_insert(change);
+            }
         }
         let more = nodes.len().saturating_sub(MAX_NODES);
         let kept = keep_most_telling(nodes);
-        let edges = edges.iter().filter(|edge| kept.contains_key(&edge.from) && kept.contains_key(&edge.to));
-        let mut edges: Vec<Edge> = edges.cloned().collect();
+        let all = kept.keys().flat_map(references).take(MAX_REFERENCES);
+        let edges: BTreeSet<_> = all.filter(|edge| kept.contains_key(&edge.to)).collect();
         let more_edges = edges.len().saturating_sub(MAX_EDGES);
-        edges.truncate(MAX_EDGES);
-        let node = |(object, change): (&ObjectName, NodeChange)| Node { object: object.clone(), change };
+        let edges = edges.into_iter().take(MAX_EDGES).collect();
+        let node = |(object, change)| Node { object, change };
         Self { nodes: kept.into_iter().map(node).collect(), edges, more, more_edges }
     }
 
@@ -106,33 +114,30 @@ impl DiffGraph {
     }
 }
 
-fn surroundings<'a>(edges: &'a BTreeSet<Edge>, changed: &BTreeSet<&'a ObjectName>) -> BTreeSet<&'a ObjectName> {
-    let mut referrers: BTreeMap<&ObjectName, Vec<&ObjectName>> = BTreeMap::new();
+/// What the changed objects refer to, and what refers to them.
+fn surroundings(
+    changed: &BTreeMap<ObjectName, NodeChange>,
+    references: impl Fn(&ObjectName) -> Vec<Edge>,
+    referrers: impl Fn(&BTreeSet<ObjectName>) -> Vec<ObjectName>,
+) -> BTreeSet<ObjectName> {
     let mut around = BTreeSet::new();
-    let mut todo: Vec<&ObjectName> = changed.iter().copied().collect();
-    for edge in edges {
-        referrers.entry(&edge.to).or_default().push(&edge.from);
-        if changed.contains(&edge.from) {
-            around.insert(&edge.to);
-            if &*edge.from.kind == PART {
-                todo.push(&edge.to);
-            }
+    let mut seen: BTreeSet<ObjectName> = changed.keys().cloned().collect();
+    for edge in changed.keys().flat_map(references).take(MAX_REFERENCES) {
+        if &*edge.from.kind == PART {
+            seen.insert(edge.to.clone());
         }
+        around.insert(edge.to);
     }
-    let mut seen: BTreeSet<&ObjectName> = todo.iter().copied().collect();
-    while let Some(object) = todo.pop() {
-        for referrer in referrers.get(object).into_iter().flatten() {
-            if seen.insert(referrer) {
-                around.insert(referrer);
-                todo.push(referrer);
-            }
-        }
+    let mut last = seen.clone();
+    while !last.is_empty() {
+        last = referrers(&last).into_iter().filter(|referrer| seen.insert(referrer.clone())).collect();
+        around.extend(last.iter().cloned());
     }
     around
 }
 
 /// At most [`MAX_NODES`], those that changed before those that are merely concerned.
-fn keep_most_telling(nodes: BTreeMap<&ObjectName, NodeChange>) -> BTreeMap<&ObjectName, NodeChange> {
+fn keep_most_telling(nodes: BTreeMap<ObjectName, NodeChange>) -> BTreeMap<ObjectName, NodeChange> {
     if nodes.len() <= MAX_NODES {
         return nodes;
     }

@@ -142,6 +142,16 @@ fn edge(from: &str, to: &str) -> Edge {
     Edge { from: object(from), to: object(to), field: "spec.route.destination.host".to_owned() }
 }
 
+/// The graph of a difference among objects with these references.
+fn graph(log: &ChangeLog, edges: &[Edge], exists: impl Fn(&ObjectName) -> bool) -> DiffGraph {
+    let references = |object: &ObjectName| edges.iter().filter(|edge| edge.from == *object).cloned().collect();
+    let referrers = |objects: &BTreeSet<ObjectName>| {
+        let referring = edges.iter().filter(|edge| objects.contains(&edge.to));
+        referring.map(|edge| edge.from.clone()).collect()
+    };
+    DiffGraph::of(log, references, referrers, exists)
+}
+
 #[test]
 fn the_graph_has_what_is_concerned_and_nothing_else() {
     let edges = [
@@ -170,7 +180,7 @@ fn the_graph_has_what_is_concerned_and_nothing_else() {
         let changed =
             changed.iter().map(|name| Changed { object: object(name), fields: Vec::new(), more: 0 }).collect();
         let log = ChangeLog { changed, ..ChangeLog::default() };
-        let graph = DiffGraph::of(&log, edges.clone(), |object| &*object.name != "none");
+        let graph = graph(&log, &edges, |object| &*object.name != "none");
         let name = |object: &ObjectName| match &*object.kind {
             "RouteRule" => object.name.to_string(),
             kind => format!("{kind}/{}", object.name),
@@ -186,8 +196,8 @@ fn the_graph_has_what_is_concerned_and_nothing_else() {
 #[test]
 fn the_graph_as_a_tree() {
     let log = ChangeLog { added: vec![object("rule")], removed: vec![object("Service/a")], ..ChangeLog::default() };
-    let graph =
-        DiffGraph::of(&log, [edge("rule", "Service/b"), edge("old", "Service/a"), edge("rule", "Service/a")], |_| true);
+    let edges = [edge("rule", "Service/b"), edge("old", "Service/a"), edge("rule", "Service/a")];
+    let graph = graph(&log, &edges, |_| true);
     let by = "by spec.route.destination.host";
     assert_eq!(
         graph.to_string(),
@@ -206,7 +216,7 @@ fn the_graph_as_a_tree() {
 fn a_graph_is_bounded_and_keeps_what_changed() {
     let added: Vec<_> = (0..1990).map(|n| object(&format!("r{n:05}"))).collect();
     let edges: Vec<_> = (0..50).map(|n| edge("r00000", &format!("Service/s{n}"))).collect();
-    let graph = DiffGraph::of(&ChangeLog { added, ..ChangeLog::default() }, edges, |_| true);
+    let graph = graph(&ChangeLog { added, ..ChangeLog::default() }, &edges, |_| true);
     assert_eq!((graph.nodes.len(), graph.more), (2000, 40));
     assert_eq!(graph.nodes.iter().filter(|node| node.change == NodeChange::Added).count(), 1990);
 }

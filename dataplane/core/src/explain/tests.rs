@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use super::*;
 use crate::cluster::Cluster;
 use crate::name::{ClusterName, ObjectName, ServiceName};
-use crate::route::{Condition, Field, Matcher, PathMatch, RouteTable, Rule, Source, TextMatch, Timeouts, Unmatched};
+use crate::route::{Condition, Field, Matcher, PathMatch, RouteTable, Rule, Source, TextMatch, Timeouts};
 use crate::share::Share;
 use crate::split::{Split, Unresolved};
 use crate::stats::StatsId;
@@ -40,7 +40,7 @@ fn header(value: &str) -> Matcher {
 }
 
 fn explained(entries: Vec<Entry>, method: &Method, tag: &str) -> Explanation {
-    let routes = RouteTable::new(entries, Unmatched::ToService);
+    let routes = RouteTable::new(entries);
     let frontend = Frontend { routes, ..Frontend::new(name("web"), Protocol::Http, destination("web", 1, &[1])) };
     let mut headers = HeaderMap::new();
     headers.insert("x-user-tag", HeaderValue::from_str(tag).unwrap());

@@ -3,6 +3,7 @@
 use std::cmp::{Ordering, Reverse};
 use std::sync::Arc;
 
+use super::matcher::Matcher;
 use crate::name::ObjectName;
 
 /// How specific the path condition of an entry is. Later variants are more specific.
@@ -74,6 +75,22 @@ impl Ord for Precedence {
 }
 
 impl Precedence {
+    /// The place of the first match of a document that says nothing about its priority and age.
+    pub fn of(matcher: &Matcher, rule: &ObjectName) -> Self {
+        let (headers, query) = matcher.counts();
+        Self {
+            priority: 0,
+            path: matcher.path_specificity(),
+            has_method: !matcher.methods.is_empty(),
+            headers,
+            query,
+            created: None,
+            rule: rule.clone(),
+            section: 0,
+            position: 0,
+        }
+    }
+
     /// Why this comes before the other, for people.
     pub fn why_before(&self, other: &Self) -> &'static str {
         if self.priority != other.priority {

@@ -53,6 +53,8 @@ pub struct Rule {
     pub timeouts: Timeouts,
     /// Whether requests that fail are tried again. Most rules have none, and shall not have room for it.
     pub retry: Option<Box<Retry>>,
+    /// What becomes of requests that meet no entry of a table in which this rule is.
+    pub unmatched: Unmatched,
     /// Where requests are counted that go to none of its destinations.
     pub stats: StatsId,
 }
@@ -70,6 +72,7 @@ impl Rule {
             mirrors: Vec::new(),
             timeouts: Timeouts::default(),
             retry: None,
+            unmatched: Unmatched::ToService,
             stats,
         }
     }
@@ -99,17 +102,13 @@ impl Entry {
     /// The entry of a rule's match at `position`.
     pub fn new(rule: Arc<Rule>, position: usize, matcher: impl Into<Arc<Matcher>>) -> Self {
         let matcher = matcher.into();
-        let (headers, query) = matcher.counts();
+        let section = rule.section.as_ref().map_or(0, |section| section.index);
         let precedence = Precedence {
             priority: rule.priority,
-            path: matcher.path_specificity(),
-            has_method: !matcher.methods.is_empty(),
-            headers,
-            query,
             created: rule.created.clone(),
-            rule: rule.name.clone(),
-            section: rule.section.as_ref().map_or(0, |section| section.index),
+            section,
             position,
+            ..Precedence::of(&matcher, &rule.name)
         };
         Self { matcher, precedence, rule }
     }
@@ -125,30 +124,66 @@ pub enum Unmatched {
     NotFound,
 }
 
-/// The entries of all rules of a service, in order of precedence.
+/// The entries of all rules of a service, in order of precedence. Tables of one revision and the next share what they
+/// have in common.
 #[derive(Clone, Debug, Default)]
 pub struct RouteTable {
-    entries: Vec<Entry>,
+    entries: Vec<Arc<Entry>>,
     /// `None` where there are too few for it.
-    index: Option<Index>,
+    index: Option<Arc<Index>>,
     unmatched: Unmatched,
 }
 
 impl RouteTable {
-    /// A table of these entries, put in order.
-    pub fn new(mut entries: Vec<Entry>, unmatched: Unmatched) -> Self {
-        entries.sort_by(|a, b| a.precedence.cmp(&b.precedence));
-        let index = (entries.len() >= Index::WORTHWHILE).then(|| Index::new(&entries));
-        Self { entries, index, unmatched }
+    /// A table of these entries, put in order. What no entry matches is not found where one of the rules says so.
+    pub fn new(entries: Vec<Entry>) -> Self {
+        Self::default().updated(&[], entries.into_iter().map(Arc::new).collect())
+    }
+
+    /// This table without the entries of these places in the order (those that it has none of are passed over), and with
+    /// others. It costs a fraction of a new table where that is few of many.
+    #[must_use]
+    pub fn updated(&self, gone: &[Precedence], mut added: Vec<Arc<Entry>>) -> Self {
+        let place = |gone: &Precedence| self.entries.binary_search_by(|entry| entry.precedence.cmp(gone)).ok();
+        let mut gone: Vec<usize> = gone.iter().filter_map(place).collect();
+        gone.sort_unstable();
+        gone.dedup();
+        let mut kept = Vec::with_capacity(self.entries.len() - gone.len());
+        let mut from = 0;
+        for place in gone {
+            kept.extend_from_slice(&self.entries[from..place]);
+            from = place + 1;
+        }
+        kept.extend_from_slice(&self.entries[from..]);
+        let mut kept: &[_] = &kept;
+        added.sort_by(|a, b| a.precedence.cmp(&b.precedence));
+        let mut entries = Vec::with_capacity(kept.len() + added.len());
+        for new in added {
+            let (before, after) = kept.split_at(kept.partition_point(|entry| entry.precedence < new.precedence));
+            entries.extend_from_slice(before);
+            entries.push(new);
+            kept = after;
+        }
+        entries.extend_from_slice(kept);
+        let index = match &self.index {
+            Some(index) if Index::is_same(&self.entries, &entries) => Some(Arc::clone(index)),
+            _ => (entries.len() >= Index::WORTHWHILE).then(|| Arc::new(Index::new(&entries))),
+        };
+        Self { unmatched: unmatched(&entries), entries, index }
+    }
+
+    /// What becomes of requests that no entry matches.
+    pub fn unmatched(&self) -> Unmatched {
+        self.unmatched
     }
 
     /// The entries, the one that wins first.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[Arc<Entry>] {
         &self.entries
     }
 
     /// The entry that wins for a request.
-    pub fn find(&self, request: &Request<'_>) -> Option<&Entry> {
+    pub fn find(&self, request: &Request<'_>) -> Option<&Arc<Entry>> {
         match &self.index {
             Some(index) => index.find(&self.entries, request),
             None => self.entries.iter().find(|entry| entry.matcher.mismatch(request).is_none()),
@@ -169,6 +204,11 @@ impl RouteTable {
             },
         }
     }
+}
+
+fn unmatched(entries: &[Arc<Entry>]) -> Unmatched {
+    let is_said = entries.iter().any(|entry| entry.rule.unmatched == Unmatched::NotFound);
+    if is_said { Unmatched::NotFound } else { Unmatched::ToService }
 }
 
 impl Rule {

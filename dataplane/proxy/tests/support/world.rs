@@ -12,7 +12,7 @@ use weir_core::mirror::Mirror;
 use weir_core::name::{ClusterName, ObjectName, ServiceName};
 use weir_core::retry::{Retry, RetryTo};
 use weir_core::revision::{RevisionId, Sequence};
-use weir_core::route::{Condition, Entry, Field, Matcher, RouteTable, Rule, TextMatch, Timeouts, Unmatched};
+use weir_core::route::{Condition, Entry, Field, Matcher, RouteTable, Rule, TextMatch, Timeouts};
 use weir_core::session::Session;
 use weir_core::share::Share;
 use weir_core::snapshot::{Frontend, Protocol, Snapshot};
@@ -136,7 +136,7 @@ impl World {
     pub fn snapshot(&mut self) -> Snapshot {
         self.sequence += 1;
         let entries = self.rules.clone().iter().enumerate().map(|(number, rule)| self.entry(number, rule)).collect();
-        let routes = RouteTable::new(entries, Unmatched::ToService);
+        let routes = RouteTable::new(entries);
         let service = self.destination(None, "a", 1);
         let frontend = Frontend { routes, ..Frontend::new(cluster("a"), self.protocol, service) };
         let frontends = if self.is_empty { Vec::new() } else { vec![Arc::new(frontend)] };

@@ -149,7 +149,8 @@ impl Log {
                     Some(found) if found > SCHEMA => {
                         Err(LogError::Newer { path: self.path.clone(), found, known: SCHEMA })
                     }
-                    Some(_) => Ok(()),
+                    Some(SCHEMA) => Ok(()),
+                    Some(found) => Err(self.damaged(&format!("it has schema {found}, which is not read any more"))),
                     None => Err(self.damaged(&"it has no schema version")),
                 }
             }

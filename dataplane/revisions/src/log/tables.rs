@@ -1,13 +1,15 @@
 //! The tables of the log, and how what is in them is written.
 
 use redb::TableDefinition;
-use sha2::{Digest, Sha256};
 use weir_core::name::ObjectName;
+#[cfg(doc)]
+use weir_core::revision::DocumentHash;
 
 use super::KeptDocument;
 
-/// The version of what is below. A log with a greater one is not touched.
-pub(super) const SCHEMA: u32 = 1;
+/// The version of what is below. A log with a greater one is not touched; one with a lesser one, which no release has
+/// written, is as good as damaged.
+pub(super) const SCHEMA: u32 = 2;
 
 /// [`SCHEMA_KEY`] and [`BYTES_KEY`].
 pub(super) const META: TableDefinition<'_, &str, u64> = TableDefinition::new("meta");
@@ -22,7 +24,7 @@ pub(super) const RECORDS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new
 pub(super) const GRAPHS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("graphs");
 /// By version id: the hashes of the revision's documents one after another, in the order of their names.
 pub(super) const SETS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("sets");
-/// By hash: a document; see [`encode`].
+/// By [`DocumentHash`]: a document, as the bytes that are hashed.
 pub(super) const DOCUMENTS: TableDefinition<'_, [u8; 32], &[u8]> = TableDefinition::new("documents");
 /// By name of a source: what it had when its content was last accepted, as JSON.
 pub(super) const SEEN: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("seen");
@@ -30,7 +32,7 @@ pub(super) const SEEN: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("
 /// Bytes of one hash.
 pub(super) const HASH: usize = 32;
 
-/// Kind, namespace and name, each with a zero byte behind it (none can be in a name), then the content.
+/// What [`DocumentHash`] is the hash of.
 pub(super) fn encode(name: &ObjectName, canonical: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(canonical.len() + 96);
     for part in [&name.kind, &name.namespace, &name.name] {
@@ -48,10 +50,6 @@ pub(super) fn decode(bytes: &[u8]) -> Option<KeptDocument> {
     Some(KeptDocument { name: ObjectName::new(kind, namespace, name), canonical: canonical.to_owned() })
 }
 
-pub(super) fn hash(bytes: &[u8]) -> [u8; HASH] {
-    Sha256::digest(bytes).into()
-}
-
 /// The hashes of a set. A remainder shorter than a hash cannot be: sets are written from whole ones.
 pub(super) fn hashes(set: &[u8]) -> impl Iterator<Item = [u8; HASH]> {
     set.as_chunks::<HASH>().0.iter().copied()
@@ -59,13 +57,18 @@ pub(super) fn hashes(set: &[u8]) -> impl Iterator<Item = [u8; HASH]> {
 
 #[cfg(test)]
 mod tests {
+    use sha2::{Digest as _, Sha256};
+    use weir_core::revision::DocumentHash;
+
     use super::*;
 
     #[test]
     fn documents_round_trip() {
         for (namespace, canonical) in [("default", "{\"a\":\"\\u0000\"}"), ("", ""), ("x", "a\0b")] {
             let name = ObjectName::new("Service", namespace, "a");
-            let document = decode(&encode(&name, canonical)).unwrap();
+            let encoded = encode(&name, canonical);
+            assert_eq!(DocumentHash::of(&name, canonical).0, *Sha256::digest(&encoded));
+            let document = decode(&encoded).unwrap();
             assert_eq!((document.name, document.canonical.as_str()), (name, canonical));
         }
         for bad in [b"".as_slice(), b"a\0b\0c", b"a\0b\0c\0\xff"] {

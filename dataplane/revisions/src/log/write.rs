@@ -6,7 +6,7 @@ use weir_config::DocumentSet;
 use weir_core::diff::DiffGraph;
 use weir_core::revision::RevisionId;
 
-use super::tables::{BYTES_KEY, DOCUMENTS, GRAPHS, META, RECORDS, SEEN, SETS, encode, hash};
+use super::tables::{BYTES_KEY, DOCUMENTS, GRAPHS, META, RECORDS, SEEN, SETS, encode};
 use super::{Log, LogError};
 use crate::record::{ContentHash, Record};
 
@@ -88,10 +88,10 @@ impl Log {
         let mut set = Vec::new();
         let mut bytes = 0;
         for document in documents.iter() {
-            let encoded = encode(&document.name, &document.canonical);
-            let key = hash(&encoded);
+            let key = document.hash.0;
             set.extend_from_slice(&key);
             if table.get(key)?.is_none() {
+                let encoded = encode(&document.name, &document.canonical);
                 table.insert(key, encoded.as_slice())?;
                 bytes += encoded.len() as u64;
             }

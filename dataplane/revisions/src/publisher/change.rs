@@ -76,7 +76,7 @@ impl Publisher {
         if current == Some(version_id) {
             // The same content, but now with the lines where it is written, which is where the warnings point.
             let mut warnings = parsed.diagnostics;
-            warnings.extend(compile(&parsed.documents, Sequence(0), &mut StatsTable::default()).diagnostics);
+            warnings.extend(self.compile(&parsed.documents, self.last_sequence).diagnostics);
             self.shared.state().warnings = warnings.into();
             self.documents = parsed.documents;
             return self.unchanged(&source.name, seen, "its content is what is in force");
@@ -120,7 +120,7 @@ impl Publisher {
         let parent = self.current();
         let sequence = Sequence(self.last_sequence.0 + 1);
         let compiled = cycle.step(StepName::Compiled, || {
-            let compiled = self.with_stats(|stats| compile(&wanted.documents, sequence, stats));
+            let compiled = self.compile(&wanted.documents, sequence);
             let detail = format!("{} errors and warnings", compiled.diagnostics.len() + wanted.warnings.len());
             (compiled, detail)
         });

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use weir_config::{Diagnostic, Parsed, compile};
+use weir_config::{Diagnostic, Parsed};
 
 use super::Publisher;
 use crate::cycle::{Cycle, Outcome, Running, StepName, Trigger};
@@ -50,7 +50,7 @@ impl Publisher {
             Err(diagnostics) => return Ok(self.not_restored(cycle, diagnostics)),
         };
         let compiled = cycle.step(StepName::Compiled, || {
-            let compiled = self.with_stats(|stats| compile(&documents, record.sequence, stats));
+            let compiled = self.compile(&documents, record.sequence);
             let detail = format!("{} errors and warnings", compiled.diagnostics.len() + warnings.len());
             (compiled, detail)
         });

@@ -33,8 +33,9 @@ pub fn rule(name: &str, host: &str) -> String {
     )
 }
 
-pub fn files(files: &[(&str, String)]) -> Vec<SourceFile> {
-    files.iter().map(|(name, text)| SourceFile { path: PathBuf::from(name), text: text.clone() }).collect()
+pub fn files(files: &[(&str, String)]) -> Vec<Arc<SourceFile>> {
+    let file = |(name, text): &(&str, String)| SourceFile { path: PathBuf::from(name), text: text.clone() };
+    files.iter().map(file).map(Arc::new).collect()
 }
 
 pub fn documents(of: &[(&str, String)]) -> DocumentSet {

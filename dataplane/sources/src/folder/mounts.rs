@@ -12,17 +12,17 @@ use std::path::{Path, PathBuf};
 
 use weir_config::{Diagnostic, Severity};
 
-use super::scan::Listing;
+use super::read::Set;
 
 /// Where the kernel tells the mounts that this thread sees (`proc_pid_mountinfo(5)`).
 const MOUNTS: &str = "/proc/thread-self/mountinfo";
 
 /// A warning for every file of the folder that is a mount point.
-pub(super) fn warnings(listing: &Listing) -> Vec<Diagnostic> {
+pub(super) fn warnings(set: &Set) -> Vec<Diagnostic> {
     let mounts = mount_points(&fs::read_to_string(MOUNTS).unwrap_or_default());
-    let is_mount = |path: &PathBuf| path.canonicalize().is_ok_and(|real| mounts.contains(&real));
-    let mounted = listing.entries.iter().map(|entry| &entry.path).filter(|path| is_mount(path));
-    mounted.map(|path| warning(path)).collect()
+    let is_mount = |path: &Path| path.canonicalize().is_ok_and(|real| mounts.contains(&real));
+    let mounted = set.files().filter(|file| is_mount(&file.path));
+    mounted.map(|file| warning(&file.path)).collect()
 }
 
 fn warning(path: &Path) -> Diagnostic {

@@ -1,5 +1,6 @@
 //! Which files a folder has, and what must be watched to notice that they change.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
@@ -36,15 +37,17 @@ impl Stamp {
 pub(super) struct Entry {
     /// Its path: the folder's as it was given, and its own within.
     pub(super) path: PathBuf,
-    /// Its path within the folder; a single file's name.
-    pub(super) relative: PathBuf,
     pub(super) stamp: Stamp,
 }
 
-/// The files of a folder, sorted by path.
+/// The files of a folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Listing {
+    /// Sorted by path.
     pub(super) entries: Vec<Entry>,
+    /// The directories: the path without links, as events have it, and those by which it was found, which begin as the
+    /// folder's was given.
+    pub(super) directories: BTreeMap<PathBuf, Vec<PathBuf>>,
 }
 
 /// Lists a folder. Watches are set on every directory before it is listed, so that nothing can change unseen between.
@@ -52,23 +55,21 @@ pub(super) struct Listing {
 /// # Errors
 /// Everything that is wrong with any part of it.
 pub(super) fn list(root: &Path, limits: &Limits, watches: &mut Watches) -> Result<Listing, Vec<ReadError>> {
-    let mut scan = Scan { root, limits, watches, listing: Listing::default(), errors: Vec::new() };
+    let mut scan = Scan { limits, watches, listing: Listing::default(), errors: Vec::new() };
     scan.watch_trail(root);
     match fs::metadata(root) {
         Ok(metadata) if metadata.is_dir() => scan.directory(root, &mut Vec::new()),
         Ok(metadata) => {
-            let relative = root.file_name().map_or_else(PathBuf::new, PathBuf::from);
-            scan.listing.entries.push(Entry { path: root.to_owned(), relative, stamp: Stamp::of(&metadata) });
+            scan.listing.entries.push(Entry { path: root.to_owned(), stamp: Stamp::of(&metadata) });
         }
         Err(error) => scan.errors.push(ReadError::unreadable(root)(error)),
     }
     let Scan { mut listing, errors, .. } = scan;
-    listing.entries.sort_by(|a, b| a.relative.cmp(&b.relative));
+    listing.entries.sort_by(|a, b| a.path.cmp(&b.path));
     if errors.is_empty() { Ok(listing) } else { Err(errors) }
 }
 
 struct Scan<'a> {
-    root: &'a Path,
     limits: &'a Limits,
     watches: &'a mut Watches,
     listing: Listing,
@@ -93,6 +94,7 @@ impl Scan<'_> {
             return;
         }
         self.watches.directory(&real);
+        self.listing.directories.entry(real.clone()).or_default().push(path.to_owned());
         let names = fs::read_dir(path).and_then(|entries| {
             entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<Result<Vec<_>, _>>()
         });
@@ -100,7 +102,7 @@ impl Scan<'_> {
             Ok(names) => names,
             Err(error) => return self.errors.push(ReadError::unreadable(path)(error)),
         };
-        names.retain(|name| !name.as_encoded_bytes().starts_with(b"."));
+        names.retain(|name| !is_hidden(name));
         names.sort();
         above.push(real);
         for name in names {
@@ -145,8 +147,7 @@ impl Scan<'_> {
             }
             return;
         }
-        let relative = path.strip_prefix(self.root).unwrap_or(path).to_owned();
-        self.listing.entries.push(Entry { path: path.to_owned(), relative, stamp: Stamp::of(&metadata) });
+        self.listing.entries.push(Entry { path: path.to_owned(), stamp: Stamp::of(&metadata) });
     }
 
     /// Watches every link on the way to a path, and the name it ends in. What cannot be followed is reported by
@@ -158,6 +159,10 @@ impl Scan<'_> {
     }
 }
 
-fn is_document(path: &Path) -> bool {
+pub(super) fn is_hidden(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
+}
+
+pub(super) fn is_document(path: &Path) -> bool {
     path.extension().and_then(OsStr::to_str).is_some_and(|extension| matches!(extension, "yaml" | "yml" | "json"))
 }

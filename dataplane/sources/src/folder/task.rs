@@ -1,6 +1,5 @@
 //! The thread that looks at the folder. Reading files can wait for disks and networks, so it is a thread of its own.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -8,13 +7,13 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch as channel;
 use tracing::{debug, info, warn};
-use weir_config::{Diagnostic, Severity, SourceFile};
+use weir_config::{Diagnostic, Severity};
 
 use super::error::ReadError;
 use super::mounts;
-use super::read::{Set, read_set};
-use super::scan::{Listing, list};
-use super::watch::Watches;
+use super::read::Set;
+use super::scan::list;
+use super::watch::{Hearsay, Told, Watches};
 use super::{Change, Events, Settings, State, Status};
 
 /// Signals waiting at most. They all mean the same.
@@ -52,10 +51,12 @@ pub(super) enum Hint {
 #[derive(Debug)]
 pub(super) struct Control {
     signals: SyncSender<Signal>,
+    hearsay: Hearsay,
 }
 
 impl Control {
     pub(super) fn look(&self) {
+        self.hearsay.add(Told::Anything);
         // A full queue has a signal to look already.
         let _full = self.signals.try_send(Signal::Look(Hint::Unfinished));
     }
@@ -76,37 +77,49 @@ pub(super) fn start(
     status: channel::Sender<Status>,
 ) -> std::io::Result<Control> {
     let (signals, receiver) = sync_channel(QUEUE);
-    let control = Control { signals: signals.clone() };
+    let hearsay = Hearsay::default();
+    let control = Control { signals: signals.clone(), hearsay: hearsay.clone() };
     let run = move || {
         let watches = match settings.events {
-            Events::Kernel => Watches::reporting_to(signals),
+            Events::Kernel => Watches::reporting_to(signals, hearsay.clone()),
             Events::CheckOnly => Watches::none(),
         };
-        let task =
-            Task { path, settings, signals: receiver, watches, changes, status, last: None, listing: None, checks: 0 };
+        let task = Task {
+            path,
+            settings,
+            signals: receiver,
+            hearsay,
+            watches,
+            changes,
+            status,
+            set: None,
+            is_whole: false,
+            delivered: None,
+            warnings: Vec::new(),
+            checks: 0,
+        };
         task.run();
     };
     std::thread::Builder::new().name("weir-folder".to_owned()).spawn(run)?;
     Ok(control)
 }
 
-/// What was delivered last.
-struct Last {
-    hash: [u8; 32],
-    /// Sizes, to recognize a file that has just been emptied.
-    sizes: BTreeMap<PathBuf, usize>,
-}
-
 struct Task {
     path: PathBuf,
     settings: Settings,
     signals: Receiver<Signal>,
+    hearsay: Hearsay,
     watches: Watches,
     changes: channel::Sender<Option<Arc<Change>>>,
     status: channel::Sender<Status>,
-    last: Option<Last>,
-    /// What the last look listed; `None` when it failed.
-    listing: Option<Listing>,
+    /// What was read last.
+    set: Option<Set>,
+    /// Whether that is what the last look saw; not when that failed.
+    is_whole: bool,
+    /// The hash of what was delivered last.
+    delivered: Option<[u8; 32]>,
+    /// What the last look at the whole folder found to warn of.
+    warnings: Vec<Diagnostic>,
     checks: u32,
 }
 
@@ -146,8 +159,11 @@ impl Task {
     /// Whether a check sees something that the last look did not.
     fn differs(&mut self) -> bool {
         self.checks += 1;
-        let listing = list(&self.path, &self.settings.limits, &mut Watches::none()).ok();
-        self.checks.is_multiple_of(CHECKS_PER_READ) || listing.is_none() || listing != self.listing
+        if self.checks.is_multiple_of(CHECKS_PER_READ) || !self.is_whole {
+            return true;
+        }
+        let listing = list(&self.path, &self.settings.limits, &mut Watches::none());
+        !listing.is_ok_and(|listing| self.set.as_ref().is_some_and(|set| set.is_seen_in(&listing)))
     }
 
     /// Waits until the folder is quiet, reads it, and delivers what it has.
@@ -161,15 +177,20 @@ impl Task {
             Cause::Event(hint) => self.quiet(hint, detected, deadline)?,
             Cause::Check => self.quiet(Hint::Unfinished, detected, deadline)?,
         }
+        let mut changed = match cause {
+            Cause::Event(_) => Told::default(),
+            Cause::Start | Cause::Check => Told::Anything,
+        };
         loop {
-            let read = self.read();
+            changed.add(self.hearsay.take());
+            let read = self.read(&mut changed);
             let late = Instant::now() >= deadline;
             match read {
-                Ok(set) if late || self.is_settled(cause, &set, before, detected)? => {
-                    self.deliver(set, detected, detected_at);
+                Ok(hash) if late || self.is_settled(cause, hash, before, detected)? => {
+                    self.deliver(detected, detected_at);
                     return Ok(());
                 }
-                Ok(set) => before = Some(set.hash),
+                Ok(hash) => before = Some(hash),
                 Err(errors) => {
                     failures += 1;
                     if late || failures >= ATTEMPTS || self.is_missing(&errors) {
@@ -182,29 +203,44 @@ impl Task {
         }
     }
 
-    fn read(&mut self) -> Result<Set, Vec<ReadError>> {
+    /// Reads what has changed, or everything; the hash of all there is now.
+    fn read(&mut self, changed: &mut Told) -> Result<[u8; 32], Vec<ReadError>> {
+        if let (Told::Files(files), Some(set), true) = (&*changed, &mut self.set, self.is_whole)
+            && set.reread(&self.path, &self.settings.limits, files).is_some()
+        {
+            return Ok(set.hash);
+        }
+        // Whatever goes wrong from here on, there is more to be read than what was told.
+        *changed = Told::Anything;
+        self.is_whole = false;
         self.watches.begin();
-        let set = read_set(&self.path, &self.settings.limits, &mut self.watches);
+        let set = Set::read(&self.path, &self.settings.limits, &mut self.watches, self.set.as_ref());
         self.watches.end();
-        set
+        let set = set?;
+        self.warnings = mounts::warnings(&set);
+        self.is_whole = true;
+        let hash = set.hash;
+        self.set = Some(set);
+        Ok(hash)
     }
 
     /// Whether what was read can be taken for what the writer meant.
     fn is_settled(
         &mut self,
         cause: Cause,
-        set: &Set,
+        hash: [u8; 32],
         before: Option<[u8; 32]>,
         detected: Instant,
     ) -> Result<bool, Stopped> {
-        if self.last.as_ref().is_some_and(|last| last.hash == set.hash) {
+        if self.delivered == Some(hash) {
             return Ok(true);
         }
-        if cause == Cause::Check && before != Some(set.hash) {
+        if cause == Cause::Check && before != Some(hash) {
             return Ok(false);
         }
         // A file that has just been emptied is probably about to be written (`>` in a shell); it gets a little longer.
-        if detected.elapsed() < self.settings.longest / 2 && self.emptied(&set.files) {
+        let has_emptied = self.set.as_ref().is_some_and(Set::has_emptied);
+        if detected.elapsed() < self.settings.longest / 2 && has_emptied {
             return Ok(false);
         }
         match self.signals.try_recv() {
@@ -213,11 +249,6 @@ impl Task {
             Ok(Signal::Look(_)) => Ok(false),
             Err(_) => Ok(true),
         }
-    }
-
-    fn emptied(&self, files: &[SourceFile]) -> bool {
-        let Some(last) = &self.last else { return false };
-        files.iter().any(|file| file.text.is_empty() && last.sizes.get(&file.path).is_some_and(|size| *size > 0))
     }
 
     /// Waits until nothing has been told for long enough, at most until the deadline.
@@ -239,24 +270,24 @@ impl Task {
         }
     }
 
-    fn deliver(&mut self, set: Set, detected: Instant, detected_at: SystemTime) {
-        let mut warnings = mounts::warnings(&set.listing);
+    fn deliver(&mut self, detected: Instant, detected_at: SystemTime) {
+        let mut warnings = self.warnings.clone();
         warnings.extend(self.watches.failure().map(|failure| self.unwatched(failure)));
         self.tell(State::Current, Vec::new(), warnings);
-        self.listing = Some(set.listing);
-        if self.last.as_ref().is_some_and(|last| last.hash == set.hash) {
+        let Some(set) = &mut self.set else { return };
+        set.on_delivery();
+        if self.delivered == Some(set.hash) {
             debug!(folder = %self.path.display(), "the folder's content is what it was");
             return;
         }
-        info!(folder = %self.path.display(), files = set.files.len(), "the folder's content has changed");
-        let sizes = set.files.iter().map(|file| (file.path.clone(), file.text.len())).collect();
-        self.last = Some(Last { hash: set.hash, sizes });
-        let change = Change { files: set.files, content_hash: set.hash, detected_at, detected };
+        info!(folder = %self.path.display(), files = set.len(), "the folder's content has changed");
+        self.delivered = Some(set.hash);
+        let change = Change { files: set.files().collect(), content_hash: set.hash, detected_at, detected };
         self.changes.send_replace(Some(Arc::new(change)));
     }
 
     fn report(&mut self, errors: &[ReadError]) {
-        self.listing = None;
+        self.is_whole = false;
         let state = if self.is_missing(errors) { State::Missing } else { State::Failed };
         let warnings = self.watches.failure().map(|failure| self.unwatched(failure)).into_iter().collect();
         self.tell(state, errors.iter().map(ReadError::diagnostic).collect(), warnings);

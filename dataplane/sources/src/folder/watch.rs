@@ -6,24 +6,67 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use notify::event::{AccessKind, AccessMode, ModifyKind};
+use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
+use super::scan::{is_document, is_hidden};
 use super::task::{Hint, Signal};
 
 /// What matters in a directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Interest {
-    /// Everything: it is part of the folder.
-    All,
-    /// These names: links on the way to the folder or to a file.
-    Names(BTreeSet<OsString>),
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Interest {
+    /// Everything does: it is part of the folder.
+    all: bool,
+    /// These names do: they are on the way to the folder, links in it, or what links lead to.
+    names: BTreeSet<OsString>,
 }
 
 type Interests = BTreeMap<PathBuf, Interest>;
 
-/// The watches of a folder. Every look at the folder sets them anew: one that was lost with its directory comes back,
-/// and one that leads nowhere any more goes.
+/// Files told of at most, one by one.
+const MOST_TOLD: usize = 64;
+
+/// What has changed since somebody asked last, as far as events tell.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// At most these files of the folder, with paths without links.
+    Files(BTreeSet<PathBuf>),
+    /// Anything.
+    Anything,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self::Files(BTreeSet::new())
+    }
+}
+
+impl Told {
+    pub(super) fn add(&mut self, other: Self) {
+        match (&mut *self, other) {
+            (Self::Files(files), Self::Files(more)) if files.len() + more.len() <= MOST_TOLD => files.extend(more),
+            _ => *self = Self::Anything,
+        }
+    }
+}
+
+/// What has been told, by whoever told it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Hearsay(Arc<Mutex<Told>>);
+
+impl Hearsay {
+    pub(super) fn add(&self, told: Told) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).add(told);
+    }
+
+    /// What has been told since the last call.
+    pub(super) fn take(&self) -> Told {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The watches of a folder. Every look at the whole folder sets them anew: one that was lost with its directory comes
+/// back, and one that leads nowhere any more goes.
 #[derive(Debug, Default)]
 pub(super) struct Watches {
     watcher: Option<RecommendedWatcher>,
@@ -39,17 +82,22 @@ impl Watches {
         Self::default()
     }
 
-    /// Watches that report to `signals`. When the kernel gives none, [`Watches::failure`] says why.
-    pub(super) fn reporting_to(signals: SyncSender<Signal>) -> Self {
+    /// Watches that report to `signals` and say to `hearsay` what it is about. When the kernel gives none,
+    /// [`Watches::failure`] says why.
+    pub(super) fn reporting_to(signals: SyncSender<Signal>, hearsay: Hearsay) -> Self {
         let shared = Arc::new(Mutex::new(Interests::new()));
         let interests = Arc::clone(&shared);
         let handler = move |event: notify::Result<Event>| {
-            let hint = event.map_or(Some(Hint::Unfinished), |event| {
-                let interests = interests.lock().unwrap_or_else(PoisonError::into_inner);
-                matters(&event, &interests).then(|| hint(event.kind))
-            });
-            // A full queue already has what wakes the receiver; it looks at everything anyway.
-            if let Some(hint) = hint {
+            let (hint, told) = match event {
+                Ok(event) => {
+                    let interests = interests.lock().unwrap_or_else(PoisonError::into_inner);
+                    (hint(event.kind), what_changed(&event, &interests))
+                }
+                Err(_) => (Hint::Unfinished, Some(Told::Anything)),
+            };
+            if let Some(told) = told {
+                hearsay.add(told);
+                // A full queue already has what wakes the receiver.
                 let _full_or_gone = signals.try_send(Signal::Look(hint));
             }
         };
@@ -70,15 +118,13 @@ impl Watches {
 
     /// Everything in a directory matters. The path must be without links.
     pub(super) fn directory(&mut self, path: &Path) {
-        self.want(path, |interest| *interest = Interest::All);
+        self.want(path, |interest| interest.all = true);
     }
 
     /// A name in a directory matters. The directory's path must be without links.
     pub(super) fn name(&mut self, directory: &Path, name: &OsStr) {
         self.want(directory, |interest| {
-            if let Interest::Names(names) = interest {
-                names.insert(name.to_owned());
-            }
+            interest.names.insert(name.to_owned());
         });
     }
 
@@ -86,7 +132,7 @@ impl Watches {
         let Some(watcher) = &mut self.watcher else { return };
         // Interest first: an event may come before the next line.
         let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
-        widen(shared.entry(path.to_owned()).or_insert_with(|| Interest::Names(BTreeSet::new())));
+        widen(shared.entry(path.to_owned()).or_default());
         drop(shared);
         if self.wanted.insert(path.to_owned())
             && let Err(error) = watcher.watch(path, RecursiveMode::NonRecursive)
@@ -117,21 +163,48 @@ impl Watches {
     }
 }
 
-/// Whether an event can mean that the folder's content is another. Reading a file causes events too.
-fn matters(event: &Event, interests: &Interests) -> bool {
-    match event.kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => {}
-        EventKind::Access(_) => return false,
-        _ if event.paths.is_empty() => return true,
-        _ => {}
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum About {
+    File,
+    FileOrFolder,
+    Anything,
+}
+
+/// What an event can mean to have changed; `None` for nothing. Reading a file causes events too, and so does writing one
+/// that is not read before it has its name.
+fn what_changed(event: &Event, interests: &Interests) -> Option<Told> {
+    let about = match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => About::File,
+        EventKind::Access(_) => return None,
+        EventKind::Create(CreateKind::File) | EventKind::Remove(RemoveKind::File) => About::File,
+        EventKind::Modify(ModifyKind::Data(_)) => About::File,
+        EventKind::Modify(ModifyKind::Metadata(_) | ModifyKind::Name(_)) => About::FileOrFolder,
+        _ => About::Anything,
+    };
+    if event.paths.is_empty() || event.need_rescan() {
+        return Some(Told::Anything);
     }
-    event.paths.iter().any(|path| {
-        let about_name = match path.parent().and_then(|parent| interests.get(parent)) {
-            Some(Interest::All) => true,
-            Some(Interest::Names(names)) => path.file_name().is_some_and(|name| names.contains(name)),
-            None => false,
+    let told = event.paths.iter().filter_map(|path| {
+        let interest = path.parent().and_then(|parent| interests.get(parent));
+        let is_named = interest.zip(path.file_name()).is_some_and(|(interest, name)| interest.names.contains(name));
+        let is_within = interest.is_some_and(|interest| interest.all);
+        let itself = interests.get(path);
+        let is_unread = match about {
+            About::File => is_hidden(path.file_name().unwrap_or_default()) || !is_document(path),
+            About::FileOrFolder => is_hidden(path.file_name().unwrap_or_default()),
+            About::Anything => false,
         };
-        about_name || interests.get(path) == Some(&Interest::All)
+        match (is_within, is_named || itself.is_some()) {
+            (true, false) if is_unread => None,
+            (true, false) if about != About::Anything => Some(Told::Files(BTreeSet::from([path.clone()]))),
+            (true, _) => Some(Told::Anything),
+            (false, _) => (is_named || itself.is_some_and(|interest| interest.all)).then_some(Told::Anything),
+        }
+    });
+    told.reduce(|mut all, one| {
+        all.add(one);
+        all
     })
 }
 
@@ -147,29 +220,72 @@ fn hint(kind: EventKind) -> Hint {
 
 #[cfg(test)]
 mod tests {
-    use notify::event::{CreateKind, DataChange, Flag};
+    use notify::event::{DataChange, Flag, RenameMode};
 
     use super::*;
 
     #[test]
-    fn only_what_can_change_content_matters() {
-        let names = BTreeSet::from([OsString::from("rules")]);
-        let interests =
-            Interests::from([("/etc/rules".into(), Interest::All), ("/etc".into(), Interest::Names(names))]);
-        let create = EventKind::Create(CreateKind::Any);
-        let cases = [
-            (create, Some("/etc/rules/a.yaml"), true),
-            (create, Some("/etc/rules"), true),
-            (create, Some("/etc/passwd"), false),
-            (EventKind::Modify(ModifyKind::Data(DataChange::Any)), Some("/etc"), false),
-            (EventKind::Access(AccessKind::Open(AccessMode::Any)), Some("/etc/rules/a.yaml"), false),
-            (EventKind::Access(AccessKind::Close(AccessMode::Read)), Some("/etc/rules/a.yaml"), false),
-            (EventKind::Access(AccessKind::Close(AccessMode::Write)), Some("/etc/rules/a.yaml"), true),
-            (EventKind::Other, None, true),
+    fn what_events_tell() {
+        let of = |all, names: &[&str]| Interest { all, names: names.iter().map(OsString::from).collect() };
+        let interests = Interests::from([
+            ("/etc/rules".into(), of(true, &["link.yaml", "..data"])),
+            ("/etc/rules/..2026".into(), of(false, &["link.yaml"])),
+            ("/etc/rules/sub".into(), of(true, &[])),
+            ("/etc".into(), of(false, &["rules"])),
+        ]);
+        let close = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        let data = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        let rename = EventKind::Modify(ModifyKind::Name(RenameMode::Both));
+        let (file, folder) = (EventKind::Create(CreateKind::File), EventKind::Create(CreateKind::Folder));
+        let read = EventKind::Access(AccessKind::Close(AccessMode::Read));
+        let open = EventKind::Access(AccessKind::Open(AccessMode::Any));
+        // Each: the event, the paths it is about, and what that tells: `*` for anything, or files.
+        let cases: [(EventKind, &[&str], Option<&[&str]>); 21] = [
+            (close, &["/etc/rules/a.yaml"], Some(&["/etc/rules/a.yaml"])),
+            (data, &["/etc/rules/sub/a.yaml"], Some(&["/etc/rules/sub/a.yaml"])),
+            (file, &["/etc/rules/a.yaml"], Some(&["/etc/rules/a.yaml"])),
+            (rename, &["/etc/rules/.a", "/etc/rules/a.yaml"], Some(&["/etc/rules/a.yaml"])),
+            (rename, &["/etc/rules/a", "/etc/rules/b"], Some(&["/etc/rules/a", "/etc/rules/b"])),
+            (file, &["/etc/rules/.a"], None),
+            (close, &["/etc/rules/notes.txt"], None),
+            (close, &["/etc/rules/..data"], Some(&["*"])),
+            (rename, &["/tmp/a.yaml", "/etc/rules/a.yaml"], Some(&["/etc/rules/a.yaml"])),
+            (EventKind::Remove(RemoveKind::File), &["/etc/rules/a.yaml"], Some(&["/etc/rules/a.yaml"])),
+            (folder, &["/etc/rules/more"], Some(&["*"])),
+            (EventKind::Remove(RemoveKind::Folder), &["/etc/rules/sub"], Some(&["*"])),
+            (rename, &["/etc/rules/sub", "/etc/rules/bus"], Some(&["*"])),
+            (rename, &["/etc/rules/..tmp", "/etc/rules/..data"], Some(&["*"])),
+            (close, &["/etc/rules/link.yaml"], Some(&["*"])),
+            (close, &["/etc/rules/..2026/link.yaml"], Some(&["*"])),
+            (folder, &["/etc/rules"], Some(&["*"])),
+            (folder, &["/etc/passwd"], None),
+            (data, &["/etc"], None),
+            (open, &["/etc/rules/a.yaml"], None),
+            (read, &["/etc/rules/a.yaml"], None),
         ];
-        for (kind, path, expected) in cases {
-            let event = Event::new(kind).add_some_path(path.map(PathBuf::from)).set_flag(Flag::Rescan);
-            assert_eq!(matters(&event, &interests), expected, "{kind:?} {path:?}");
+        let told = |expected: &[&str]| match expected {
+            ["*"] => Told::Anything,
+            files => Told::Files(files.iter().map(PathBuf::from).collect()),
+        };
+        for (kind, paths, expected) in cases {
+            let event = Event { paths: paths.iter().map(PathBuf::from).collect(), ..Event::new(kind) };
+            assert_eq!(what_changed(&event, &interests), expected.map(told), "{kind:?} {paths:?}");
+            let lost = event.set_flag(Flag::Rescan);
+            let is_read = matches!(kind, EventKind::Access(_)) && kind != close;
+            assert_eq!(what_changed(&lost, &interests), (!is_read).then_some(Told::Anything), "{kind:?} {paths:?}");
         }
+        assert_eq!(what_changed(&Event::new(EventKind::Other), &interests), Some(Told::Anything));
+    }
+
+    #[test]
+    fn more_files_than_a_few_are_anything() {
+        let file = |number: usize| Told::Files(BTreeSet::from([PathBuf::from(format!("/{number}"))]));
+        let mut told = Told::default();
+        (0..MOST_TOLD).for_each(|number| told.add(file(number)));
+        assert!(matches!(&told, Told::Files(files) if files.len() == MOST_TOLD));
+        told.add(file(MOST_TOLD));
+        assert_eq!(told, Told::Anything);
+        told.add(file(0));
+        assert_eq!(told, Told::Anything);
     }
 }

@@ -1,3 +1,4 @@
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::name::ObjectName;
-use crate::route::{Matcher, RouteTable, Rule, Source, Unmatched};
+use crate::route::{Matcher, RouteTable, Rule, Source};
 use crate::split::Split;
 use crate::stats::StatsId;
 
@@ -61,7 +62,7 @@ fn entry(number: usize, matcher: Matcher) -> Entry {
     Entry::new(Arc::new(Rule::new(name, split, StatsId(0))), 0, matcher)
 }
 
-fn found(entry: Option<&Entry>) -> Option<String> {
+fn found(entry: Option<&Arc<Entry>>) -> Option<String> {
     entry.map(|entry| entry.rule.name.to_string())
 }
 
@@ -77,7 +78,7 @@ proptest! {
         query in prop::option::of("(x-one|x-two)=(a|b|dd)(&(x-three|cookie)=c)?"),
     ) {
         let entries = matchers.into_iter().enumerate().map(|(number, matcher)| entry(number, matcher)).collect();
-        let table = RouteTable::new(entries, Unmatched::ToService);
+        let table = RouteTable::new(entries);
         let mut map = HeaderMap::new();
         for (name, value) in &headers {
             map.append(*name, HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static("")));
@@ -87,6 +88,45 @@ proptest! {
         let request = Request { method: &method, path: &path, query: query.as_deref(), headers: &map, source };
         let each = table.entries().iter().find(|entry| entry.matcher.mismatch(&request).is_none());
         prop_assert_eq!(found(table.find(&request)), found(each));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Entries of the first list stay where `changes` says nothing else of them: gone, with another matcher, or the same
+    /// matcher and another rule. The others are new.
+    #[test]
+    fn an_updated_table_is_what_a_new_one_would_be(
+        matchers in prop::collection::vec(matcher(), 0..24),
+        changes in prop::collection::vec((0..24_usize, prop::option::of(prop::option::of(matcher()))), 0..6),
+        paths in prop::collection::vec(path(), 4),
+    ) {
+        let mut wanted: BTreeMap<usize, Matcher> = matchers.into_iter().enumerate().collect();
+        let table = RouteTable::new(wanted.iter().map(|(number, matcher)| entry(*number, matcher.clone())).collect());
+        let mut added = BTreeMap::new();
+        let mut gone = BTreeSet::new();
+        for (number, change) in changes {
+            let before = wanted.remove(&number);
+            added.remove(&number);
+            gone.insert(entry(number, Matcher::default()).rule.name.clone());
+            if let Some(matcher) = change.and_then(|matcher| matcher.or(before)) {
+                added.insert(number, Arc::new(entry(number, matcher.clone())));
+                wanted.insert(number, matcher);
+            }
+        }
+        let gone: Vec<_> = table.entries().iter().filter(|entry| gone.contains(&entry.rule.name)).collect();
+        let gone: Vec<_> = gone.iter().map(|entry| entry.precedence.clone()).collect();
+        let updated = table.updated(&gone, added.into_values().collect());
+        let new = RouteTable::new(wanted.into_iter().map(|(number, matcher)| entry(number, matcher)).collect());
+        let order = |table: &RouteTable| table.entries().iter().map(|one| one.precedence.clone()).collect::<Vec<_>>();
+        prop_assert_eq!(order(&updated), order(&new));
+        let headers = HeaderMap::new();
+        let source = Source { address: IpAddr::V4(Ipv4Addr::LOCALHOST), workload: None };
+        for path in &paths {
+            let request = Request { method: &Method::GET, path, query: None, headers: &headers, source };
+            prop_assert_eq!(found(updated.find(&request)), found(new.find(&request)));
+        }
     }
 }
 
@@ -106,10 +146,9 @@ fn entries_that_differ_in_a_text_are_told_apart_by_it() {
         },
     };
     let entries: Vec<Entry> = (0..10_000).map(|number| entry(number, of(number))).collect();
-    let table = RouteTable::new(entries, Unmatched::ToService);
+    let table = RouteTable::new(entries);
     let index = Index::new(table.entries());
     assert!(index.others.is_empty());
-    assert_eq!((index.prefixes.len(), index.headers.values().map(Map::len).sum()), (5_000, 5_000));
-    let longest = index.prefixes.values().chain(index.headers.values().flat_map(Map::values)).map(Vec::len).max();
-    assert_eq!(longest, Some(1));
+    assert_eq!((index.filed.len(), index.headers.len()), (10_000, 1));
+    assert!(index.filed.values().all(|places| places.as_slice().len() == 1));
 }

@@ -1,0 +1,139 @@
+//! What documents refer to, and what refers to them.
+
+use std::collections::BTreeSet;
+
+use weir_core::name::{ObjectName, ServiceName};
+
+use crate::document::{Document, DocumentSet};
+use crate::kinds::Content;
+use crate::kinds::endpoint_slice::{PodRef, SERVICE_LABEL};
+use crate::kinds::rules::{Rules, To};
+use crate::kinds::traffic_policy::Target;
+use crate::place::{Segment, written};
+
+impl DocumentSet {
+    /// The documents that a document names, each with the field that names it. They need not be in the set, except for
+    /// what is named by saying nothing: a rule without `services` refers to every service of its namespace that there is.
+    pub fn references(&self, of: &ObjectName) -> Vec<(String, ObjectName)> {
+        let Some(document) = self.document(of) else {
+            return Vec::new();
+        };
+        match &document.content {
+            Content::Rules(rules) => self.of_rules(&of.namespace, rules),
+            Content::EndpointSlice(slice) => {
+                let label = [Segment::Key("metadata"), Segment::Key("labels"), Segment::Key(SERVICE_LABEL)];
+                let service = slice.service.iter().map(|service| (written(&label), object(service)));
+                let pods = slice.pods.iter().map(|(position, pod)| {
+                    (format!("endpoints[{position}].targetRef"), ObjectName::new("Pod", &pod.namespace, &pod.name))
+                });
+                service.chain(pods).collect()
+            }
+            Content::Pod(_) => {
+                let namespace = ObjectName::new("Namespace", "", &of.namespace);
+                let known = self.document(&namespace).is_some();
+                known.then(|| ("metadata.namespace".to_owned(), namespace)).into_iter().collect()
+            }
+            Content::TrafficPolicy(policy) => {
+                let name = |one: &Target| format!("{}.name", written(&one.path()));
+                policy.targets.iter().map(|one| (name(one), object(&one.service))).collect()
+            }
+            Content::Service(_) | Content::Namespace(_) => Vec::new(),
+        }
+    }
+
+    fn of_rules(&self, namespace: &str, rules: &Rules) -> Vec<(String, ObjectName)> {
+        let mut references = Vec::new();
+        let syntax = rules.syntax;
+        match &rules.applies_to {
+            Some(services) => {
+                references
+                    .extend(services.iter().map(|one| (written(&syntax.applies_path(one)), object(&one.service))));
+            }
+            None => {
+                let first = ObjectName::new("Service", namespace, "");
+                let all = self.from(&first).map(|document| &document.name);
+                let all = all.take_while(|name| *name.kind == *"Service" && *name.namespace == *namespace);
+                references.extend(all.map(|name| ("spec.services".to_owned(), name.clone())));
+            }
+        }
+        let mut refer = |path: Vec<Segment<'_>>, to: &To| {
+            if to.is_service {
+                references.push((format!("{}.{}", written(&path), syntax.name_key()), object(&to.service)));
+            }
+        };
+        for rule in &rules.rules {
+            for (position, destination) in rule.route.iter().flat_map(|route| route.destinations.iter().enumerate()) {
+                refer(syntax.destination_path(rule, position), &destination.to);
+            }
+            if let Some(to) = rule.retry_destination() {
+                refer(syntax.retry_path(rule), to);
+            }
+            for mirror in &rule.mirrors {
+                refer(syntax.mirror_path(rule, mirror), &mirror.to);
+            }
+        }
+        references
+    }
+
+    /// The documents that refer to any of these objects.
+    pub fn referrers(&self, objects: &BTreeSet<ObjectName>) -> Vec<ObjectName> {
+        let meant = Meant::of(objects);
+        if meant.is_nothing() {
+            return Vec::new();
+        }
+        let referring = self.iter().filter(|document| document.refers_to(&meant));
+        referring.map(|document| document.name.clone()).collect()
+    }
+}
+
+/// The objects that documents can refer to.
+#[derive(Debug, Default)]
+struct Meant {
+    services: BTreeSet<ServiceName>,
+    pods: BTreeSet<PodRef>,
+    namespaces: BTreeSet<String>,
+}
+
+impl Meant {
+    fn of(objects: &BTreeSet<ObjectName>) -> Self {
+        let mut meant = Self::default();
+        for ObjectName { kind, namespace, name } in objects {
+            match &**kind {
+                "Service" => {
+                    meant.services.insert(ServiceName { namespace: namespace.clone(), name: name.clone() });
+                }
+                "Pod" => {
+                    meant.pods.insert(PodRef { namespace: namespace.to_string(), name: name.to_string() });
+                }
+                "Namespace" => {
+                    meant.namespaces.insert(name.to_string());
+                }
+                _ => {}
+            }
+        }
+        meant
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.services.is_empty() && self.pods.is_empty() && self.namespaces.is_empty()
+    }
+}
+
+impl Document {
+    fn refers_to(&self, meant: &Meant) -> bool {
+        match &self.content {
+            Content::Rules(rules) => rules.refer_to(&self.name.namespace, &meant.services),
+            Content::EndpointSlice(slice) => {
+                slice.service.as_ref().is_some_and(|service| meant.services.contains(service))
+                    || slice.pods.iter().any(|(_, pod)| meant.pods.contains(pod))
+            }
+            Content::Pod(_) => meant.namespaces.contains(&*self.name.namespace),
+            Content::TrafficPolicy(policy) => policy.targets.iter().any(|one| meant.services.contains(&one.service)),
+            Content::Service(_) | Content::Namespace(_) => false,
+        }
+    }
+}
+
+fn object(service: &ServiceName) -> ObjectName {
+    ObjectName { kind: "Service".into(), namespace: service.namespace.clone(), name: service.name.clone() }
+}
