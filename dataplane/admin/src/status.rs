@@ -1,12 +1,13 @@
 //! `GET /api/v1/status`: what the node is doing, on one page.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use axum::extract::State;
 use serde::Serialize;
 use serde_json::{Value, json};
 use weir_core::stats::StatsKey;
+use weir_proxy::GatewayAddress;
 use weir_telemetry::{
     Cause, MirrorEvent, MirrorSummary, Refused, RetryEvent, RouteSummary, WorkerEvent, WorkloadSummary,
 };
@@ -64,9 +65,22 @@ pub(crate) async fn status(State(node): State<Node>) -> Json<Value> {
         "mirrors": node.telemetry.mirrors(&keys).iter().map(mirror).collect::<Vec<_>>(),
         "workloads": node.telemetry.workloads(&keys).iter().map(workload).collect::<Vec<_>>(),
         "connections": connections(&node),
+        "gateways": gateways(&node),
         "kernel": node.kernel.counts(),
         "pods": node.kernel.pods(),
     }))
+}
+
+/// Where gateways listen, or why not.
+fn gateways(node: &Node) -> Vec<Value> {
+    let snapshot = node.snapshot.load();
+    let one = |at: &GatewayAddress| {
+        let listeners = snapshot.gateway_port(&at.bind).into_iter().flat_map(|port| port.listeners.values());
+        let names = listeners.map(|one| format!("{}/{}/{}", one.gateway.namespace, one.gateway.name, one.name));
+        let names: BTreeSet<String> = names.collect();
+        json!({"address": at.address.to_string(), "listeners": names, "failure": at.failure})
+    };
+    node.gateways.all().iter().map(one).collect()
 }
 
 fn names(key: &StatsKey) -> (Option<String>, String) {

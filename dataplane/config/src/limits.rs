@@ -30,6 +30,15 @@ pub const METHODS: usize = 16;
 /// Parents of a route (as in the Gateway API).
 pub const PARENTS: usize = 32;
 
+/// Host names of a route (as in the Gateway API).
+pub const HOSTNAMES: usize = 16;
+
+/// Listeners of a gateway (as in the Gateway API).
+pub const LISTENERS: usize = 64;
+
+/// Addresses of a gateway (as in the Gateway API).
+pub const GATEWAY_ADDRESSES: usize = 16;
+
 /// Rules of a route (as in the Gateway API).
 pub const RULES: usize = 16;
 

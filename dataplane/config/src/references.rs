@@ -7,7 +7,7 @@ use weir_core::name::{ObjectName, ServiceName};
 use crate::document::{Document, DocumentSet};
 use crate::kinds::Content;
 use crate::kinds::endpoint_slice::{PodRef, SERVICE_LABEL};
-use crate::kinds::rules::{Rules, To};
+use crate::kinds::rules::{AttachesTo, Rules, To};
 use crate::kinds::traffic_policy::Target;
 use crate::place::{Segment, written};
 
@@ -37,7 +37,9 @@ impl DocumentSet {
                 let name = |one: &Target| format!("{}.name", written(&one.path()));
                 policy.targets.iter().map(|one| (name(one), object(&one.service))).collect()
             }
-            Content::Service(_) | Content::Namespace(_) => Vec::new(),
+            Content::Service(_) | Content::Namespace(_) | Content::Gateway(_) | Content::ReferenceGrant(_) => {
+                Vec::new()
+            }
         }
     }
 
@@ -56,6 +58,8 @@ impl DocumentSet {
                 references.extend(all.map(|name| ("spec.services".to_owned(), name.clone())));
             }
         }
+        let gateway = |one: &AttachesTo| (format!("{}.name", written(&one.path())), one.gateway.clone());
+        references.extend(rules.attached().iter().map(gateway));
         let mut refer = |path: Vec<Segment<'_>>, to: &To| {
             if to.is_service {
                 references.push((format!("{}.{}", written(&path), syntax.name_key()), object(&to.service)));
@@ -92,12 +96,14 @@ struct Meant {
     services: BTreeSet<ServiceName>,
     pods: BTreeSet<PodRef>,
     namespaces: BTreeSet<String>,
+    gateways: BTreeSet<ObjectName>,
 }
 
 impl Meant {
     fn of(objects: &BTreeSet<ObjectName>) -> Self {
         let mut meant = Self::default();
-        for ObjectName { kind, namespace, name } in objects {
+        for object in objects {
+            let ObjectName { kind, namespace, name } = object;
             match &**kind {
                 "Service" => {
                     meant.services.insert(ServiceName { namespace: namespace.clone(), name: name.clone() });
@@ -108,6 +114,9 @@ impl Meant {
                 "Namespace" => {
                     meant.namespaces.insert(name.to_string());
                 }
+                "Gateway" => {
+                    meant.gateways.insert(object.clone());
+                }
                 _ => {}
             }
         }
@@ -115,21 +124,25 @@ impl Meant {
     }
 
     fn is_nothing(&self) -> bool {
-        self.services.is_empty() && self.pods.is_empty() && self.namespaces.is_empty()
+        let Self { services, pods, namespaces, gateways } = self;
+        services.is_empty() && pods.is_empty() && namespaces.is_empty() && gateways.is_empty()
     }
 }
 
 impl Document {
     fn refers_to(&self, meant: &Meant) -> bool {
         match &self.content {
-            Content::Rules(rules) => rules.refer_to(&self.name.namespace, &meant.services),
+            Content::Rules(rules) => {
+                rules.attached().iter().any(|attached| meant.gateways.contains(&attached.gateway))
+                    || rules.refer_to(&self.name.namespace, &meant.services)
+            }
             Content::EndpointSlice(slice) => {
                 slice.service.as_ref().is_some_and(|service| meant.services.contains(service))
                     || slice.pods.iter().any(|(_, pod)| meant.pods.contains(pod))
             }
             Content::Pod(_) => meant.namespaces.contains(&*self.name.namespace),
             Content::TrafficPolicy(policy) => policy.targets.iter().any(|one| meant.services.contains(&one.service)),
-            Content::Service(_) | Content::Namespace(_) => false,
+            Content::Service(_) | Content::Namespace(_) | Content::Gateway(_) | Content::ReferenceGrant(_) => false,
         }
     }
 }

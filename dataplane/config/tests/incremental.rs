@@ -14,7 +14,7 @@ use weir_core::snapshot::Snapshot;
 use weir_core::stats::StatsTable;
 
 /// Each: a file, and what can be in it.
-const FILES: [(&str, &[&str]); 16] = [
+const FILES: [(&str, &[&str]); 20] = [
     (
         "namespace.yaml",
         &[
@@ -128,6 +128,29 @@ const FILES: [(&str, &[&str]); 16] = [
         ],
     ),
     (
+        "gateway.yaml",
+        &[
+            "{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: edge, namespace: a}, spec: {gatewayClassName: weir, listeners: [{name: http, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: All}}}]}}",
+            "{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: edge, namespace: a}, spec: {gatewayClassName: weir, listeners: [{name: http, port: 80, protocol: HTTP, hostname: '*.example.com'}, {name: more, port: 81, protocol: HTTP, allowedRoutes: {namespaces: {from: Selector, selector: {matchLabels: {weir.dev/mesh: disabled}}}}}]}}",
+            "{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: edge, namespace: a}, spec: {gatewayClassName: other, listeners: [{name: http, port: 80, protocol: HTTP}]}}",
+        ],
+    ),
+    (
+        "gateway-2.yaml",
+        &["{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: other, namespace: b}, spec: {gatewayClassName: weir, listeners: [{name: http, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: All}}}]}}"],
+    ),
+    (
+        "edge-route.yaml",
+        &[
+            "{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: e, namespace: a}, spec: {parentRefs: [{name: edge}, {name: other, namespace: b}], hostnames: [x.example.com, '*.example.com'], rules: [{backendRefs: [{name: web, port: 80}]}]}}",
+            "{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: e, namespace: a}, spec: {parentRefs: [{name: edge, sectionName: more}, {group: '', kind: Service, name: web}], rules: [{backendRefs: [{name: canary, port: 80}, {name: other, namespace: b, port: 80}]}]}}",
+        ],
+    ),
+    (
+        "grant.yaml",
+        &["{apiVersion: gateway.networking.k8s.io/v1beta1, kind: ReferenceGrant, metadata: {name: g, namespace: b}, spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: a}], to: [{group: '', kind: Service}]}}"],
+    ),
+    (
         "wrong.yaml",
         &[
             "{apiVersion: weir.dev/v1, kind: RouteRule, metadata: {name: wrong, namespace: a}, spec: {priority: high}}",
@@ -147,6 +170,15 @@ fn described(snapshot: &Snapshot) -> String {
         let (name, addresses, routes) = (&frontend.name, &frontend.addresses, table(&frontend.routes));
         let _ = writeln!(text, "{name} {addresses:?} {:?} {routes}", frontend.protocol);
         let _ = writeln!(text, "{consumers:?} {:?}", frontend.service);
+    }
+    for port in snapshot.gateway_ports() {
+        let mut listeners: Vec<_> = port.listeners.values().collect();
+        listeners.sort_by_key(|listener| (&listener.gateway, &listener.name));
+        for listener in listeners {
+            let mut tables: Vec<_> = listener.frontends.values().map(|frontend| table(&frontend.routes)).collect();
+            tables.sort();
+            let _ = writeln!(text, "{} {} {} {tables:#?}", port.bind, listener.gateway, listener.name);
+        }
     }
     let workloads: BTreeMap<_, _> = snapshot.workloads().collect();
     let _ = writeln!(text, "{workloads:?}");

@@ -10,6 +10,7 @@ pub mod diff;
 pub mod explain;
 pub mod fairness;
 pub mod filter;
+pub mod gateway;
 pub mod methods;
 pub mod mirror;
 pub mod name;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use crate::gateway::{Bind, Port};
 use crate::name::{ClusterName, OriginalDst, ServiceName};
 use crate::revision::{RevisionId, Sequence};
 use crate::route::{Decision, Request, RouteTable, Source};
@@ -99,6 +100,7 @@ pub struct Snapshot {
     frontends: BTreeMap<ClusterName, Arc<Frontend>>,
     by_address: HashMap<SocketAddr, Arc<Frontend>>,
     workloads: HashMap<IpAddr, Arc<Workload>>,
+    gateways: BTreeMap<Bind, Arc<Port>>,
 }
 
 impl Snapshot {
@@ -122,7 +124,13 @@ impl Snapshot {
             workload.addresses.iter().map(|ip| (*ip, Arc::clone(workload))).collect::<Vec<_>>()
         };
         let workloads = workloads.iter().flat_map(by_ip).collect();
-        Self { sequence, revision, frontends, by_address, workloads }
+        Self { sequence, revision, frontends, by_address, workloads, gateways: BTreeMap::new() }
+    }
+
+    /// The same with gateways.
+    #[must_use]
+    pub fn with_gateways(self, gateways: BTreeMap<Bind, Arc<Port>>) -> Self {
+        Self { gateways, ..self }
     }
 
     /// A configuration without anything in it: what a node has before its first.
@@ -160,6 +168,16 @@ impl Snapshot {
     /// All frontends, in order of name and port.
     pub fn frontends(&self) -> impl Iterator<Item = &Arc<Frontend>> {
         self.frontends.values()
+    }
+
+    /// The listeners of gateways that share this address and port.
+    pub fn gateway_port(&self, bind: &Bind) -> Option<&Arc<Port>> {
+        self.gateways.get(bind)
+    }
+
+    /// Every address and port at which gateways listen.
+    pub fn gateway_ports(&self) -> impl Iterator<Item = &Arc<Port>> {
+        self.gateways.values()
     }
 
     /// The workload with this address.

@@ -31,6 +31,8 @@ pub enum Unresolved {
     NoSuchPort,
     /// What is named is something else than a `Service`.
     NotAService,
+    /// It is of another namespace, which does not let the routes of a gateway lead there.
+    NotGranted,
 }
 
 impl std::fmt::Display for Unresolved {
@@ -39,6 +41,7 @@ impl std::fmt::Display for Unresolved {
             Self::NoSuchService => "no such service",
             Self::NoSuchPort => "the service has no such port",
             Self::NotAService => "it is not a Service",
+            Self::NotGranted => "no ReferenceGrant of its namespace allows it",
         })
     }
 }

@@ -13,7 +13,7 @@ use weir_telemetry::WorkerEvent;
 use crate::account::Metered;
 use crate::downstream::{self, Admission};
 use crate::drain::Phase;
-use crate::listener::{Listener, Origin};
+use crate::listener::Origin;
 use crate::worker::Worker;
 
 /// How long accepting rests when file descriptors or memory have run out. Connections that end meanwhile free some.
@@ -27,9 +27,13 @@ const STRAGGLERS: Duration = Duration::from_millis(200);
 const LAST_CALL: Duration = Duration::from_secs(1);
 
 /// Accepts from one listener. When told to stop it goes on until nothing comes any more, then closes the socket.
-pub(crate) async fn run(worker: Rc<Worker>, listener: Listener, mut drain: watch::Receiver<Phase>) {
-    let origin = Rc::new(listener.origin);
-    let socket = match TcpListener::from_std(listener.socket) {
+pub(crate) async fn run(
+    worker: Rc<Worker>,
+    socket: std::net::TcpListener,
+    origin: Rc<Origin>,
+    mut drain: watch::Receiver<Phase>,
+) {
+    let socket = match TcpListener::from_std(socket) {
         Ok(socket) => socket,
         Err(error) => return tracing::error!(%error, "cannot watch a listener"),
     };
@@ -76,7 +80,7 @@ fn take(
     match worker.accounts.connect(&worker.snapshot(), PeerAddr(peer)) {
         Ok(connected) => {
             let account = Rc::clone(connected.account());
-            let admission = Admission::new(worker, connected);
+            let admission = Admission::new(worker, connected, origin);
             let task = downstream::serve(admission, stream, peer, Rc::clone(origin));
             tokio::task::spawn_local(Metered::new(&account, task));
         }

@@ -88,9 +88,9 @@ pub(crate) struct Admission {
 
 impl Admission {
     /// A place for a connection that may be.
-    pub(crate) fn new(worker: &Rc<Worker>, connected: Connected) -> Self {
+    pub(crate) fn new(worker: &Rc<Worker>, connected: Connected, origin: &Rc<Origin>) -> Self {
         worker.shard.on(WorkerEvent::Accepted);
-        let watched = Watched::new(Rc::clone(&worker.clock));
+        let watched = Watched::of_connection(Rc::clone(&worker.clock), Rc::clone(origin));
         let key = worker.connections.add(Rc::clone(&watched));
         Self { worker: Rc::clone(worker), watched, connected, key }
     }
@@ -117,6 +117,7 @@ fn peer_value(peer: SocketAddr) -> HeaderValue {
 fn meant(worker: &Worker, stream: &TcpStream, origin: &Origin) -> Result<(Meant, snapshot::Protocol), WorkerEvent> {
     let meant = match origin {
         Origin::Service(name) => Meant::Service(name.clone()),
+        Origin::Gateway(bind) => Meant::Gateway(*bind),
         Origin::Transparent => {
             // The client may be gone already; then there is no telling what it meant.
             let address = stream.local_addr().map_err(|_| WorkerEvent::RefusedUnknown)?;
@@ -126,7 +127,7 @@ fn meant(worker: &Worker, stream: &TcpStream, origin: &Origin) -> Result<(Meant,
             Meant::Address(OriginalDst(address))
         }
     };
-    let protocol = meant.frontend(&worker.snapshot()).map(|frontend| frontend.protocol);
+    let protocol = meant.protocol(&worker.snapshot());
     protocol.map(|protocol| (meant, protocol)).ok_or(WorkerEvent::RefusedUnknown)
 }
 

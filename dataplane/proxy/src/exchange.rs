@@ -75,7 +75,8 @@ async fn forward(
     if limit.is_some_and(|limit| incoming.size_hint().lower() > limit) {
         return Err(Cause::BodyTooLarge.into());
     }
-    let upgrading = headers::prepare_request(&mut head, &downstream.peer_value, worker.traces, &worker.random);
+    let peer = (&downstream.peer_value, downstream.meant.is_outside());
+    let upgrading = headers::prepare_request(&mut head, peer, worker.traces, &worker.random);
     record.entry.iter_mut().for_each(|entry| entry.on_request(&head.headers));
     if let Some(filters) = &record.filters {
         filters.on_request(&mut head);

@@ -2,6 +2,8 @@
 
 mod trace;
 
+use std::borrow::Cow;
+
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
 };
@@ -18,6 +20,15 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What proxies say of the client behind them.
+static OF_PROXIES: [HeaderName; 5] = [
+    FORWARDED_FOR,
+    FORWARDED_PROTO,
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-port"),
+    http::header::FORWARDED,
+];
 
 const HOPS: usize = 6;
 
@@ -128,21 +139,34 @@ pub(crate) enum Upgrading {
     No,
 }
 
+/// The host that a request is for, in lower case, without a port and a dot at its end; empty where it says none. The head
+/// must be normalised.
+pub(crate) fn host(headers: &HeaderMap) -> Cow<'_, str> {
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    let host = host.rsplit_once(':').filter(|(_, port)| is_port(port)).map_or(host, |(host, _)| host);
+    let host = host.strip_suffix('.').unwrap_or(host);
+    if host.bytes().any(|byte| byte.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() }
+}
+
 /// Makes the head of a request ready for an endpoint. The head must be normalised.
 ///
 /// `x-forwarded-for` is appended to, not replaced: a gateway in a pod names its clients there. Its last entry is the
 /// address that this node's kernel has checked, and the only one to trust. `x-forwarded-proto` and `x-request-id` are
 /// kept where they are and made where they are not; so is `traceparent`, where `traces` says which share of new traces is
-/// to be recorded.
+/// to be recorded. What clients outside the mesh say of `x-forwarded-...` is not believed, and goes.
 pub(crate) fn prepare_request(
     head: &mut request::Parts,
-    peer: &HeaderValue,
+    (peer, is_outside): (&HeaderValue, bool),
     traces: Option<Share>,
     random: &Random,
 ) -> Upgrading {
     let headers = &mut head.headers;
     let upgrade = wanted_upgrade(headers);
     strip_hop_by_hop(headers);
+    if is_outside {
+        OF_PROXIES.iter().for_each(|name| drop(headers.remove(name)));
+    }
     forwarded_for(headers, peer);
     if !headers.contains_key(FORWARDED_PROTO) {
         headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));

@@ -14,6 +14,7 @@ mod drain;
 mod error;
 mod exchange;
 mod filters;
+mod gateways;
 mod grpc;
 mod headers;
 mod health;
@@ -39,8 +40,9 @@ mod worker;
 
 pub use drain::Drain;
 pub use error::{BindError, RunError};
+pub use gateways::{GatewayAddress, GatewayAddresses};
 pub use proxy::{Proxy, TransparentSockets};
 pub use settings::{
-    AccessLog, Downstream, Http2, Locality, MirrorLimits, OutOfRange, RetryLimits, ServiceListener, Settings, Tracing,
-    Transparent, Upstream,
+    AccessLog, Downstream, Gateways, Http2, Locality, MirrorLimits, OutOfRange, RetryLimits, ServiceListener, Settings,
+    Tracing, Transparent, Upstream,
 };

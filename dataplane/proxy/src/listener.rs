@@ -2,8 +2,11 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use socket2::{Domain, Protocol, Socket, Type};
+use weir_core::gateway::Bind;
 use weir_core::name::ClusterName;
 
 use crate::error::BindError;
@@ -18,6 +21,8 @@ pub(crate) enum Origin {
     Transparent,
     /// All of them are for one service.
     Service(ClusterName),
+    /// They come from outside, to gateways.
+    Gateway(Bind),
 }
 
 /// A listening socket of one worker.
@@ -76,17 +81,25 @@ fn listen(address: SocketAddr, transparent: bool, mark: u32) -> Result<TcpListen
 
 /// The addresses on which the proxy itself listens, which it must never connect to.
 #[derive(Debug, Default)]
-pub(crate) struct OwnAddresses(Vec<SocketAddr>);
+pub(crate) struct OwnAddresses {
+    lasting: Vec<SocketAddr>,
+    of_gateways: ArcSwap<Vec<SocketAddr>>,
+}
 
 impl OwnAddresses {
-    pub(crate) fn new(addresses: Vec<SocketAddr>) -> Self {
-        Self(addresses)
+    pub(crate) fn new(lasting: Vec<SocketAddr>) -> Self {
+        Self { lasting, of_gateways: ArcSwap::default() }
+    }
+
+    /// The addresses that gateways listen at, from now on.
+    pub(crate) fn set_gateways(&self, addresses: Vec<SocketAddr>) {
+        self.of_gateways.store(Arc::new(addresses));
     }
 
     /// Whether a connection to this address would come back here. For a listener on all addresses every loopback
     /// address counts; that the others of this host are meant cannot be seen from the address alone.
     pub(crate) fn contains(&self, address: SocketAddr) -> bool {
-        self.0.iter().any(|own| {
+        self.lasting.iter().chain(&**self.of_gateways.load()).any(|own| {
             own.port() == address.port()
                 && (own.ip() == address.ip() || (own.ip().is_unspecified() && address.ip().is_loopback()))
         })
@@ -107,7 +120,8 @@ mod tests {
 
     #[test]
     fn own_addresses_are_recognised() {
-        let own = OwnAddresses::new(vec!["0.0.0.0:80".parse().unwrap(), "10.0.0.1:81".parse().unwrap()]);
+        let own = OwnAddresses::new(vec!["0.0.0.0:80".parse().unwrap()]);
+        own.set_gateways(vec!["10.0.0.1:81".parse().unwrap()]);
         for (address, expected) in [
             ("127.0.0.1:80", true),
             ("10.0.0.1:81", true),

@@ -47,7 +47,7 @@ pub(crate) fn end(downstream: &Downstream, end: &Result<io::Result<()>, Verdict>
 
 fn pick(downstream: &Downstream, snapshot: &Snapshot) -> Option<Picked> {
     let worker = &downstream.worker;
-    let frontend = downstream.meant.frontend(snapshot)?;
+    let frontend = downstream.meant.service(snapshot)?;
     let Target::Cluster(cluster) = &frontend.service.target else { return None };
     worker.pools.pick(cluster, downstream.peer, None, worker.random.next())
 }

@@ -4,8 +4,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use http::{Version, request};
+use http::{HeaderMap, Version, request};
 use weir_core::filter::Filters;
+use weir_core::gateway::Bind;
 use weir_core::name::{ClusterName, OriginalDst, PeerAddr};
 use weir_core::route::{Decision, Outcome, Request, Rule, Source, Timeouts};
 use weir_core::snapshot::{Frontend, Protocol, Snapshot};
@@ -14,7 +15,7 @@ use weir_telemetry::{Cause, MirrorEvent};
 
 use crate::downstream::Downstream;
 use crate::filters::{self, Answer, FilterChain};
-use crate::headers::Upgrading;
+use crate::headers::{self, Upgrading};
 use crate::mirror::Planned;
 use crate::record::Record;
 use crate::session::Kept;
@@ -28,15 +29,42 @@ pub(crate) enum Meant {
     Address(OriginalDst),
     /// The one of this name.
     Service(ClusterName),
+    /// One of those that gateways have here: which, each request's host says.
+    Gateway(Bind),
 }
 
 impl Meant {
-    /// The frontend, as a snapshot has it.
-    pub(crate) fn frontend<'s>(&self, snapshot: &'s Snapshot) -> Option<&'s Arc<Frontend>> {
+    /// The service's frontend, as a snapshot has it; `None` at a gateway.
+    pub(crate) fn service<'s>(&self, snapshot: &'s Snapshot) -> Option<&'s Arc<Frontend>> {
         match self {
             Self::Address(address) => snapshot.frontend_at(*address),
             Self::Service(name) => snapshot.frontend(name),
+            Self::Gateway(_) => None,
         }
+    }
+
+    /// What is spoken there, as a snapshot has it.
+    pub(crate) fn protocol(&self, snapshot: &Snapshot) -> Option<Protocol> {
+        match self {
+            Self::Address(_) | Self::Service(_) => self.service(snapshot).map(|frontend| frontend.protocol),
+            Self::Gateway(bind) => snapshot.gateway_port(bind).map(|_| Protocol::Http),
+        }
+    }
+
+    /// The frontend for a request, as a snapshot has it.
+    fn frontend<'s>(&self, snapshot: &'s Snapshot, headers: &HeaderMap) -> Result<&'s Arc<Frontend>, Cause> {
+        match self {
+            Self::Address(_) | Self::Service(_) => self.service(snapshot).ok_or(Cause::UnknownService),
+            Self::Gateway(bind) => {
+                let port = snapshot.gateway_port(bind).ok_or(Cause::UnknownService)?;
+                port.frontend(&headers::host(headers)).ok_or(Cause::NoRoute)
+            }
+        }
+    }
+
+    /// Whether clients are outside the mesh: what they say about others is not believed.
+    pub(crate) fn is_outside(&self) -> bool {
+        matches!(self, Self::Gateway(_))
     }
 }
 
@@ -98,7 +126,7 @@ pub(crate) fn plan(
     if let Some(entry) = &mut record.entry {
         entry.revision = Some(snapshot.sequence);
     }
-    let frontend = meant.frontend(&snapshot).ok_or(Cause::UnknownService)?;
+    let frontend = meant.frontend(&snapshot, &head.headers)?;
     if let Some(entry) = &mut record.entry {
         entry.service = Some(frontend.name.clone());
     }

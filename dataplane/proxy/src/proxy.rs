@@ -14,6 +14,7 @@ use weir_telemetry::access::AccessLog;
 
 use crate::drain::Drain;
 use crate::error::{BindError, RunError};
+use crate::gateways::{self, GatewayAddresses};
 use crate::health::{self, Failing};
 use crate::listener::{self, Listener, Origin, OwnAddresses};
 use crate::rate::Buckets;
@@ -37,6 +38,7 @@ pub struct Proxy {
     checks: Arc<weir_telemetry::Shard>,
     snapshots: Arc<ArcSwap<Snapshot>>,
     access_log: Option<AccessLog>,
+    gateways: GatewayAddresses,
     drain: Drain,
 }
 
@@ -95,6 +97,7 @@ impl Proxy {
             checks: telemetry.register_worker(),
             shards: (0..count).map(|_| telemetry.register_worker()).collect(),
             snapshots,
+            gateways: GatewayAddresses::default(),
             drain: Drain::new(),
         })
     }
@@ -114,6 +117,11 @@ impl Proxy {
     /// The listeners in front of one service each, in the order of the settings, with their ports.
     pub fn service_addresses(&self) -> &[(ClusterName, SocketAddr)] {
         &self.service_addresses
+    }
+
+    /// How it is with the addresses that gateways want, now and from now on.
+    pub fn gateways(&self) -> GatewayAddresses {
+        self.gateways.clone()
     }
 
     /// How many workers there are.
@@ -142,9 +150,19 @@ impl Proxy {
             failing: Arc::clone(&failing),
             drain: drain.watch(),
         };
+        let (orders, mailboxes): (Vec<_>, Vec<_>) = self.workers.iter().map(|_| gateways::mailbox()).unzip();
+        let listeners = gateways::Parts {
+            settings: Arc::clone(&self.settings),
+            snapshots: Arc::clone(&self.snapshots),
+            own: Arc::clone(&self.own),
+            told: self.gateways.clone(),
+            orders,
+            drain: drain.watch(),
+        };
         let mut threads = Vec::new();
         let mut result = Ok(());
-        for (number, (listeners, shard)) in self.workers.into_iter().zip(self.shards).enumerate() {
+        let workers = self.workers.into_iter().zip(self.shards).zip(mailboxes);
+        for (number, ((listeners, shard), mailbox)) in workers.enumerate() {
             let parts = Parts {
                 settings: Arc::clone(&self.settings),
                 snapshots: Arc::clone(&self.snapshots),
@@ -155,6 +173,7 @@ impl Proxy {
                 access_log: self.access_log.as_ref().map(AccessLog::sink),
                 own: Arc::clone(&self.own),
                 listeners,
+                mailbox,
                 drain: drain.watch(),
             };
             let thread = std::thread::Builder::new().name(format!("weir-worker-{number}")).stack_size(STACK_BYTES);
@@ -167,10 +186,14 @@ impl Proxy {
                 }
             }
         }
-        let checking = std::thread::Builder::new().name("weir-health".to_owned()).stack_size(STACK_BYTES);
-        let checking = checking.spawn(move || run_local(health::run(checks)));
-        if let Err(source) = &checking {
-            tracing::error!(%source, "no thread for health checks: no endpoint is checked");
+        let following = std::thread::Builder::new().name("weir-follow".to_owned()).stack_size(STACK_BYTES);
+        let following = following.spawn(move || {
+            run_local(async {
+                tokio::join!(health::run(checks), gateways::run(listeners));
+            })
+        });
+        if let Err(source) = &following {
+            tracing::error!(%source, "no thread for health checks and gateways: no endpoint is checked, no gateway served");
         }
         for (number, thread) in threads {
             let ended = match thread.join() {
@@ -183,7 +206,7 @@ impl Proxy {
         }
         self.access_log.into_iter().for_each(AccessLog::close);
         // It ends with the workers; a panic in it is printed by the panic hook.
-        let _ = checking.map(std::thread::JoinHandle::join);
+        let _ = following.map(std::thread::JoinHandle::join);
         result
     }
 }

@@ -4,7 +4,7 @@ mod access_log;
 mod duration;
 mod percent;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -23,6 +23,8 @@ pub struct Settings {
     pub transparent: Transparent,
     /// Listeners in front of one service each, for clients that are not intercepted. Default: none.
     pub services: Vec<ServiceListener>,
+    /// What concerns the listeners of gateways.
+    pub gateways: Gateways,
     /// Packet mark of the proxy's sockets, by which the eBPF programs and nft know them; 0 sets none. Setting one needs
     /// `CAP_NET_ADMIN`. Default: 0x300.
     pub mark: u32,
@@ -48,6 +50,7 @@ impl Default for Settings {
             workers: 0,
             transparent: Transparent::default(),
             services: Vec::new(),
+            gateways: Gateways::default(),
             mark: 0x300,
             locality: Locality::default(),
             downstream: Downstream::default(),
@@ -95,6 +98,25 @@ pub struct ServiceListener {
 impl ServiceListener {
     pub(crate) fn cluster(&self) -> ClusterName {
         ClusterName { service: self.service.clone(), port: self.port }
+    }
+}
+
+/// What concerns the listeners of gateways.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Gateways {
+    /// The addresses of gateways that name none; empty: those are not served. Default: `0.0.0.0` and `::`, all of the
+    /// node's.
+    pub addresses: Vec<IpAddr>,
+    /// How long the connections of a listener that is gone may take to end. Default: 10 s.
+    #[serde(with = "duration")]
+    pub drain: Duration,
+}
+
+impl Default for Gateways {
+    fn default() -> Self {
+        let addresses = vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+        Self { addresses, drain: Duration::from_secs(10) }
     }
 }
 

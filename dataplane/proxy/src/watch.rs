@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use weir_telemetry::{Cause, WorkerEvent};
 
+use crate::listener::Origin;
 use crate::settings::Downstream;
 
 /// What a connection is doing, which decides how long it may.
@@ -97,11 +98,24 @@ pub(crate) struct Watched {
     is_resting: Cell<bool>,
     waker: RefCell<Option<Waker>>,
     clock: Rc<Clock>,
+    /// The listener that it came by; `None` for a request of HTTP/2.
+    origin: Option<Rc<Origin>>,
 }
 
 impl Watched {
+    /// What is known of a request of HTTP/2.
     pub(crate) fn new(clock: Rc<Clock>) -> Rc<Self> {
+        Self::of(clock, None)
+    }
+
+    /// What is known of a connection.
+    pub(crate) fn of_connection(clock: Rc<Clock>, origin: Rc<Origin>) -> Rc<Self> {
+        Self::of(clock, Some(origin))
+    }
+
+    fn of(clock: Rc<Clock>, origin: Option<Rc<Origin>>) -> Rc<Self> {
         Rc::new(Self {
+            origin,
             phase: Cell::new(Phase::Head),
             since: Cell::new(clock.now()),
             verdict: Cell::new(None),
@@ -368,6 +382,22 @@ impl Registry {
 
     pub(crate) fn end(&self, ending: Ending) {
         self.connections.borrow().iter().for_each(|(_, watched)| watched.end(ending));
+    }
+
+    /// Lets the connections of one listener end.
+    pub(crate) fn end_of(&self, origin: &Rc<Origin>, ending: Ending) {
+        self.of(origin, |watched| watched.end(ending));
+    }
+
+    /// Ends the connections of one listener.
+    pub(crate) fn condemn_of(&self, origin: &Rc<Origin>, verdict: Verdict) {
+        self.of(origin, |watched| watched.condemn(verdict));
+    }
+
+    fn of(&self, origin: &Rc<Origin>, action: impl Fn(&Watched)) {
+        let is_of = |watched: &Watched| watched.origin.as_ref().is_some_and(|own| Rc::ptr_eq(own, origin));
+        let connections = self.connections.borrow();
+        connections.iter().filter(|(_, watched)| is_of(watched)).for_each(|(_, watched)| action(watched));
     }
 
     pub(crate) fn condemn(&self, verdict: Verdict) {

@@ -18,6 +18,7 @@ use crate::accept;
 use crate::access::Access;
 use crate::account::Accounts;
 use crate::drain::Phase;
+use crate::gateways::{self, Mailbox};
 use crate::health::Failing;
 use crate::listener::{Listener, OwnAddresses};
 use crate::mirror::Mirrors;
@@ -29,7 +30,7 @@ use crate::upstream::{Breakers, Pools, SocketOptions};
 use crate::watch::{Clock, Ending, Registry, Verdict};
 
 /// The share of the time to drain in which connections without a request may still bring one: one in this many parts.
-const IDLE_SHARE: u32 = 4;
+pub(crate) const IDLE_SHARE: u32 = 4;
 
 /// How long the answers to requests that draining has ended may take to leave.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -45,6 +46,8 @@ pub(crate) struct Parts {
     pub(crate) access_log: Option<Sink>,
     pub(crate) own: Arc<OwnAddresses>,
     pub(crate) listeners: Vec<Listener>,
+    /// Tells of listeners that come and go.
+    pub(crate) mailbox: Mailbox,
     pub(crate) drain: watch::Receiver<Phase>,
 }
 
@@ -166,10 +169,11 @@ pub(crate) async fn run(mut parts: Parts) {
     let listeners = std::mem::take(&mut parts.listeners);
     let worker = Worker::new(&mut parts);
     let mut drain = parts.drain;
-    let accepting: Vec<_> = listeners
-        .into_iter()
-        .map(|listener| tokio::task::spawn_local(accept::run(Rc::clone(&worker), listener, drain.clone())))
-        .collect();
+    let accept = |Listener { socket, origin }| {
+        tokio::task::spawn_local(accept::run(Rc::clone(&worker), socket, Rc::new(origin), drain.clone()))
+    };
+    let mut accepting: Vec<_> = listeners.into_iter().map(accept).collect();
+    accepting.push(tokio::task::spawn_local(gateways::obey(Rc::clone(&worker), parts.mailbox, drain.clone())));
     let ticking = tokio::task::spawn_local(tick(Rc::clone(&worker)));
     // An error means that nobody can tell this worker to end any more; it then works for ever.
     let Ok(phase) = drain.wait_for(|phase| matches!(phase, Phase::Finishing(_))).await.map(|phase| *phase) else {

@@ -129,7 +129,7 @@ async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
     telemetry.register_collector(Box::new(SourceMetrics(sources.clone())));
     telemetry.register_collector(Box::new(BuildInfo));
 
-    let drain = proxy.drain();
+    let (drain, gateways) = (proxy.drain(), proxy.gateways());
     let revision_token = reader.current().is_none().then(|| ready.wait_for("the first revision from the source"));
     let slots = slots(&proxy)?;
     if let Some(lent) = lent.take() {
@@ -151,6 +151,7 @@ async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
         telemetry,
         readiness: ready.clone(),
         sources: sources.clone(),
+        gateways,
         kernel,
     };
     let (stop_api, api_stopped) = oneshot::channel::<()>();

@@ -11,8 +11,8 @@ use weir_core::name::{DEFAULT_NAMESPACE, ServiceName};
 /// Where settings are looked for when `--settings` is not given.
 pub(crate) const DEFAULT_PATH: &str = "/etc/weir/node.yaml";
 
-/// One YAML file. Every field but `source.folder` has a default, and one of `interception` and `listeners` must be there;
-/// unknown fields are errors.
+/// One YAML file. Every field but `source.folder` has a default, and one of `interception`, `listeners` and
+/// `proxy.gateways` must be there; unknown fields are errors.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct Settings {
@@ -33,7 +33,7 @@ pub(crate) struct Settings {
     /// Where the HTTP API listens: `IP:PORT` or `unix:/path`. Default: `127.0.0.1:15021`.
     #[serde(default)]
     pub(crate) admin: Admin,
-    /// Interception by eBPF. Absent: none; only `listeners` take traffic.
+    /// Interception by eBPF. Absent: none; only `listeners` and gateways take traffic.
     #[serde(default)]
     pub(crate) interception: Option<Interception>,
     /// Addresses that stand for one port of a service each, for hosts without interception. Default: none.
@@ -54,6 +54,8 @@ pub(crate) struct Settings {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(crate) struct ProxyLimits {
+    /// What concerns the listeners of gateways.
+    pub(crate) gateways: Option<weir_proxy::Gateways>,
     /// Of clients' connections.
     pub(crate) downstream: weir_proxy::Downstream,
     /// Of connections to endpoints.
@@ -258,8 +260,9 @@ impl Settings {
         if !(100..=3_600_000).contains(&self.source.check_every_ms) {
             wrong.push("source.checkEveryMs: 100 to 3,600,000".to_owned());
         }
-        if self.interception.is_none() && self.listeners.is_empty() {
-            wrong.push("neither interception nor listeners: nothing would ever reach this node".to_owned());
+        if self.interception.is_none() && self.listeners.is_empty() && self.proxy.gateways.is_none() {
+            let message = "neither interception, listeners nor proxy.gateways: nothing would ever reach this node";
+            wrong.push(message.to_owned());
         }
         anyhow::ensure!(wrong.is_empty(), "{}", wrong.join("; "));
         Ok(())
@@ -281,6 +284,7 @@ impl Settings {
             services: self.listeners.iter().map(Listener::service).collect(),
             mark: if transparent { weir_kernel::MARK_PROXY } else { 0 },
             locality: weir_proxy::Locality { node: Some(self.node.clone()), zone: self.zone.clone() },
+            gateways: self.proxy.gateways.clone().unwrap_or_default(),
             downstream: self.proxy.downstream.clone(),
             upstream: self.proxy.upstream.clone(),
             mirror: self.proxy.mirror.clone(),
@@ -311,7 +315,7 @@ mod tests {
         check(
             "node: a/b\nworkers: 0\nsource: {folder: /r}",
             Err(
-                "node: 1 to 63 letters, digits, - or .; workers: 1 to 256; neither interception nor listeners: nothing would ever reach this node",
+                "node: 1 to 63 letters, digits, - or .; workers: 1 to 256; neither interception, listeners nor proxy.gateways: nothing would ever reach this node",
             ),
         );
     }

@@ -25,6 +25,8 @@ pub(super) enum Difference {
         /// Services that are others, or that other rules concern than before; each with the places in the order of those
         /// rules as they were.
         services: HashMap<ServiceName, Vec<Precedence>>,
+        /// Whether gateways, or what is attached to them, are not what they were.
+        gateways: bool,
     },
 }
 
@@ -56,7 +58,15 @@ impl Difference {
                 }
             }
         }
-        (world, Self::Of { rules, services: concerned })
+        let is_attached = |name: &ObjectName| {
+            let both = [rules_of(&last.documents, name), rules_of(set, name)];
+            both.into_iter().flatten().any(|(_, rules)| !rules.attached().is_empty())
+        };
+        let is_of_gateways = |document: &&Arc<Document>| {
+            matches!(document.content, Content::Gateway(_) | Content::ReferenceGrant(_) | Content::Namespace(_))
+        };
+        let gateways = changed.iter().any(is_of_gateways) || rules.iter().any(is_attached);
+        (world, Self::Of { rules, services: concerned, gateways })
     }
 
     /// Whether the rules of this document must be compiled anew, or are gone.
@@ -79,6 +89,14 @@ impl Difference {
         }
     }
 
+    /// Whether gateways must be compiled anew.
+    pub(super) fn concerns_gateways(&self) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Of { gateways, .. } => *gateways,
+        }
+    }
+
     /// The places whose entries go from the tables of this service; `None` if its ports are what they were.
     pub(super) fn gone(&self, service: &ServiceName) -> Option<&[Precedence]> {
         match self {
@@ -90,7 +108,10 @@ impl Difference {
 
 /// The world after these documents changed, and the services that are not what they were.
 fn world(last: &Last, changed: &[&Arc<Document>], names: &Names<'_>) -> (Arc<World>, BTreeSet<ServiceName>) {
-    if changed.iter().all(|document| matches!(document.content, Content::Rules(_))) {
+    let is_no_part = |document: &&Arc<Document>| {
+        matches!(document.content, Content::Rules(_) | Content::Gateway(_) | Content::ReferenceGrant(_))
+    };
+    if changed.iter().all(is_no_part) {
         return (Arc::clone(&last.world), BTreeSet::new());
     }
     let world = World::new(names, Some(&last.world));
@@ -101,7 +122,12 @@ fn world(last: &Last, changed: &[&Arc<Document>], names: &Names<'_>) -> (Arc<Wor
             Some(ServiceName { namespace: Arc::clone(namespace), name: Arc::clone(name) })
         }
         Content::EndpointSlice(slice) => slice.service.clone(),
-        Content::Pod(_) | Content::Namespace(_) | Content::Rules(_) | Content::TrafficPolicy(_) => None,
+        Content::Pod(_)
+        | Content::Namespace(_)
+        | Content::Rules(_)
+        | Content::TrafficPolicy(_)
+        | Content::Gateway(_)
+        | Content::ReferenceGrant(_) => None,
     }));
     (Arc::new(world), services)
 }

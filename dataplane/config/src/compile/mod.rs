@@ -3,6 +3,7 @@
 mod clusters;
 mod destinations;
 mod difference;
+mod gateways;
 mod names;
 mod plan;
 mod policies;
@@ -23,6 +24,7 @@ use crate::diagnostic::Diagnostic;
 use crate::document::DocumentSet;
 use crate::parse::in_reading_order;
 use difference::Difference;
+use gateways::Ports;
 use names::Names;
 use rules::{Entries, Tables};
 use world::World;
@@ -57,6 +59,9 @@ struct Last {
     frontends: HashMap<ClusterName, Arc<Frontend>>,
     /// About rules; all of them warnings.
     diagnostics: Vec<Arc<Diagnostic>>,
+    gateways: Ports,
+    /// About gateways and what is attached to them.
+    of_gateways: Vec<Diagnostic>,
 }
 
 impl Compiler {
@@ -88,16 +93,36 @@ impl Compiler {
             |diagnostic: &&Arc<Diagnostic>| diagnostic.object.as_ref().is_some_and(|name| !difference.has_rules(name));
         let mut of_rules: Vec<_> = of_rules.into_iter().map(Arc::new).collect();
         of_rules.extend(kept.iter().flat_map(|last| &last.diagnostics).filter(stays).cloned());
-        let diagnostics = in_reading_order(world.diagnostics.iter().chain(of_rules.iter().map(Arc::as_ref)));
+        let mut gateways = difference.concerns_gateways().then(|| gateways::plan(&names));
+        let of_gateways = match (&mut gateways, kept) {
+            (None, Some(last)) => last.of_gateways.clone(),
+            (planned, _) => {
+                planned.as_mut().map(|planned| std::mem::take(&mut planned.diagnostics)).unwrap_or_default()
+            }
+        };
+        let of_others = world.diagnostics.iter().chain(&of_gateways);
+        let diagnostics = in_reading_order(of_others.chain(of_rules.iter().map(Arc::as_ref)));
         if diagnostics.iter().any(Diagnostic::is_error) {
             return Compiled { snapshot: None, diagnostics };
         }
+        let gateways = match (gateways, kept) {
+            (None, Some(last)) => Ok(last.gateways.clone()),
+            (planned, _) => planned.map_or_else(|| Ok(Ports::new()), |one| one.build(&names, &world.clusters, stats)),
+        };
+        let gateways = match gateways {
+            Ok(gateways) => gateways,
+            Err(too_many) => {
+                let diagnostics = vec![Diagnostic::error(too_many.to_string())];
+                return Compiled { snapshot: None, diagnostics };
+            }
+        };
         let entries = rules::entries(&planned, &names, &world.clusters, stats);
         let frontends = Frontends { names: &names, world: &world, kept, difference: &difference, stats };
         let frontends = frontends.with(entries);
         let all = frontends.values().map(Arc::clone).collect();
-        let snapshot = Snapshot::new(sequence, set.id(), all, &world.workloads);
-        self.last = Some(Last { documents: set.clone(), world, frontends, diagnostics: of_rules });
+        let snapshot = Snapshot::new(sequence, set.id(), all, &world.workloads).with_gateways(gateways.clone());
+        let documents = set.clone();
+        self.last = Some(Last { documents, world, frontends, diagnostics: of_rules, gateways, of_gateways });
         Compiled { snapshot: Some(snapshot), diagnostics }
     }
 }

@@ -8,6 +8,7 @@ use weir_core::name::{ClusterName, ObjectName, ServiceName};
 use crate::document::{Document, DocumentSet};
 use crate::kinds::Content;
 use crate::kinds::endpoint_slice::EndpointSlice;
+use crate::kinds::gateway_api::{From, Gateway, ReferenceGrant};
 use crate::kinds::namespace::Namespace;
 use crate::kinds::pod::Pod;
 use crate::kinds::rules::Rules;
@@ -20,6 +21,13 @@ pub(super) struct Found<'s> {
     pub(super) service: &'s Service,
 }
 
+/// A gateway and its document.
+#[derive(Clone, Copy)]
+pub(super) struct FoundGateway<'s> {
+    pub(super) document: &'s Document,
+    pub(super) gateway: &'s Gateway,
+}
+
 /// All documents by kind.
 pub(super) struct Names<'s> {
     services: BTreeMap<ServiceName, Found<'s>>,
@@ -28,6 +36,9 @@ pub(super) struct Names<'s> {
     pub(super) rules: Vec<(&'s Document, &'s Rules)>,
     pub(super) policies: Vec<(&'s Document, &'s PolicyFor)>,
     namespaces: HashMap<&'s str, &'s Namespace>,
+    gateways: BTreeMap<&'s ObjectName, FoundGateway<'s>>,
+    /// Each with its namespace.
+    grants: Vec<(&'s str, &'s ReferenceGrant)>,
 }
 
 impl<'s> Names<'s> {
@@ -39,6 +50,8 @@ impl<'s> Names<'s> {
             rules: Vec::new(),
             policies: Vec::new(),
             namespaces: HashMap::new(),
+            gateways: BTreeMap::new(),
+            grants: Vec::new(),
         };
         for document in set.iter().map(Arc::as_ref) {
             let name = &document.name;
@@ -58,6 +71,10 @@ impl<'s> Names<'s> {
                 }
                 Content::Rules(rules) => names.rules.push((document, rules)),
                 Content::TrafficPolicy(policy) => names.policies.push((document, policy)),
+                Content::Gateway(gateway) => {
+                    names.gateways.insert(name, FoundGateway { document, gateway });
+                }
+                Content::ReferenceGrant(grant) => names.grants.push((&name.namespace, grant)),
             }
         }
         names
@@ -94,6 +111,41 @@ impl<'s> Names<'s> {
 
     pub(super) fn namespace(&self, name: &str) -> Option<&'s Namespace> {
         self.namespaces.get(name).copied()
+    }
+
+    pub(super) fn gateway(&self, name: &ObjectName) -> Option<FoundGateway<'s>> {
+        self.gateways.get(name).copied()
+    }
+
+    /// All gateways, the one first that was there first.
+    pub(super) fn gateways(&self) -> impl Iterator<Item = FoundGateway<'s>> {
+        let mut all: Vec<_> = self.gateways.values().copied().collect();
+        let age = |found: &FoundGateway<'s>| (found.gateway.created.is_none(), found.gateway.created.clone());
+        // Stable: among those of one age it is the order of the names.
+        all.sort_by_key(age);
+        all.into_iter()
+    }
+
+    /// Whether a gateway's route of this name may lead to a service.
+    pub(super) fn is_granted(&self, route: &ObjectName, service: &ServiceName) -> bool {
+        let mut grants = self.grants.iter().filter(|(namespace, _)| **namespace == *service.namespace);
+        route.namespace == service.namespace
+            || grants.any(|(_, grant)| grant.allows(&route.kind, &route.namespace, &service.name))
+    }
+
+    /// Whether a namespace is among those that a gateway of the namespace `own` takes routes from.
+    pub(super) fn is_from(&self, from: &From, own: &str, namespace: &str) -> bool {
+        let label = |key: &str| match key {
+            // Which every namespace has in a cluster.
+            "kubernetes.io/metadata.name" => Some(namespace.to_owned()),
+            key => self.namespace(namespace).and_then(|found| found.labels.get(key)).cloned(),
+        };
+        match from {
+            From::Same => own == namespace,
+            From::All => true,
+            From::None => false,
+            From::Selected(requirements) => requirements.iter().all(|one| one.is_met_by(label)),
+        }
     }
 
     /// Where a service is written, ` (file:line)`; empty when nobody knows.

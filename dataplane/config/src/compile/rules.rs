@@ -14,7 +14,7 @@ use super::clusters::Clusters;
 use super::destinations::port;
 use super::names::Names;
 use super::plan::Planned;
-use crate::kinds::rules::{Rule, To};
+use crate::kinds::rules::{Rule, Rules, To};
 
 /// The entries of a port.
 #[derive(Default)]
@@ -82,17 +82,14 @@ pub(super) fn entries(
     let mut entries: HashMap<ClusterName, Entries> = HashMap::new();
     for planned in all {
         let Planned { document, rules, ports } = planned;
-        let mut resolver = Resolver { names, clusters, stats, document: &document.name };
+        let mut resolver = Resolver { names, clusters, stats, document: &document.name, is_gateway: false };
         for rule in &rules.rules {
             // What a rule comes to depends on the port only where it says so by leaving something out.
             let mut shared: Option<Arc<route::Rule>> = None;
             for name in ports {
                 let compiled = match &shared {
                     Some(shared) => Arc::clone(shared),
-                    None => {
-                        let (created, unmatched) = (rules.created.clone(), rules.unmatched);
-                        Arc::new(route::Rule { created, unmatched, ..resolver.rule(rule, name) })
-                    }
+                    None => resolver.shared(rules, rule, name),
                 };
                 if rule.is_same_everywhere() {
                     shared = Some(Arc::clone(&compiled));
@@ -108,14 +105,22 @@ pub(super) fn entries(
 }
 
 /// Gives the names in a rule their meaning.
-struct Resolver<'a, 's> {
-    names: &'a Names<'s>,
-    clusters: &'a Clusters,
-    stats: &'a mut StatsTable,
-    document: &'a ObjectName,
+pub(super) struct Resolver<'a, 's> {
+    pub(super) names: &'a Names<'s>,
+    pub(super) clusters: &'a Clusters,
+    pub(super) stats: &'a mut StatsTable,
+    pub(super) document: &'a ObjectName,
+    /// Whether it is for what comes by a gateway.
+    pub(super) is_gateway: bool,
 }
 
 impl Resolver<'_, '_> {
+    /// A rule of a document's for what is sent to this port.
+    pub(super) fn shared(&mut self, rules: &Rules, rule: &Rule, addressed: &ClusterName) -> Arc<route::Rule> {
+        let (created, unmatched) = (rules.created.clone(), rules.unmatched);
+        Arc::new(route::Rule { created, unmatched, ..self.rule(rule, addressed) })
+    }
+
     fn rule(&mut self, rule: &Rule, addressed: &ClusterName) -> route::Rule {
         let to_itself = To { service: addressed.service.clone(), port: Some(addressed.port), is_service: true };
         let split = match &rule.route {
@@ -185,6 +190,9 @@ impl Resolver<'_, '_> {
         let name = ClusterName { service, port: port.flatten().or(to.port).unwrap_or(addressed) };
         let target = match (port, self.clusters.find(&name)) {
             _ if !to.is_service => Target::Unresolved(Unresolved::NotAService),
+            _ if self.is_gateway && !self.names.is_granted(self.document, &to.service) => {
+                Target::Unresolved(Unresolved::NotGranted)
+            }
             (None, _) => Target::Unresolved(Unresolved::NoSuchService),
             (Some(Some(_)), Some(cluster)) => Target::Cluster(Arc::clone(cluster)),
             (Some(_), _) => Target::Unresolved(Unresolved::NoSuchPort),

@@ -51,10 +51,12 @@ pub(crate) enum Content {
     Namespace(namespace::Namespace),
     Rules(Box<rules::Rules>),
     TrafficPolicy(Box<traffic_policy::PolicyFor>),
+    Gateway(Box<gateway_api::Gateway>),
+    ReferenceGrant(Box<gateway_api::ReferenceGrant>),
 }
 
 /// What Weir reads, for people who wrote something else.
-pub(crate) const KINDS: [(&str, &[&str]); 8] = [
+pub(crate) const KINDS: [(&str, &[&str]); 10] = [
     (service::ServiceDocument::KIND, service::ServiceDocument::API_VERSIONS),
     (endpoint_slice::EndpointSliceDocument::KIND, endpoint_slice::EndpointSliceDocument::API_VERSIONS),
     (pod::PodDocument::KIND, pod::PodDocument::API_VERSIONS),
@@ -62,5 +64,7 @@ pub(crate) const KINDS: [(&str, &[&str]); 8] = [
     (route_rule::RouteRuleDocument::KIND, route_rule::RouteRuleDocument::API_VERSIONS),
     (gateway_api::HttpRouteDocument::KIND, gateway_api::HttpRouteDocument::API_VERSIONS),
     (gateway_api::GrpcRouteDocument::KIND, gateway_api::GrpcRouteDocument::API_VERSIONS),
+    (gateway_api::GatewayDocument::KIND, gateway_api::GatewayDocument::API_VERSIONS),
+    (gateway_api::ReferenceGrantDocument::KIND, gateway_api::ReferenceGrantDocument::API_VERSIONS),
     (traffic_policy::TrafficPolicyDocument::KIND, traffic_policy::TrafficPolicyDocument::API_VERSIONS),
 ];

@@ -1,5 +1,7 @@
 //! `Namespace` (v1): whether the mesh concerns its pods.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use weir_core::workload::Enrolment;
 
@@ -20,6 +22,8 @@ pub(crate) struct NamespaceDocument {
 pub(crate) struct Namespace {
     /// What its label says about the mesh, for pods that do not say it themselves.
     pub(crate) enrolment: Option<Enrolment>,
+    /// By which gateways choose whose routes they take.
+    pub(crate) labels: BTreeMap<String, String>,
 }
 
 impl Kind for NamespaceDocument {
@@ -34,7 +38,7 @@ impl Kind for NamespaceDocument {
     fn check<'a>(&'a self, _: &str, checker: &mut Checker<'a>) -> Option<Content> {
         checker.field("metadata", |checker| self.metadata.check(checker));
         let enrolment = enrolment(&self.metadata.labels, "labels", checker);
-        Some(Content::Namespace(Namespace { enrolment }))
+        Some(Content::Namespace(Namespace { enrolment, labels: self.metadata.labels.clone() }))
     }
 
     fn normalise(&mut self) {

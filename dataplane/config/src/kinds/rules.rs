@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use weir_core::filter::Filters;
+use weir_core::gateway::Hostname;
 use weir_core::methods::Methods;
 use weir_core::name::{ObjectName, ServiceName};
 use weir_core::retry::{Retry, RetryTo};
@@ -28,6 +29,8 @@ pub(crate) struct Rules {
     pub(crate) created: Option<Created>,
     /// The services they apply to; `None` for all of the document's namespace.
     pub(crate) applies_to: Option<Vec<AppliesTo>>,
+    /// What they are attached to; most are to nothing, and shall not have room for it.
+    pub(crate) attachment: Option<Box<Attachment>>,
     /// What becomes of requests to those that no rule matches.
     pub(crate) unmatched: Unmatched,
     pub(crate) rules: Vec<Rule>,
@@ -43,6 +46,38 @@ pub(crate) struct AppliesTo {
     pub(crate) port_name: Option<Box<str>>,
     /// Where in the list it is written.
     pub(crate) position: usize,
+}
+
+/// The gateways that rules are attached to.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    pub(crate) gateways: Vec<AttachesTo>,
+    /// The host names that the rules are for; none for all.
+    pub(crate) hostnames: Vec<Hostname>,
+}
+
+/// A gateway that the document names.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct AttachesTo {
+    pub(crate) gateway: ObjectName,
+    /// `None` for any of its listeners.
+    pub(crate) listener: Option<Box<str>>,
+    /// `None` for any port.
+    pub(crate) port: Option<u16>,
+    /// Where in the list it is written.
+    pub(crate) position: usize,
+}
+
+impl AttachesTo {
+    /// Whether it names the same, wherever it is written.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        (&self.gateway, &self.listener, self.port) == (&other.gateway, &other.listener, other.port)
+    }
+
+    /// The field that names it.
+    pub(crate) fn path(&self) -> [Segment<'static>; 3] {
+        [Segment::Key("spec"), Segment::Key("parentRefs"), Segment::Index(self.position)]
+    }
 }
 
 impl AppliesTo {
@@ -109,6 +144,16 @@ pub(crate) struct MirrorTo {
 }
 
 impl Rules {
+    /// The gateways that they are attached to.
+    pub(crate) fn attached(&self) -> &[AttachesTo] {
+        self.attachment.as_ref().map_or(&[], |attachment| &attachment.gateways)
+    }
+
+    /// The host names that they are for, at gateways; none for all.
+    pub(crate) fn hostnames(&self) -> &[Hostname] {
+        self.attachment.as_ref().map_or(&[], |attachment| &attachment.hostnames)
+    }
+
     /// Whether they name any of these services. Rules that name none mean all of their namespace.
     pub(crate) fn refer_to(&self, namespace: &str, services: &BTreeSet<ServiceName>) -> bool {
         if services.is_empty() {

@@ -14,7 +14,7 @@ use crate::decode::{Step, decode};
 use crate::diagnostic::Diagnostic;
 use crate::document::{Document, Origin};
 use crate::kinds::endpoint_slice::EndpointSliceDocument;
-use crate::kinds::gateway_api::{GrpcRouteDocument, HttpRouteDocument};
+use crate::kinds::gateway_api::{GatewayDocument, GrpcRouteDocument, HttpRouteDocument, ReferenceGrantDocument};
 use crate::kinds::namespace::NamespaceDocument;
 use crate::kinds::pod::PodDocument;
 use crate::kinds::route_rule::RouteRuleDocument;
@@ -74,6 +74,8 @@ fn read_object(value: Value, scope: &Scope<'_>, to: &mut OfFile) {
         Some((RouteRuleDocument::KIND, _)) => read_kind::<RouteRuleDocument>(value, scope, to),
         Some((HttpRouteDocument::KIND, _)) => read_kind::<HttpRouteDocument>(value, scope, to),
         Some((GrpcRouteDocument::KIND, _)) => read_kind::<GrpcRouteDocument>(value, scope, to),
+        Some((GatewayDocument::KIND, _)) => read_kind::<GatewayDocument>(value, scope, to),
+        Some((ReferenceGrantDocument::KIND, _)) => read_kind::<ReferenceGrantDocument>(value, scope, to),
         Some((TrafficPolicyDocument::KIND, _)) => read_kind::<TrafficPolicyDocument>(value, scope, to),
         _ => to.diagnostics.push(unknown(version, kind, scope)),
     }
@@ -134,7 +136,11 @@ fn document<K: Kind>(mut written: K, content: Content, name: ObjectName, scope: 
     // Of the others no field is named later on.
     let keeps_places = matches!(
         content,
-        Content::Rules(_) | Content::Service(_) | Content::EndpointSlice(_) | Content::TrafficPolicy(_)
+        Content::Rules(_)
+            | Content::Service(_)
+            | Content::EndpointSlice(_)
+            | Content::TrafficPolicy(_)
+            | Content::Gateway(_)
     );
     let line = scope.locations.find(&[]).map(|position| position.line);
     let canonical: Arc<str> = canonical::text(&value).into();

@@ -27,20 +27,23 @@ pub struct Created(pub Arc<str>);
 
 /// The order among entries; the least comes first and wins.
 ///
-/// 1. higher `priority` of the rule;
-/// 2. exact path, then longer prefix, then a regex or suffix, then none;
-/// 3. a method condition before none;
-/// 4. more header conditions (cookies count as headers, for that is what they are);
-/// 5. more query conditions;
-/// 6. the older document, where both say when they were created;
-/// 7. `namespace/name` of the document in alphabetical order;
-/// 8. position of the rule in its document, then of the match in the rule.
+/// 1. at a gateway, the more specific host name;
+/// 2. higher `priority` of the rule;
+/// 3. exact path, then longer prefix, then a regex or suffix, then none;
+/// 4. a method condition before none;
+/// 5. more header conditions (cookies count as headers, for that is what they are);
+/// 6. more query conditions;
+/// 7. the older document, where both say when they were created;
+/// 8. `namespace/name` of the document in alphabetical order;
+/// 9. position of the rule in its document, then of the match in the rule.
 ///
-/// All but the first are those of the Gateway API (`HTTPRouteRule.matches`), so that a table in which both kinds of
+/// All but the priority are those of the Gateway API (`HTTPRouteRule.matches`), so that a table in which both kinds of
 /// rules meet has one order. Where the API leaves a place open, to regexes and to documents without an age, it is the
 /// one said here: a document without an age comes after those that have one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Precedence {
+    /// [`Hostname::specificity`](crate::gateway::Hostname::specificity) of what the route is for; 0 for rules of services.
+    pub hostname: u32,
     /// The rule's `priority`.
     pub priority: i32,
     /// Of the path condition.
@@ -63,7 +66,7 @@ pub struct Precedence {
 
 impl Ord for Precedence {
     fn cmp(&self, other: &Self) -> Ordering {
-        let specific = |p: &Self| Reverse((p.priority, p.path, p.has_method, p.headers, p.query));
+        let specific = |p: &Self| Reverse((p.hostname, p.priority, p.path, p.has_method, p.headers, p.query));
         let by_rule = || (&self.rule.namespace, &self.rule.name).cmp(&(&other.rule.namespace, &other.rule.name));
         specific(self)
             .cmp(&specific(other))
@@ -79,6 +82,7 @@ impl Precedence {
     pub fn of(matcher: &Matcher, rule: &ObjectName) -> Self {
         let (headers, query) = matcher.counts();
         Self {
+            hostname: 0,
             priority: 0,
             path: matcher.path_specificity(),
             has_method: !matcher.methods.is_empty(),
@@ -93,7 +97,9 @@ impl Precedence {
 
     /// Why this comes before the other, for people.
     pub fn why_before(&self, other: &Self) -> &'static str {
-        if self.priority != other.priority {
+        if self.hostname != other.hostname {
+            "its host name is more specific"
+        } else if self.priority != other.priority {
             "its priority is higher"
         } else if self.path != other.path {
             match self.path {
@@ -140,7 +146,8 @@ mod tests {
     ) -> Precedence {
         let (has_method, headers, query) = conditions;
         let rule = ObjectName::new("RouteRule", "default", name);
-        Precedence { priority, path, has_method, headers, query, created: None, rule, section: 0, position }
+        let (created, section) = (None, 0);
+        Precedence { hostname: 0, priority, path, has_method, headers, query, created, rule, section, position }
     }
 
     fn created(at: &str, section: usize) -> Precedence {
@@ -152,6 +159,7 @@ mod tests {
     fn each_point_beats_all_later_ones() {
         use PathSpecificity::{Any, Exact, Pattern, Prefix};
         let in_order = [
+            Precedence { hostname: 1, ..entry(-1, Any, (false, 0, 0), "z", 9) },
             entry(1, Any, (false, 0, 0), "z", 9),
             entry(0, Exact, (false, 0, 0), "z", 9),
             entry(0, Prefix(5), (false, 0, 0), "z", 9),

@@ -8,6 +8,7 @@ use super::matcher::{Matcher, PathMatch};
 use super::precedence::{Created, Precedence};
 use super::request::Request;
 use crate::filter::{DirectResponse, Filters, Preflight, Redirect};
+use crate::gateway::Hostname;
 use crate::mirror::Mirror;
 use crate::name::ObjectName;
 use crate::retry::Retry;
@@ -111,6 +112,13 @@ impl Entry {
             ..Precedence::of(&matcher, &rule.name)
         };
         Self { matcher, precedence, rule }
+    }
+
+    /// The same, in a route for hosts of this name.
+    #[must_use]
+    pub fn for_host(mut self, hostname: &Hostname) -> Self {
+        self.precedence.hostname = hostname.specificity();
+        self
     }
 }
 

@@ -8,6 +8,8 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::Bytes;
+use http::StatusCode;
+use http::header::{CONNECTION, HeaderValue};
 use hyper::body;
 use hyper::service::service_fn;
 use tokio::net::TcpStream;
@@ -72,7 +74,15 @@ async fn converse(downstream: &Rc<Downstream>, client: End) -> (End, Outcome) {
     let service = service_fn(|request: http::Request<body::Incoming>| {
         let record = Record::begin(downstream);
         let response = exchange::respond(Rc::clone(downstream), request.map(Incoming::Http1), record);
-        async move { Ok::<_, Infallible>(response.await) }
+        let watched = &downstream.watched;
+        async move {
+            let mut response = response.await;
+            // Said here, because what is answered at once leaves no moment to tell the connection.
+            if watched.is_ending() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let io = Io::new(client.stream, client.seen, Rc::clone(&downstream.watched));
     let mut connection = downstream.worker.http1.serve_connection(io, service);

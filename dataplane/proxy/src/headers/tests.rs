@@ -83,7 +83,10 @@ fn what_concerns_one_connection_is_removed() {
             ("traceparent", "00-1-2-3"),
         ],
     );
-    assert_eq!(prepare_request(&mut head, &HeaderValue::from_static("10.0.0.1"), None, &Random::new()), Upgrading::No);
+    assert_eq!(
+        prepare_request(&mut head, (&HeaderValue::from_static("10.0.0.1"), false), None, &Random::new()),
+        Upgrading::No
+    );
     assert_eq!(
         shown(&head.headers),
         [
@@ -102,11 +105,28 @@ fn forwarding_headers_are_appended_to_or_kept() {
     let given =
         [("host", "a"), ("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "2.2.2.2"), ("x-forwarded-proto", "https")];
     let mut head = parts("/", &given);
-    prepare_request(&mut head, &HeaderValue::from_static("10.0.0.1"), None, &Random::new());
+    prepare_request(&mut head, (&HeaderValue::from_static("10.0.0.1"), false), None, &Random::new());
     assert_eq!(head.headers["x-forwarded-for"], "1.1.1.1, 2.2.2.2, 10.0.0.1");
     assert_eq!(head.headers["x-forwarded-proto"], "https");
     let id = head.headers["x-request-id"].to_str().unwrap();
     assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
+}
+
+#[test]
+fn hosts_lose_their_case_and_port() {
+    for (said, expected) in [
+        ("a.example.com", "a.example.com"),
+        ("A.Example.COM:8080", "a.example.com"),
+        ("a.example.com.:80", "a.example.com"),
+        ("a:", "a"),
+        ("[fd00::1]:80", "[fd00::1]"),
+        ("[fd00::1]", "[fd00::1]"),
+        ("a:b", "a:b"),
+        ("", ""),
+    ] {
+        assert_eq!(host(&parts("/", &[("host", said)]).headers), expected, "{said}");
+    }
+    assert_eq!(host(&parts("/", &[]).headers), "");
 }
 
 #[test]
@@ -126,7 +146,8 @@ fn upgrades_that_are_passed_on() {
         ("Upgrade, HTTP2-Settings", "h2c", Upgrading::No),
     ] {
         let mut head = parts("/", &[("host", "a"), ("connection", connection), ("upgrade", upgrade)]);
-        let upgrading = prepare_request(&mut head, &HeaderValue::from_static("10.0.0.1"), None, &Random::new());
+        let upgrading =
+            prepare_request(&mut head, (&HeaderValue::from_static("10.0.0.1"), false), None, &Random::new());
         assert_eq!(upgrading, expected, "{connection} {upgrade}");
         assert_eq!(head.headers.contains_key("upgrade"), expected == Upgrading::Yes, "{connection} {upgrade}");
     }

@@ -20,7 +20,7 @@ use arc_swap::ArcSwap;
 use socket2::{Domain, Socket, Type};
 use weir_core::name::ServiceName;
 use weir_core::snapshot::Snapshot;
-use weir_proxy::{Drain, Proxy, RunError, ServiceListener, Settings};
+use weir_proxy::{Drain, GatewayAddresses, Proxy, RunError, ServiceListener, Settings};
 use weir_telemetry::{Cause, MirrorEvent, Telemetry, WorkerEvent};
 
 use message::Message;
@@ -35,6 +35,7 @@ pub struct Node {
     pub address: SocketAddr,
     pub drain: Drain,
     pub telemetry: Telemetry,
+    pub gateways: GatewayAddresses,
     snapshots: Arc<ArcSwap<Snapshot>>,
     thread: Option<JoinHandle<Result<(), RunError>>>,
 }
@@ -55,15 +56,24 @@ impl Node {
         let snapshots = Arc::new(ArcSwap::from_pointee(world.snapshot()));
         let telemetry = Telemetry::default();
         let proxy = Proxy::bind(settings, Arc::clone(&snapshots), &telemetry).unwrap();
-        let (address, drain) = (proxy.service_addresses()[0].1, proxy.drain());
+        let (address, drain, gateways) = (proxy.service_addresses()[0].1, proxy.drain(), proxy.gateways());
         let thread = Some(std::thread::spawn(move || proxy.run()));
-        Self { world, address, drain, telemetry, snapshots, thread }
+        Self { world, address, drain, telemetry, gateways, snapshots, thread }
     }
 
     /// Changes the configuration.
     pub fn publish(&mut self, change: impl FnOnce(&mut World)) {
         change(&mut self.world);
         self.snapshots.store(Arc::new(self.world.snapshot()));
+    }
+
+    /// Changes at which addresses gateways listen, and waits until that is so.
+    pub fn listen_at(&mut self, gateways: &[SocketAddr]) {
+        self.publish(|world| world.gateways = gateways.to_vec());
+        let open = || self.gateways.all().iter().map(|one| (one.address, one.failure.is_none())).collect::<Vec<_>>();
+        let mut wanted: Vec<_> = gateways.iter().map(|address| (*address, true)).collect();
+        wanted.sort_unstable();
+        until(&format!("gateways at {gateways:?}"), || open() == wanted);
     }
 
     /// A connection of a client.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use weir_core::balance::TrafficPolicy;
 use weir_core::cluster::{Cluster, Endpoint};
 use weir_core::filter::Filters;
+use weir_core::gateway::{Bind, Hostname, Hosts, Listener, Port};
 use weir_core::methods::Methods;
 use weir_core::mirror::Mirror;
 use weir_core::name::{ClusterName, ObjectName, ServiceName};
@@ -52,6 +53,8 @@ pub struct World {
     pub versions: BTreeMap<SocketAddr, &'static str>,
     /// Pods that ask.
     pub pods: Vec<Arc<Workload>>,
+    /// Where gateways listen whose routes are those of `a`, for every host.
+    pub gateways: Vec<SocketAddr>,
     /// Whether the configuration has no service at all.
     pub is_empty: bool,
     sequence: u64,
@@ -70,6 +73,7 @@ impl World {
             nodes: BTreeMap::new(),
             versions: BTreeMap::new(),
             pods: Vec::new(),
+            gateways: Vec::new(),
             is_empty: false,
             sequence: 0,
             stats: StatsTable::default(),
@@ -139,8 +143,11 @@ impl World {
         let routes = RouteTable::new(entries);
         let service = self.destination(None, "a", 1);
         let frontend = Frontend { routes, ..Frontend::new(cluster("a"), self.protocol, service) };
-        let frontends = if self.is_empty { Vec::new() } else { vec![Arc::new(frontend)] };
-        Snapshot::new(Sequence(self.sequence), RevisionId::of([]), frontends, &self.pods)
+        let frontend = Arc::new(frontend);
+        let gateways = self.gateways.iter().map(|address| gateway(*address, &frontend)).collect();
+        let frontends = if self.is_empty { Vec::new() } else { vec![frontend] };
+        let snapshot = Snapshot::new(Sequence(self.sequence), RevisionId::of([]), frontends, &self.pods);
+        snapshot.with_gateways(gateways)
     }
 
     fn entry(&mut self, number: usize, spec: &RuleOf) -> Entry {
@@ -207,6 +214,16 @@ impl World {
         let policy = if name == "a" { self.policy.clone() } else { TrafficPolicy::default() };
         Target::Cluster(Arc::new(cluster.with_policy(Arc::new(policy))))
     }
+}
+
+fn gateway(address: SocketAddr, frontend: &Arc<Frontend>) -> (Bind, Arc<Port>) {
+    let bind = Bind { ip: Some(address.ip()), port: address.port() };
+    let listener = Listener {
+        gateway: ObjectName::new("Gateway", "default", "edge"),
+        name: "http".into(),
+        frontends: Hosts::from_iter([(Hostname::Any, Arc::clone(frontend))]),
+    };
+    (bind, Arc::new(Port { bind, listeners: Hosts::from_iter([(Hostname::Any, listener)]) }))
 }
 
 fn cluster(name: &str) -> ClusterName {

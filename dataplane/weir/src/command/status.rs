@@ -97,6 +97,7 @@ fn text(status: &Value) -> String {
         sequence => writeln!(text, "revision {sequence} (version {}) in force", id.get(..12).unwrap_or(id)),
     };
     troubles(&mut text, status);
+    gateways(&mut text, status);
     routes(&mut text, status);
     mirrors(&mut text, status);
     workloads(&mut text, status);
@@ -121,6 +122,26 @@ fn text(status: &Value) -> String {
         let _ = write!(text, "\n{table}");
     }
     text
+}
+
+/// Where gateways listen.
+fn gateways(text: &mut String, status: &Value) {
+    let gateways = rows(status, "gateways");
+    if gateways.is_empty() {
+        return;
+    }
+    let mut table = Table::default();
+    table.row(["gateway".into(), "listeners".into()]);
+    for gateway in gateways {
+        let listeners: Vec<&str> = rows(gateway, "listeners").iter().map(word).collect();
+        let listeners = listeners.join(", ");
+        let listeners = match gateway["failure"].as_str() {
+            Some(failure) => format!("NOT served: {failure} ({listeners})"),
+            None => listeners,
+        };
+        table.row([word(&gateway["address"]).into(), listeners.into()]);
+    }
+    let _ = write!(text, "\n{table}");
 }
 
 /// The name of a rule without its kind.

@@ -1,11 +1,15 @@
-//! The routes of the Gateway API (gateway.networking.k8s.io): `HTTPRoute` and `GRPCRoute`, with a `Service` as their
-//! parent (GAMMA, GEP-1294). A document has several rules; a service that has routes answers what none of them matches
-//! with 404. The kinds differ in their matches and in which filters they have.
+//! The kinds of the Gateway API (gateway.networking.k8s.io): `HTTPRoute` and `GRPCRoute`, with a `Service` (GAMMA,
+//! GEP-1294) or a `Gateway` as their parent, `Gateway` and `ReferenceGrant`. A route has several rules; a service that has
+//! routes, and a gateway, answer what none of them matches with 404. The kinds of routes differ in their matches and in
+//! which filters they have.
 
 mod backends;
 mod filters;
+mod gateway;
 mod grpc_route;
+mod hostnames;
 mod http_route;
+mod reference_grant;
 mod session;
 mod spec;
 mod texts;
@@ -14,16 +18,18 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use weir_core::name::ServiceName;
+use weir_core::name::{ObjectName, ServiceName};
 use weir_core::route::{Matcher, Unmatched};
 
 use super::destination::port;
 use super::metadata::{Metadata, is_label, is_subdomain};
-use super::rules::{AppliesTo, Rule, Rules, Syntax};
+use super::rules::{AppliesTo, AttachesTo, Attachment, Rule, Rules, Syntax};
 use super::{Content, Kind};
 use crate::check::Checker;
 use crate::limits;
-use spec::{Document, Spec};
+pub(crate) use gateway::{From, Gateway, GatewayDocument, Listener};
+pub(crate) use reference_grant::{ReferenceGrant, ReferenceGrantDocument};
+use spec::{Document, ReferenceSpec, Spec};
 
 /// An `HTTPRoute` as it is written.
 pub(crate) type HttpRouteDocument = Document<http_route::HttpRuleSpec>;
@@ -75,8 +81,9 @@ impl<R: RuleSpec> Kind for Document<R> {
             self.metadata.created(checker)
         });
         checker.field("spec", |checker| {
-            let services = checker.field("parentRefs", |checker| self.spec.parents(namespace, checker));
-            if !self.spec.hostnames.is_empty() && !services.is_empty() {
+            let (services, gateways) = checker.field("parentRefs", |checker| self.spec.parents(namespace, checker));
+            let hostnames = checker.field("hostnames", |checker| hostnames::hostnames(&self.spec.hostnames, checker));
+            if !hostnames.is_empty() && !services.is_empty() && gateways.is_empty() {
                 let message =
                     "has no effect on services: they are known by their addresses, whatever name a client says";
                 checker.field("hostnames", |checker| checker.warning(message));
@@ -88,6 +95,7 @@ impl<R: RuleSpec> Kind for Document<R> {
                 syntax: Syntax::GatewayApi,
                 created,
                 applies_to: Some(services),
+                attachment: (!gateways.is_empty()).then(|| Box::new(Attachment { gateways, hostnames })),
                 unmatched: Unmatched::NotFound,
                 rules,
             })))
@@ -101,7 +109,7 @@ impl<R: RuleSpec> Kind for Document<R> {
 }
 
 impl<R: RuleSpec> Spec<R> {
-    fn parents<'a>(&'a self, namespace: &str, checker: &mut Checker<'a>) -> Vec<AppliesTo> {
+    fn parents<'a>(&'a self, namespace: &str, checker: &mut Checker<'a>) -> (Vec<AppliesTo>, Vec<AttachesTo>) {
         if self.parent_refs.is_empty() {
             checker.warning("the route has no parent, and no effect");
         }
@@ -109,13 +117,18 @@ impl<R: RuleSpec> Spec<R> {
             checker.error(format!("at most {} parents, here are {}", limits::PARENTS, self.parent_refs.len()));
         }
         let mut valid: Vec<AppliesTo> = Vec::new();
+        let mut gateways: Vec<AttachesTo> = Vec::new();
         for (position, parent) in self.parent_refs.iter().enumerate().take(limits::PARENTS) {
             checker.element(position, |checker| {
                 let group = parent.group.as_deref().unwrap_or(GATEWAY_GROUP);
                 match (group, parent.kind.as_deref().unwrap_or("Gateway")) {
                     ("" | "core", "Service") => {}
                     (GATEWAY_GROUP, "Gateway") => {
-                        checker.warning("this version of Weir serves no Gateway; the route has no effect on it");
+                        let Some(attached) = parent.gateway(position, namespace, checker) else { return };
+                        if gateways.iter().any(|other| other.is_same(&attached)) {
+                            checker.error("the route names this parent twice");
+                        }
+                        gateways.push(attached);
                         return;
                     }
                     (_, "Service") => {
@@ -123,7 +136,10 @@ impl<R: RuleSpec> Spec<R> {
                         return;
                     }
                     (group, kind) => {
-                        checker.error(format!("a parent must be a Service, {} is none", object(kind, group)));
+                        checker.error(format!(
+                            "a parent must be a Gateway or a Service, {} is neither",
+                            object(kind, group)
+                        ));
                         return;
                     }
                 }
@@ -138,7 +154,7 @@ impl<R: RuleSpec> Spec<R> {
                 valid.push(applies);
             });
         }
-        valid
+        (valid, gateways)
     }
 
     fn rules<'a>(&'a self, at: At<'_>, checker: &mut Checker<'a>) -> Vec<Rule> {
@@ -166,6 +182,28 @@ impl<R: RuleSpec> Spec<R> {
             });
         }
         valid
+    }
+}
+
+impl ReferenceSpec {
+    /// The gateway that a parent is.
+    fn gateway<'a>(&'a self, position: usize, namespace: &str, checker: &mut Checker<'a>) -> Option<AttachesTo> {
+        let Some(name) = self.name.as_deref() else {
+            checker.missing("name", "must name a gateway");
+            return None;
+        };
+        for (field, name) in [("name", Some(name)), ("sectionName", self.section_name.as_deref())] {
+            if let Some(name) = name.filter(|name| !is_subdomain(name)) {
+                checker
+                    .error_at(field, format!("\"{name}\" is not a name: lower-case letters, digits, \"-\" and \".\""));
+            }
+        }
+        if let Some(other) = self.namespace.as_deref().filter(|namespace| !is_label(namespace)) {
+            checker.error_at("namespace", format!("\"{other}\" is not the name of a namespace"));
+        }
+        let gateway = ObjectName::new(GatewayDocument::KIND, self.namespace.as_deref().unwrap_or(namespace), name);
+        let listener = self.section_name.as_deref().map(Into::into);
+        Some(AttachesTo { gateway, listener, port: port(self.port, checker), position })
     }
 }
 

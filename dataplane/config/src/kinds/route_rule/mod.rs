@@ -53,6 +53,7 @@ impl Kind for RouteRuleDocument {
                 syntax: Syntax::RouteRule,
                 created: None,
                 applies_to: services,
+                attachment: None,
                 unmatched: Unmatched::ToService,
                 rules: vec![rule],
             })))

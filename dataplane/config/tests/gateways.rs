@@ -1,0 +1,95 @@
+//! Which route of a gateway a request is decided by.
+
+use std::path::PathBuf;
+
+use http::{HeaderMap, Method};
+use weir_config::{SourceFile, compile, parse};
+use weir_core::gateway::Bind;
+use weir_core::revision::Sequence;
+use weir_core::route::{Outcome, Request, Source};
+use weir_core::snapshot::Snapshot;
+use weir_core::split::Target;
+use weir_core::stats::StatsTable;
+
+/// Gateways and routes, with the service that each leads to called like what is expected.
+const WORLD: &str = include_str!("gateways.yaml");
+
+fn snapshot() -> Snapshot {
+    let mut text = WORLD.to_owned();
+    for (number, (namespace, name)) in [
+        ("default", "any"),
+        ("default", "wild"),
+        ("default", "exact"),
+        ("default", "deep"),
+        ("default", "other-listener"),
+        ("default", "second"),
+        ("shop", "cart"),
+        ("shop", "granted"),
+        ("shop", "refused"),
+        ("closed", "vault"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        text.push_str(&format!(
+            "---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
+             spec: {{clusterIP: 10.96.0.{number}, ports: [{{name: http, port: 80}}]}}\n"
+        ));
+    }
+    let parsed = parse(&[SourceFile { path: PathBuf::from("gateways.yaml"), text }]);
+    assert!(!parsed.has_errors(), "{:?}", parsed.diagnostics);
+    let compiled = compile(&parsed.documents, Sequence(1), &mut StatsTable::default());
+    compiled.snapshot.unwrap_or_else(|| panic!("{:?}", compiled.diagnostics))
+}
+
+/// The service that a request comes to; `404` where nothing is for the host or the path.
+fn decide(snapshot: &Snapshot, bind: &str, host: &str, path: &str) -> String {
+    let (ip, port) = bind.rsplit_once(':').unwrap();
+    let bind = Bind { ip: ip.parse().ok(), port: port.parse().unwrap() };
+    let port = snapshot.gateway_port(&bind).unwrap_or_else(|| panic!("nobody at {bind}"));
+    let Some(frontend) = port.frontend(host) else { return "404".to_owned() };
+    let headers = HeaderMap::new();
+    let source = Source { address: "192.0.2.1".parse().unwrap(), workload: None };
+    let request = Request { method: &Method::GET, path, query: None, headers: &headers, source };
+    match frontend.decide(&request, 0).outcome {
+        Outcome::Destination(destination, _) => match &destination.target {
+            Target::Cluster(cluster) => cluster.name.service.name.to_string(),
+            Target::Unresolved(reason) => reason.to_string(),
+        },
+        Outcome::NotFound => "404".to_owned(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn host_names_lead_to_routes() {
+    let snapshot = snapshot();
+    for (bind, host, path, expected) in [
+        // The listener for all hosts: the most specific name first, then less specific ones.
+        ("*:80", "nothing.example.org", "/", "any"),
+        ("*:80", "", "/", "any"),
+        ("*:80", "a.example.com", "/", "wild"),
+        ("*:80", "b.a.example.com", "/", "wild"),
+        ("*:80", "shop.example.com", "/exact", "exact"),
+        ("*:80", "shop.example.com", "/elsewhere", "wild"),
+        ("*:80", "shop.example.com", "/any-only", "any"),
+        ("*:80", "a.deep.example.com", "/", "deep"),
+        ("*:80", "example.com", "/", "any"),
+        // A listener that is for a host: no other listener of the port is asked.
+        ("*:80", "only.example.net", "/", "other-listener"),
+        ("*:80", "only.example.net", "/any-only", "404"),
+        ("*:80", "other.example.net", "/", "404"),
+        // A gateway at an address of its own, and routes of one listener.
+        ("192.0.2.7:80", "shop.example.com", "/", "404"),
+        ("192.0.2.7:80", "a.example.com", "/second", "second"),
+        ("192.0.2.7:8080", "a.example.com", "/second", "404"),
+        // Namespaces that a listener takes routes from.
+        ("*:81", "a", "/cart", "cart"),
+        ("*:81", "a", "/vault", "404"),
+        // Services of other namespaces.
+        ("*:80", "grants.example.com", "/granted", "granted"),
+        ("*:80", "grants.example.com", "/refused", "no ReferenceGrant of its namespace allows it"),
+    ] {
+        assert_eq!(decide(&snapshot, bind, host, path), expected, "{bind} {host} {path}");
+    }
+}
