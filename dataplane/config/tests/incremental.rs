@@ -137,7 +137,9 @@ const FILES: [(&str, &[&str]); 20] = [
     ),
     (
         "gateway-2.yaml",
-        &["{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: other, namespace: b}, spec: {gatewayClassName: weir, listeners: [{name: http, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: All}}}]}}"],
+        &[
+            "{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {name: other, namespace: b}, spec: {gatewayClassName: weir, listeners: [{name: http, port: 80, protocol: HTTP, allowedRoutes: {namespaces: {from: All}}}]}}",
+        ],
     ),
     (
         "edge-route.yaml",
@@ -148,7 +150,9 @@ const FILES: [(&str, &[&str]); 20] = [
     ),
     (
         "grant.yaml",
-        &["{apiVersion: gateway.networking.k8s.io/v1beta1, kind: ReferenceGrant, metadata: {name: g, namespace: b}, spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: a}], to: [{group: '', kind: Service}]}}"],
+        &[
+            "{apiVersion: gateway.networking.k8s.io/v1beta1, kind: ReferenceGrant, metadata: {name: g, namespace: b}, spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: a}], to: [{group: '', kind: Service}]}}",
+        ],
     ),
     (
         "wrong.yaml",

@@ -5,6 +5,7 @@ mod access_log;
 mod endpoints;
 mod failure;
 mod fairness;
+mod gateways;
 mod grpc;
 mod http_routes;
 mod interception;
