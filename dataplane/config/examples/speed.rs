@@ -3,7 +3,6 @@
 #![expect(clippy::print_stdout, reason = "it is run to be read")]
 
 use std::hint::black_box;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -31,7 +30,7 @@ spec:
 ",
         service = number % 100
     );
-    SourceFile { path: PathBuf::from(format!("rules/{number}.yaml")), text }
+    SourceFile::new(format!("rules/{number}.yaml"), text)
 }
 
 /// A rule that uses most of what a rule can have, for one service of a hundred.
@@ -63,7 +62,7 @@ spec:
 ",
         next = (service + 1) % 100
     );
-    SourceFile { path: PathBuf::from(format!("rules/{number}.yaml")), text }
+    SourceFile::new(format!("rules/{number}.yaml"), text)
 }
 
 fn service(number: usize) -> SourceFile {
@@ -81,7 +80,7 @@ endpoints: [{{addresses: [10.42.0.{number}]}}, {{addresses: [10.42.1.{number}]}}
 ports: [{{name: http, port: 80}}]
 "
     );
-    SourceFile { path: PathBuf::from(format!("services/{number}.yaml")), text }
+    SourceFile::new(format!("services/{number}.yaml"), text)
 }
 
 /// The shortest of several runs: what the machine can do when nobody else wants it.
@@ -103,7 +102,7 @@ fn main() {
     let text = |files: Vec<SourceFile>| files.into_iter().map(|file| file.text).collect::<Vec<_>>().join("---\n");
     // A file has a bound.
     let count = count.min(5_000);
-    let one = SourceFile { path: PathBuf::from("all.yaml"), text: text((0..count).map(rule).collect()) };
+    let one = SourceFile::new("all.yaml", text((0..count).map(rule).collect()));
     println!("{count} of the long rules in one file of {} KiB", one.text.len() / 1024);
     shortest("parse everything", || {
         assert!(!black_box(weir_config::parse(std::slice::from_ref(&one))).has_errors());
@@ -128,7 +127,7 @@ fn measure(size: &str, files: Vec<SourceFile>) {
     let mut change = |files: &mut [Arc<SourceFile>], what: &str| {
         turn += 1;
         let text = original.text.replace(what, &format!("{what}-{turn}"));
-        files[7] = Arc::new(SourceFile { path: original.path.clone(), text });
+        files[7] = Arc::new(SourceFile { path: Arc::clone(&original.path), text: text.into() });
     };
     shortest("parse again, one file changed", || {
         change(&mut files, "user-7");

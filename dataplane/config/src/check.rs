@@ -1,6 +1,7 @@
 //! Collects what is wrong with a document beyond its structure, with the path that is being looked at.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use weir_core::name::ObjectName;
 
@@ -12,7 +13,7 @@ use crate::place::{Locations, Segment, written};
 /// The document that diagnostics are about.
 #[derive(Clone, Debug)]
 pub(crate) struct Scope<'a> {
-    pub(crate) file: Option<&'a Path>,
+    pub(crate) file: Option<&'a Arc<Path>>,
     pub(crate) object: Option<ObjectName>,
     pub(crate) locations: &'a Locations,
 }
@@ -22,7 +23,7 @@ impl Scope<'_> {
         let position = self.locations.find(path);
         Diagnostic {
             severity,
-            file: self.file.map(Path::to_owned),
+            file: self.file.map(|file| file.to_path_buf()),
             line: position.map(|position| position.line),
             column: position.map(|position| position.column),
             object: self.object.clone(),

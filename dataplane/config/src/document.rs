@@ -1,7 +1,7 @@
 //! Documents that are right each by itself, and the set of all of them: the content of a revision.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use weir_core::name::ObjectName;
@@ -15,7 +15,7 @@ use crate::place::Locations;
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Origin {
     /// The file, as its source calls it; `None` when the document comes from the version log without one.
-    pub file: Option<PathBuf>,
+    pub file: Option<Arc<Path>>,
     /// Line of the document's first field, from 1.
     pub line: Option<u32>,
 }
@@ -38,7 +38,7 @@ pub struct Document {
 impl Document {
     /// For diagnostics about it.
     pub(crate) fn scope(&self) -> Scope<'_> {
-        Scope { file: self.origin.file.as_deref(), object: Some(self.name.clone()), locations: &self.locations }
+        Scope { file: self.origin.file.as_ref(), object: Some(self.name.clone()), locations: &self.locations }
     }
 }
 

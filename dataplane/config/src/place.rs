@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::index::index;
+use crate::text::without_mark;
 
 /// One step of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,18 +80,19 @@ impl Default for Fields {
 /// A text whose fields are looked up the first time that somebody wants to know where one is.
 #[derive(Debug)]
 pub(crate) struct Unread {
-    text: Box<str>,
+    /// That of the file, with whoever else has it.
+    text: Arc<str>,
     documents: OnceLock<Vec<Locations>>,
 }
 
 impl Unread {
-    pub(crate) fn new(text: &str) -> Self {
-        Self { text: text.into(), documents: OnceLock::new() }
+    pub(crate) fn new(text: &Arc<str>) -> Self {
+        Self { text: Arc::clone(text), documents: OnceLock::new() }
     }
 
     /// The fields of a document; none where the walk does not come so far.
     fn document(&self, position: usize) -> &[(PathHash, Position)] {
-        let documents = self.documents.get_or_init(|| index(&self.text).documents);
+        let documents = self.documents.get_or_init(|| index(without_mark(&self.text)).documents);
         match documents.get(position).map(|locations| &locations.fields) {
             Some(Fields::Known(known)) => known,
             _ => &[],

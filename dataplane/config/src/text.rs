@@ -4,6 +4,7 @@ mod quick;
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
@@ -15,15 +16,14 @@ use crate::limits;
 use crate::place::{Locations, Position};
 
 /// The values of a text, each with the places of its fields. Empty documents are left out.
-pub(crate) fn read(path: &Path, text: &str) -> (Vec<(Value, Locations)>, Vec<Problem>) {
+pub(crate) fn read(path: &Path, whole: &Arc<str>) -> (Vec<(Value, Locations)>, Vec<Problem>) {
+    let text = without_mark(whole);
     if text.len() > limits::FILE_BYTES {
         let message = format!("the file has {} bytes; at most {} are read", text.len(), limits::FILE_BYTES);
         return (Vec::new(), vec![Problem { position: None, field: None, message }]);
     }
-    // A byte order mark is not content.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let is_json = path.extension().is_some_and(|extension| extension == "json");
-    if !is_json && let Some(mut values) = quick::read(text) {
+    if !is_json && let Some(mut values) = quick::read(whole) {
         values.retain(|(value, _)| !value.is_null());
         return (values, Vec::new());
     }
@@ -32,6 +32,11 @@ pub(crate) fn read(path: &Path, text: &str) -> (Vec<(Value, Locations)>, Vec<Pro
     let mut values = if is_json { json(text, indexed, &mut problems) } else { yaml(text, indexed, &mut problems) };
     values.retain(|(value, _)| !value.is_null());
     (values, problems)
+}
+
+/// A byte order mark is not content.
+pub(crate) fn without_mark(text: &str) -> &str {
+    text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
 fn yaml(text: &str, mut indexed: Indexed, problems: &mut Vec<Problem>) -> Vec<(Value, Locations)> {

@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -21,7 +20,7 @@ const WORLD: &str = include_str!("world.yaml");
 
 fn snapshot(rules: &str) -> Snapshot {
     let text = format!("{WORLD}\n---\n{rules}");
-    let parsed = parse(&[SourceFile { path: PathBuf::from("world.yaml"), text }]);
+    let parsed = parse(&[SourceFile::new("world.yaml", text)]);
     assert!(!parsed.has_errors(), "{:?}", parsed.diagnostics);
     let compiled = compile(&parsed.documents, Sequence(1), &mut StatsTable::default());
     compiled.snapshot.unwrap_or_else(|| panic!("{:?}", compiled.diagnostics))
@@ -568,7 +567,7 @@ fn the_examples_of_the_reference_are_right() {
         // What begins with a space is a part of a spec.
         let head = "apiVersion: weir.dev/v1\nkind: RouteRule\nmetadata: {name: example}\nspec:\n";
         let text = if example.starts_with(' ') { format!("{head}{example}") } else { example.to_owned() };
-        let parsed = parse(&[SourceFile { path: PathBuf::from("route-rule.md"), text }]);
+        let parsed = parse(&[SourceFile::new("route-rule.md", text)]);
         assert_eq!(parsed.diagnostics, [], "{example}");
         assert_eq!(parsed.documents.len(), 1, "{example}");
     }

@@ -18,10 +18,8 @@ fn files(case: &Path, root: &Path) -> Vec<SourceFile> {
         paths = std::fs::read_dir(case).unwrap().map(|entry| entry.unwrap().path()).collect();
         paths.sort();
     }
-    let read = |path: PathBuf| SourceFile {
-        text: std::fs::read_to_string(&path).unwrap(),
-        path: path.strip_prefix(root).unwrap().to_owned(),
-    };
+    let read =
+        |path: PathBuf| SourceFile::new(path.strip_prefix(root).unwrap(), std::fs::read_to_string(&path).unwrap());
     paths.into_iter().map(read).collect()
 }
 
@@ -64,9 +62,7 @@ fn every_case_says_what_is_expected() {
 #[test]
 fn every_document_is_counted_right_or_wrong() {
     let count = |texts: &[&str], expected: usize| {
-        let file = |(position, text): (usize, &&str)| {
-            Arc::new(SourceFile { path: format!("{position}.yaml").into(), text: (*text).to_owned() })
-        };
+        let file = |(position, text): (usize, &&str)| Arc::new(SourceFile::new(format!("{position}.yaml"), *text));
         let files: Vec<_> = texts.iter().enumerate().map(file).collect();
         assert_eq!(parse(&files).found, expected, "{texts:?}");
         let mut cache = ParseCache::default();

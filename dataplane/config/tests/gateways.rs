@@ -1,7 +1,5 @@
 //! Which route of a gateway a request is decided by.
 
-use std::path::PathBuf;
-
 use http::{HeaderMap, Method};
 use weir_config::{SourceFile, compile, parse};
 use weir_core::gateway::Bind;
@@ -36,7 +34,7 @@ fn snapshot() -> Snapshot {
              spec: {{clusterIP: 10.96.0.{number}, ports: [{{name: http, port: 80}}]}}\n"
         ));
     }
-    let parsed = parse(&[SourceFile { path: PathBuf::from("gateways.yaml"), text }]);
+    let parsed = parse(&[SourceFile::new("gateways.yaml", text)]);
     assert!(!parsed.has_errors(), "{:?}", parsed.diagnostics);
     let compiled = compile(&parsed.documents, Sequence(1), &mut StatsTable::default());
     compiled.snapshot.unwrap_or_else(|| panic!("{:?}", compiled.diagnostics))

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use proptest::prelude::*;
@@ -212,7 +211,7 @@ proptest! {
                 match content {
                     Some(content) => {
                         let text = contents[content % contents.len()].to_owned();
-                        files.insert(file, Arc::new(SourceFile { path: PathBuf::from(path), text }));
+                        files.insert(file, Arc::new(SourceFile::new(path, text)));
                     }
                     None => drop(files.remove(&file)),
                 }

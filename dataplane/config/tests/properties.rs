@@ -1,7 +1,5 @@
 //! Properties of whatever text somebody puts into a folder.
 
-use std::path::PathBuf;
-
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 use weir_config::{Origin, SourceFile, compile, from_canonical, parse};
@@ -9,7 +7,7 @@ use weir_core::revision::Sequence;
 use weir_core::stats::StatsTable;
 
 fn file(name: &str, text: String) -> SourceFile {
-    SourceFile { path: PathBuf::from(name), text }
+    SourceFile::new(name, text)
 }
 
 /// Reads and compiles; all that is asked for is that it ends without a panic, and that what is kept is read again.

@@ -1,13 +1,32 @@
 //! Names of things, each its own type, so that a service can never be passed where a rule is meant.
 
+use std::cell::RefCell;
 use std::fmt;
+use std::hash::BuildHasher as _;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use foldhash::fast::FixedState;
 use serde::{Deserialize, Serialize};
 
 /// The namespace a document without one belongs to, as in Kubernetes.
 pub const DEFAULT_NAMESPACE: &str = "default";
+
+/// Names that were used a moment ago and are likely to be used again.
+const REMEMBERED: usize = 256;
+
+/// The text of a name. A configuration names the same kinds, namespaces and services again and again; where one was
+/// named a moment ago on this thread, it is the same text and takes no more memory.
+fn shared(text: &str) -> Arc<str> {
+    thread_local! {
+        static RECENT: RefCell<[Option<Arc<str>>; REMEMBERED]> = const { RefCell::new([const { None }; REMEMBERED]) };
+    }
+    let place = FixedState::default().hash_one(text) as usize % REMEMBERED;
+    RECENT.with_borrow_mut(|recent| match &recent[place] {
+        Some(known) if **known == *text => Arc::clone(known),
+        _ => Arc::clone(recent[place].insert(text.into())),
+    })
+}
 
 /// A service as the mesh knows it: `namespace/name`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -21,7 +40,7 @@ pub struct ServiceName {
 impl ServiceName {
     /// A service name from its two parts.
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self { namespace: shared(namespace), name: shared(name) }
     }
 }
 
@@ -45,7 +64,7 @@ pub struct ObjectName {
 impl ObjectName {
     /// An object name from its parts.
     pub fn new(kind: &str, namespace: &str, name: &str) -> Self {
-        Self { kind: kind.into(), namespace: namespace.into(), name: name.into() }
+        Self { kind: shared(kind), namespace: shared(namespace), name: name.into() }
     }
 }
 

@@ -46,7 +46,7 @@ fn a_rule_among_ten_thousand_costs_a_fraction_of_all() {
     let times = [0, 1, 2, 3, 4, 5].map(|round| {
         let text = rule(&name(500), if round % 2 == 0 { "b" } else { "a" });
         let mut files = change.files.clone();
-        files[500] = Arc::new(SourceFile { path: files[500].path.clone(), text });
+        files[500] = Arc::new(SourceFile { path: Arc::clone(&files[500].path), text: text.into() });
         change = Arc::new(Change { files, content_hash: [round; 32], ..*change });
         apply(&mut node, &change)
     });

@@ -272,11 +272,13 @@ impl Node {
         let (mut pods, mut events) = (std::pin::pin!(pods), std::pin::pin!(events));
         let mut asked = std::pin::pin!(asked(door));
         let (mut retry, mut repair) = (every(RETRY_EVERY), every(REPAIR_EVERY));
+        let mut has_read = false;
         loop {
             tokio::select! {
                 change = folder.next() => {
                     let change = change.context("the watch of the source's folder has ended")?;
                     self.publisher().apply(&source, &change);
+                    has_read = true;
                     if self.publisher().reader().current().is_some() {
                         drop(self.revision_token.take());
                     }
@@ -296,6 +298,10 @@ impl Node {
                         publisher.retry();
                     }
                     drop(publisher);
+                    // Reading a configuration takes more than keeping it.
+                    if std::mem::take(&mut has_read) {
+                        crate::memory::give_back();
+                    }
                     anyhow::ensure!(!self.proxy.is_finished(), "the proxy has ended");
                 }
             }

@@ -8,7 +8,7 @@ use weir_core::revision::Sequence;
 use weir_core::stats::StatsTable;
 
 fn read(text: String) -> Parsed {
-    parse(&[SourceFile { path: "fuzz.yaml".into(), text }])
+    parse(&[SourceFile::new("fuzz.yaml", text)])
 }
 
 /// The parser has a text without any lines (`|`) begin after what follows it and is nothing: here, the comment.

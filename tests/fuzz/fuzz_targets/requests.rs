@@ -23,7 +23,7 @@ static SNAPSHOT: LazyLock<Snapshot> = LazyLock::new(|| {
         include_str!("../../../dataplane/config/tests/cases/everything-right.yaml"),
         include_str!("../rules.yaml"),
     ];
-    let files = texts.map(|text| SourceFile { path: "fuzz.yaml".into(), text: text.to_owned() });
+    let files = texts.map(|text| SourceFile::new("fuzz.yaml", text));
     let parsed = parse(&files);
     assert!(!parsed.has_errors(), "{:?}", parsed.diagnostics);
     let compiled = compile(&parsed.documents, Sequence(1), &mut StatsTable::default());

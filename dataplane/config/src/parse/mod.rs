@@ -4,7 +4,7 @@ mod object;
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use weir_core::name::ObjectName;
@@ -19,9 +19,16 @@ use crate::text;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceFile {
     /// Its name, as shown to people. A name that ends in `.json` is read as JSON, every other as YAML.
-    pub path: PathBuf,
+    pub path: Arc<Path>,
     /// Its content.
-    pub text: String,
+    pub text: Arc<str>,
+}
+
+impl SourceFile {
+    /// A file with this content.
+    pub fn new(path: impl Into<PathBuf>, text: impl Into<Arc<str>>) -> Self {
+        Self { path: path.into().into(), text: text.into() }
+    }
 }
 
 /// What became of files.
@@ -115,7 +122,7 @@ fn parse_file(file: &SourceFile) -> OfFile {
     let is_unreadable = problems.iter().any(|problem| problem.field.is_none());
     let mut of_file = OfFile { found: usize::from(is_unreadable), ..OfFile::default() };
     of_file.diagnostics.extend(problems.into_iter().map(|problem| Diagnostic {
-        file: Some(file.path.clone()),
+        file: Some(file.path.to_path_buf()),
         line: problem.position.map(|position| position.line),
         column: problem.position.map(|position| position.column),
         field: problem.field,
@@ -190,7 +197,7 @@ pub fn from_canonical<'a>(
     for (name, json, origin) in documents {
         let mut part = OfFile::default();
         match serde_json::from_str(json) {
-            Ok(value) => object::read(value, origin.file.as_deref(), &Locations::starting(origin.line), &mut part),
+            Ok(value) => object::read(value, origin.file.as_ref(), &Locations::starting(origin.line), &mut part),
             Err(error) => part.diagnostics.push(kept_wrongly(&name, &origin, format!("not valid JSON: {error}"))),
         }
         if let Some(other) = part.documents.iter().find(|document| document.name != name) {
@@ -205,7 +212,7 @@ pub fn from_canonical<'a>(
 
 fn kept_wrongly(name: &ObjectName, origin: &Origin, message: String) -> Diagnostic {
     Diagnostic {
-        file: origin.file.clone(),
+        file: origin.file.as_deref().map(Path::to_path_buf),
         line: origin.line,
         object: Some(name.clone()),
         ..Diagnostic::error(message)

@@ -25,7 +25,7 @@ use crate::place::{Locations, Segment};
 use crate::wording;
 
 /// Reads one value: a document, or a `List` of them.
-pub(super) fn read(value: Value, file: Option<&Path>, locations: &Locations, to: &mut OfFile) {
+pub(super) fn read(value: Value, file: Option<&Arc<Path>>, locations: &Locations, to: &mut OfFile) {
     let scope = Scope { file, object: None, locations };
     let Value::Object(mut fields) = value else {
         to.found += 1;
@@ -148,7 +148,7 @@ fn document<K: Kind>(mut written: K, content: Content, name: ObjectName, scope: 
         hash: DocumentHash::of(&name, &canonical),
         name,
         canonical,
-        origin: Origin { file: scope.file.map(Path::to_owned), line },
+        origin: Origin { file: scope.file.cloned(), line },
         content,
         locations: if keeps_places { scope.locations.clone() } else { Locations::starting(line) },
     }

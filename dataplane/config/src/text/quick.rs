@@ -9,7 +9,7 @@ use std::sync::Arc;
 use serde::de::DeserializeSeed;
 use serde_json::Value;
 
-use super::Reader;
+use super::{Reader, without_mark};
 use crate::place::{Locations, Position, Unread};
 
 /// Bytes of a text. The YAML reader takes quadratic time for some texts; for this size that is a few milliseconds.
@@ -19,7 +19,8 @@ const BYTES: usize = 16 << 10;
 const OPENED: usize = 1_024;
 
 /// The values of a text, one for each document; `None` when it must be read thoroughly.
-pub(super) fn read(text: &str) -> Option<Vec<(Value, Locations)>> {
+pub(super) fn read(whole: &Arc<str>) -> Option<Vec<(Value, Locations)>> {
+    let text = without_mark(whole);
     if !is_tame(text) {
         return None;
     }
@@ -36,7 +37,7 @@ pub(super) fn read(text: &str) -> Option<Vec<(Value, Locations)>> {
     if values.len() != starts.len() {
         return None;
     }
-    let text = Arc::new(Unread::new(text));
+    let text = Arc::new(Unread::new(whole));
     let locations = starts.into_iter().enumerate().map(|(n, start)| Locations::in_text(start, Arc::clone(&text), n));
     Some(values.into_iter().zip(locations).collect())
 }

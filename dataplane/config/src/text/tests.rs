@@ -4,7 +4,7 @@ use super::*;
 
 /// The values of a file, or what is wrong with it.
 fn check(path: &str, text: &str, expected: Result<Vec<Value>, &str>) {
-    let (values, problems) = read(Path::new(path), text);
+    let (values, problems) = read(Path::new(path), &text.into());
     let values: Vec<Value> = values.into_iter().map(|(value, _)| value).collect();
     match expected {
         Ok(expected) => assert_eq!((values, problems), (expected, Vec::new()), "{text}"),

@@ -111,10 +111,10 @@ fn keyed_lists(
 ) {
     let index = |keys: &[String]| keys.iter().cloned().zip(0..).collect::<BTreeMap<String, usize>>();
     let (in_from, in_to) = (index(older), index(newer));
-    // What stays, in the old order, then what is new: any other order is a change of its own, because the order of
-    // destinations or rules may decide.
+    // What stays, in the old order, then what is new, as it is listed below: any other order is a change of its own,
+    // because the order of destinations or rules may decide.
     let expected = older.iter().filter(|key| in_to.contains_key(*key));
-    let expected = expected.chain(newer.iter().filter(|key| !in_from.contains_key(*key)));
+    let expected = expected.chain(in_to.keys().filter(|key| !in_from.contains_key(*key)));
     if !expected.eq(newer.iter()) {
         let (from, to) = (Some(Value::from(older)), Some(Value::from(newer)));
         found.push(FieldChange { path: format!("{path}[order]"), from, to });

@@ -49,7 +49,7 @@ fn objects_are_added_removed_and_changed() {
 #[test]
 fn fields_are_named_as_people_would() {
     let destination = |host: &str, weight| json!({"host": host, "weight": weight});
-    let cases: [(&str, Value, Value, &[&str]); 11] = [
+    let cases: [(&str, Value, Value, &[&str]); 12] = [
         (
             "scalar",
             json!({"spec": {"priority": 1}}),
@@ -87,6 +87,17 @@ fn fields_are_named_as_people_would() {
             json!({"ports": [{"name": "a"}, {"name": "b"}]}),
             json!({"ports": [{"name": "b"}, {"name": "a"}]}),
             &[r#"- ports[order]: ["name=a","name=b"]"#, r#"+ ports[order]: ["name=b","name=a"]"#],
+        ),
+        (
+            "also of what is new",
+            json!({"ports": []}),
+            json!({"ports": [{"name": "b"}, {"name": "a"}]}),
+            &[
+                r#"- ports[order]: []"#,
+                r#"+ ports[order]: ["name=b","name=a"]"#,
+                r#"+ ports[name=a]: {"name":"a"}"#,
+                r#"+ ports[name=b]: {"name":"b"}"#,
+            ],
         ),
         (
             "endpoints by address",

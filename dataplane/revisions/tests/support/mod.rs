@@ -34,7 +34,7 @@ pub fn rule(name: &str, host: &str) -> String {
 }
 
 pub fn files(files: &[(&str, String)]) -> Vec<Arc<SourceFile>> {
-    let file = |(name, text): &(&str, String)| SourceFile { path: PathBuf::from(name), text: text.clone() };
+    let file = |(name, text): &(&str, String)| SourceFile::new(name, text.clone());
     files.iter().map(file).map(Arc::new).collect()
 }
 

@@ -79,7 +79,8 @@ impl Set {
                     if text.is_empty() && before.is_some_and(|before| before.had_something_in(&entry.path)) {
                         emptied.insert(entry.path.clone());
                     }
-                    let same = before.and_then(|before| before.file(&entry.path)).filter(|same| same.file.text == text);
+                    let same =
+                        before.and_then(|before| before.file(&entry.path)).filter(|same| *same.file.text == *text);
                     files.push(match same {
                         Some(same) => Known { stamp: entry.stamp, ..same.clone() },
                         None => Known::new(root, entry, text),
@@ -109,7 +110,7 @@ impl Set {
             let (directory, name) = (path.parent()?, path.file_name()?);
             let [listed] = self.directories.get(directory)?.as_slice() else { return None };
             let listed = listed.join(name);
-            let at = self.files.binary_search_by(|known| known.file.path.cmp(&listed));
+            let at = self.files.binary_search_by(|known| (*known.file.path).cmp(&listed));
             match fs::symlink_metadata(&listed) {
                 Ok(metadata) if !metadata.is_file() => return None,
                 Ok(_) if is_hidden(name) || !is_document(path) => {}
@@ -143,7 +144,7 @@ impl Set {
         }
         self.bytes = self.bytes - before + text.len() as u64;
         match at {
-            Ok(at) if self.files[at].file.text == text => self.files[at].stamp = entry.stamp,
+            Ok(at) if *self.files[at].file.text == *text => self.files[at].stamp = entry.stamp,
             Ok(at) => self.files[at] = Known::new(root, entry, text),
             Err(_) if self.files.len() >= limits.files => return None,
             Err(at) => self.files.insert(at, Known::new(root, entry, text)),
@@ -176,13 +177,13 @@ impl Set {
 
     /// The file with this path.
     fn file(&self, path: &Path) -> Option<&Known> {
-        let at = self.files.binary_search_by(|known| known.file.path.as_path().cmp(path)).ok()?;
+        let at = self.files.binary_search_by(|known| (*known.file.path).cmp(path)).ok()?;
         Some(&self.files[at])
     }
 
     /// Whether a look at the folder shows these files and directories, as far as that can be seen without reading them.
     pub(super) fn is_seen_in(&self, listing: &Listing) -> bool {
-        let is_same = |(known, entry): (&Known, &Entry)| known.file.path == entry.path && known.stamp == entry.stamp;
+        let is_same = |(known, entry): (&Known, &Entry)| *known.file.path == *entry.path && known.stamp == entry.stamp;
         self.files.len() == listing.entries.len()
             && self.files.iter().zip(&listing.entries).all(is_same)
             && self.directories == listing.directories
@@ -201,7 +202,7 @@ impl Known {
             hash.update((part.len() as u64).to_be_bytes());
             hash.update(part);
         }
-        let file = Arc::new(SourceFile { path: entry.path.clone(), text });
+        let file = Arc::new(SourceFile::new(entry.path.clone(), text));
         Self { stamp: entry.stamp, hash: hash.finalize().into(), file }
     }
 }

@@ -73,7 +73,7 @@ pub(crate) fn write_documents(lab: &Lab, folder: &Path, rules: Option<&Path>) ->
     for file in files {
         let path = folder.join(file.path.strip_prefix(rules).unwrap_or(&file.path));
         let parent = path.parent().context("a file has no folder")?;
-        std::fs::create_dir_all(parent).and_then(|()| std::fs::write(&path, &file.text))?;
+        std::fs::create_dir_all(parent).and_then(|()| std::fs::write(&path, &*file.text))?;
     }
     Ok(())
 }

@@ -79,7 +79,7 @@ fn ten_thousand_rules() {
     // What reading them has taken is given back.
     until("memory of rules", || {
         let now = story.resident();
-        if now < 80 * MIB { Ok(()) } else { Err(format!("{} MiB", now / MIB)) }
+        if now < 60 * MIB { Ok(()) } else { Err(format!("{} MiB", now / MIB)) }
     });
     println!("10,000 rules: {} MiB", story.resident() / MIB);
 }
