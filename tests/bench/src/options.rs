@@ -91,7 +91,7 @@ pub(crate) enum Case {
     Get1m,
     /// Weir alone: mirroring to targets that answer, refuse, hang or trickle.
     Mirror,
-    /// Weir alone: the load of `header-route` with 1, 100 and 10,000 rules on the service.
+    /// Weir alone: the load of `header-route` with 1, 100, 10,000 and 100,000 rules on the service.
     Rules,
     /// Weir alone: reloads of a 10,000-rule folder under load.
     Reload,

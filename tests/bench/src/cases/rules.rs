@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Rules on the service.
-const COUNTS: [usize; 3] = [1, 100, 10_000];
+const COUNTS: [usize; 4] = [1, 100, 10_000, 100_000];
 const LOAD: Load = Load { connections: 32, path: "/", body: 0, lifetime: Lifetime::Kept };
 /// Seconds of unmeasured load before the first round.
 const WARM_UP: u64 = 1;

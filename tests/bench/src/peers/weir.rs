@@ -22,6 +22,9 @@ const PROBE_FILE: &str = "probe.yaml";
 /// The value of `x-user-tag` that the probe's rule matches.
 pub(crate) const PROBE_TAG: &str = "reload-probe";
 
+/// Files of a rules folder at most; a node reads twice as many.
+const MOST_FILES: usize = 10_000;
+
 /// Files of a rules folder, by name.
 #[derive(Debug)]
 pub(crate) struct Rules(Vec<(String, String)>);
@@ -69,12 +72,15 @@ impl Rules {
         rules
     }
 
-    /// The header rule and others that match other users' tags: `count` rules in as many files.
+    /// The header rule and others that match other users' tags: `count` rules, each in a file of its own as long as that
+    /// is not more than a node reads.
     pub(crate) fn many(backends: &Addresses, count: usize) -> Self {
         let mut rules = Self::header_route(backends);
-        for number in 1..count {
-            let name = format!("user-{number}");
-            rules.add(&format!("{name}.yaml"), rule(&name, &name, To::Canary, None));
+        let others: Vec<usize> = (1..count).collect();
+        for several in others.chunks(count.div_ceil(MOST_FILES)) {
+            let names = several.iter().map(|number| format!("user-{number}"));
+            let text: Vec<_> = names.map(|name| rule(&name, &name, To::Canary, None)).collect();
+            rules.add(&format!("user-{}.yaml", several[0]), text.join("---\n"));
         }
         rules
     }
@@ -162,6 +168,7 @@ metadata:
   name: {name}
   namespace: default
 spec:
+  services: [web]
   match:
     headers:
       x-user-tag:
