@@ -22,8 +22,8 @@ use crate::settings::Settings;
 use crate::watch::{Ending, Verdict};
 use crate::worker::{IDLE_SHARE, Worker};
 
-/// How often it is looked whether the configuration has changed.
-const LOOK: Duration = Duration::from_millis(20);
+/// How often it is looked whether the configuration has changed. Every look wakes a processor that has nothing to do.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// How long it takes until an address that could not be listened at is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
