@@ -169,6 +169,8 @@ async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
         revision_token,
     };
     let door = open_door(settings);
+    // The workers' threads are started by a thread that was started before.
+    crate::priority::yield_to_workers();
     tracing::info!(node = settings.node, admin = settings.admin.address, "running");
     let stay = node.stay(door.as_ref(), [&mut terminate, &mut interrupt]).await;
     if matches!(stay, Ok(Stay::HandedOver)) {

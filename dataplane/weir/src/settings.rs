@@ -1,7 +1,7 @@
 //! The settings of `weir node`: what describes this process (addresses, workers, sources, limits, fail mode), as
 //! opposed to documents, which describe the mesh.
 
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -268,6 +268,13 @@ impl Settings {
         Ok(())
     }
 
+    /// What concerns gateways; on a host without IPv6 all of its addresses are those of IPv4.
+    fn gateways(&self, has_ipv6: bool) -> weir_proxy::Gateways {
+        let mut gateways = self.proxy.gateways.clone().unwrap_or_default();
+        gateways.addresses.retain(|ip| has_ipv6 || *ip != Ipv6Addr::UNSPECIFIED);
+        gateways
+    }
+
     /// Whether plain services are balanced when a pod connects.
     pub(crate) fn balances(&self) -> bool {
         self.interception.as_ref().is_some_and(|interception| interception.cgroup.is_some())
@@ -284,7 +291,7 @@ impl Settings {
             services: self.listeners.iter().map(Listener::service).collect(),
             mark: if transparent { weir_kernel::MARK_PROXY } else { 0 },
             locality: weir_proxy::Locality { node: Some(self.node.clone()), zone: self.zone.clone() },
-            gateways: self.proxy.gateways.clone().unwrap_or_default(),
+            gateways: self.gateways(has_ipv6),
             downstream: self.proxy.downstream.clone(),
             upstream: self.proxy.upstream.clone(),
             mirror: self.proxy.mirror.clone(),

@@ -14,7 +14,7 @@ use crate::kinds::Content;
 use crate::kinds::rules::Rules;
 
 /// What a set of documents does not have in common with the one before.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Difference {
     /// There is none before.
     Everything,

@@ -24,10 +24,24 @@ use crate::place::Segment;
 /// The ports that gateways listen at.
 pub(super) type Ports = BTreeMap<Bind, Arc<Port>>;
 
+/// Gateways as compiled.
+#[derive(Debug)]
+pub(super) struct Gateways {
+    pub(super) ports: Ports,
+    diagnostics: Vec<Diagnostic>,
+}
+
+/// Gateways before they are compiled.
+pub(super) enum Candidate<'s> {
+    /// They are what they were.
+    Same(Arc<Gateways>),
+    New(Planned<'s>),
+}
+
 /// What is served, and by which routes.
 pub(super) struct Planned<'s> {
     places: Vec<Place<'s>>,
-    pub(super) diagnostics: Vec<Diagnostic>,
+    diagnostics: Vec<Diagnostic>,
 }
 
 /// A listener that is served.
@@ -46,6 +60,35 @@ struct Attached<'s> {
     hostnames: Vec<Hostname>,
 }
 
+impl Candidate<'_> {
+    /// About gateways and what is attached to them.
+    pub(super) fn diagnostics(&self) -> &[Diagnostic] {
+        match self {
+            Self::Same(gateways) => &gateways.diagnostics,
+            Self::New(planned) => &planned.diagnostics,
+        }
+    }
+
+    /// The gateways.
+    ///
+    /// # Errors
+    /// When there are more routes than are kept.
+    pub(super) fn build(
+        self,
+        names: &Names<'_>,
+        clusters: &Clusters,
+        stats: &mut StatsTable,
+    ) -> Result<Arc<Gateways>, TooMany> {
+        match self {
+            Self::Same(gateways) => Ok(gateways),
+            Self::New(planned) => {
+                let ports = planned.ports(names, clusters, stats)?;
+                Ok(Arc::new(Gateways { ports, diagnostics: planned.diagnostics }))
+            }
+        }
+    }
+}
+
 /// Finds what gateways listen at and which routes are attached to them, and reports what is wrong with that.
 pub(super) fn plan<'s>(names: &Names<'s>) -> Planned<'s> {
     let mut planned = Planned { places: Vec::new(), diagnostics: Vec::new() };
@@ -59,6 +102,12 @@ pub(super) fn plan<'s>(names: &Names<'s>) -> Planned<'s> {
         }
     }
     planned
+}
+
+/// The entries of a route for one host name.
+struct OfRoute<'s> {
+    document: &'s Document,
+    entries: Vec<Arc<Entry>>,
 }
 
 impl<'s> Planned<'s> {
@@ -153,15 +202,7 @@ impl<'s> Planned<'s> {
     }
 
     /// The ports with their routes.
-    ///
-    /// # Errors
-    /// When there are more routes than are kept.
-    pub(super) fn build(
-        self,
-        names: &Names<'_>,
-        clusters: &Clusters,
-        stats: &mut StatsTable,
-    ) -> Result<Ports, TooMany> {
+    fn ports(&self, names: &Names<'_>, clusters: &Clusters, stats: &mut StatsTable) -> Result<Ports, TooMany> {
         let mut ports: BTreeMap<Bind, Vec<(Hostname, gateway::Listener)>> = BTreeMap::new();
         let mut count = 0;
         for place in &self.places {
@@ -202,7 +243,7 @@ impl Place<'_> {
         let gateway = &self.gateway.document.name;
         let service = ServiceName { namespace: Arc::clone(&gateway.namespace), name: Arc::clone(&gateway.name) };
         let name = ClusterName { service, port: self.listener.port };
-        let mut by_host: BTreeMap<&Hostname, Vec<(&Attached<'_>, Vec<Arc<Entry>>)>> = BTreeMap::new();
+        let mut by_host: BTreeMap<&Hostname, Vec<OfRoute<'_>>> = BTreeMap::new();
         for attached in &self.routes {
             let document = &attached.document.name;
             let mut resolver = Resolver { names, clusters, stats, document, is_gateway: true };
@@ -210,7 +251,7 @@ impl Place<'_> {
                 attached.rules.rules.iter().map(|rule| (rule, resolver.shared(attached.rules, rule, &name))).collect();
             for hostname in &attached.hostnames {
                 let entries = rules.iter().flat_map(|(rule, compiled)| entries(rule, compiled, hostname)).collect();
-                by_host.entry(hostname).or_default().push((attached, entries));
+                by_host.entry(hostname).or_default().push(OfRoute { document: attached.document, entries });
             }
         }
         let mut frontends = Vec::new();
@@ -219,8 +260,8 @@ impl Place<'_> {
             // Of the host names of one route the most specific counts; the others would bring the same rules again.
             let mut routes: BTreeMap<*const Document, (u32, &[Arc<Entry>])> = BTreeMap::new();
             for other in by_host.keys().copied().filter(means_it) {
-                for (attached, entries) in &by_host[other] {
-                    let key = std::ptr::from_ref(attached.document);
+                for OfRoute { document, entries } in &by_host[other] {
+                    let key = std::ptr::from_ref(*document);
                     let specificity = other.specificity();
                     if routes.get(&key).is_none_or(|(known, _)| *known < specificity) {
                         routes.insert(key, (specificity, entries));

@@ -24,7 +24,7 @@ use crate::diagnostic::Diagnostic;
 use crate::document::DocumentSet;
 use crate::parse::in_reading_order;
 use difference::Difference;
-use gateways::Ports;
+use gateways::{Candidate, Gateways};
 use names::Names;
 use rules::{Entries, Tables};
 use world::World;
@@ -59,9 +59,7 @@ struct Last {
     frontends: HashMap<ClusterName, Arc<Frontend>>,
     /// About rules; all of them warnings.
     diagnostics: Vec<Arc<Diagnostic>>,
-    gateways: Ports,
-    /// About gateways and what is attached to them.
-    of_gateways: Vec<Diagnostic>,
+    gateways: Arc<Gateways>,
 }
 
 impl Compiler {
@@ -74,13 +72,12 @@ impl Compiler {
             None => (Arc::new(World::new(&names, None)), Difference::Everything),
         };
         let documents = difference.rules(set, &names);
-        let kept = last.filter(|_| difference != Difference::Everything);
-        let besides = kept.map_or(0, Last::route_entries);
+        let besides = last.map_or(0, Last::route_entries);
         let mut of_rules = Vec::new();
         let planned = match plan::plan(&documents, &names, besides, &mut of_rules) {
             Ok(planned) => planned,
             // What goes with this change was counted as well.
-            Err(plan::TooMany) if kept.is_some() => {
+            Err(plan::TooMany) if last.is_some() => {
                 self.last = None;
                 return self.compile(set, sequence, stats);
             }
@@ -92,24 +89,17 @@ impl Compiler {
         let stays =
             |diagnostic: &&Arc<Diagnostic>| diagnostic.object.as_ref().is_some_and(|name| !difference.has_rules(name));
         let mut of_rules: Vec<_> = of_rules.into_iter().map(Arc::new).collect();
-        of_rules.extend(kept.iter().flat_map(|last| &last.diagnostics).filter(stays).cloned());
-        let mut gateways = difference.concerns_gateways().then(|| gateways::plan(&names));
-        let of_gateways = match (&mut gateways, kept) {
-            (None, Some(last)) => last.of_gateways.clone(),
-            (planned, _) => {
-                planned.as_mut().map(|planned| std::mem::take(&mut planned.diagnostics)).unwrap_or_default()
-            }
+        of_rules.extend(last.iter().flat_map(|last| &last.diagnostics).filter(stays).cloned());
+        let gateways = match last {
+            Some(last) if !difference.concerns_gateways() => Candidate::Same(Arc::clone(&last.gateways)),
+            _ => Candidate::New(gateways::plan(&names)),
         };
-        let of_others = world.diagnostics.iter().chain(&of_gateways);
+        let of_others = world.diagnostics.iter().chain(gateways.diagnostics());
         let diagnostics = in_reading_order(of_others.chain(of_rules.iter().map(Arc::as_ref)));
         if diagnostics.iter().any(Diagnostic::is_error) {
             return Compiled { snapshot: None, diagnostics };
         }
-        let gateways = match (gateways, kept) {
-            (None, Some(last)) => Ok(last.gateways.clone()),
-            (planned, _) => planned.map_or_else(|| Ok(Ports::new()), |one| one.build(&names, &world.clusters, stats)),
-        };
-        let gateways = match gateways {
+        let gateways = match gateways.build(&names, &world.clusters, stats) {
             Ok(gateways) => gateways,
             Err(too_many) => {
                 let diagnostics = vec![Diagnostic::error(too_many.to_string())];
@@ -117,12 +107,12 @@ impl Compiler {
             }
         };
         let entries = rules::entries(&planned, &names, &world.clusters, stats);
-        let frontends = Frontends { names: &names, world: &world, kept, difference: &difference, stats };
+        let frontends = Frontends { names: &names, world: &world, last, difference: &difference, stats };
         let frontends = frontends.with(entries);
         let all = frontends.values().map(Arc::clone).collect();
-        let snapshot = Snapshot::new(sequence, set.id(), all, &world.workloads).with_gateways(gateways.clone());
+        let snapshot = Snapshot::new(sequence, set.id(), all, &world.workloads).with_gateways(gateways.ports.clone());
         let documents = set.clone();
-        self.last = Some(Last { documents, world, frontends, diagnostics: of_rules, gateways, of_gateways });
+        self.last = Some(Last { documents, world, frontends, diagnostics: of_rules, gateways });
         Compiled { snapshot: Some(snapshot), diagnostics }
     }
 }
@@ -141,7 +131,7 @@ impl Last {
 struct Frontends<'a, 's> {
     names: &'a Names<'s>,
     world: &'a World,
-    kept: Option<&'a Last>,
+    last: Option<&'a Last>,
     difference: &'a Difference,
     stats: &'a mut StatsTable,
 }
@@ -149,9 +139,9 @@ struct Frontends<'a, 's> {
 impl Frontends<'_, '_> {
     /// All frontends, with the entries that are new.
     fn with(self, mut entries: HashMap<ClusterName, Entries>) -> HashMap<ClusterName, Arc<Frontend>> {
-        let Self { names, world, kept, difference, stats } = self;
+        let Self { names, world, last, difference, stats } = self;
         let frontends = names.ports().filter_map(|(name, port)| {
-            let before = kept.and_then(|last| last.frontends.get(&name));
+            let before = last.and_then(|last| last.frontends.get(&name));
             let gone = difference.gone(&name.service);
             if let (Some(before), None) = (before, gone) {
                 return Some((name, Arc::clone(before)));
