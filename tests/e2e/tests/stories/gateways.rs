@@ -27,9 +27,24 @@ fn route(name: &str, hostnames: &str, rules: &str) -> String {
 }
 
 fn story(listeners: &str, routes: &str) -> Story {
+    begin(&terrain(listeners, routes))
+}
+
+fn terrain(listeners: &str, routes: &str) -> Terrain {
     let mut terrain = Terrain::standard().file("gateway.yaml", gateway(listeners)).file("routes.yaml", routes);
     terrain.spec.remote = true;
-    Story::begin(&terrain)
+    terrain
+}
+
+fn begin(terrain: &Terrain) -> Story {
+    let story = Story::begin(terrain);
+    // Listeners follow the configuration a moment later.
+    until("the gateways", || {
+        let told = told(&story);
+        let is_open = !told.is_empty() && told.iter().all(|(_, what)| what.contains("default/edge"));
+        if is_open { Ok(()) } else { Err(format!("{told:?}")) }
+    });
+    story
 }
 
 /// The node's addresses, as another machine knows them.
@@ -181,7 +196,10 @@ fn listeners_come_and_go_and_one_that_cannot_be_is_told() {
 #[test]
 fn gateways_go_to_the_next_process_without_a_request_lost() {
     let routes = route("all", "[]", &format!("[{{{V1}}}]"));
-    let mut story = story("[{name: http, port: 8080, protocol: HTTP}]", &routes);
+    let mut terrain = terrain("[{name: http, port: 8080, protocol: HTTP}]", &routes);
+    // Without it a connection that is being made while a process closes its listener is reset (docs/gateway.md).
+    terrain.spec.sysctls.push(("net.ipv4.tcp_migrate_req".to_owned(), "1".to_owned()));
+    let mut story = begin(&terrain);
     let url = format!("http://{}/fast", SocketAddr::new(addresses(&story)[0], 8080));
     let kept = Request::new("GET", &url).unwrap();
     let new = kept.clone().header("connection", "close");
