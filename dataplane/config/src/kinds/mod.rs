@@ -4,6 +4,7 @@ mod condition;
 mod destination;
 mod duration;
 pub(crate) mod endpoint_slice;
+mod envelope;
 pub(crate) mod gateway_api;
 pub(crate) mod metadata;
 pub(crate) mod namespace;

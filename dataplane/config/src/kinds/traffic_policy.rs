@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue, Method, Uri};
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use weir_core::balance::{Algorithm, HealthCheck, OutlierDetection, Question, TrafficPolicy};
 use weir_core::name::ServiceName;
@@ -13,6 +12,7 @@ use weir_core::split::StickyKey;
 
 use super::condition::{cookie, method};
 use super::duration::{DurationText, duration};
+use super::envelope::Envelope;
 use super::metadata::{Metadata, is_label, is_subdomain};
 use super::{Content, Kind};
 use crate::check::Checker;
@@ -20,21 +20,8 @@ use crate::limits;
 use crate::place::Segment;
 use crate::shape::nullable;
 
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase", expecting = "an object")]
-pub(crate) struct TrafficPolicyDocument {
-    #[serde(skip_serializing)]
-    api_version: IgnoredAny,
-    #[serde(skip_serializing)]
-    kind: IgnoredAny,
-    #[serde(deserialize_with = "nullable")]
-    metadata: Metadata,
-    #[serde(deserialize_with = "nullable")]
-    spec: Spec,
-    /// Written by a cluster, read by nobody.
-    #[serde(skip_serializing)]
-    status: IgnoredAny,
-}
+/// A `BackendTrafficPolicy` as it is written.
+pub(crate) type TrafficPolicyDocument = Envelope<Spec>;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(
@@ -43,7 +30,7 @@ pub(crate) struct TrafficPolicyDocument {
     rename_all = "camelCase",
     expecting = "an object with targetRefs, loadBalancer, healthCheck, circuitBreaker"
 )]
-struct Spec {
+pub(crate) struct Spec {
     #[serde(deserialize_with = "nullable")]
     target_refs: Vec<TargetSpec>,
     load_balancer: Option<BalancerSpec>,

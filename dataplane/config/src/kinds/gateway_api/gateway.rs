@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use weir_core::gateway::Hostname;
@@ -14,6 +13,7 @@ use super::spec::default_text;
 use super::texts::unknown;
 use crate::check::Checker;
 use crate::kinds::destination::port;
+use crate::kinds::envelope::Envelope;
 use crate::kinds::metadata::{Metadata, is_subdomain};
 use crate::kinds::{Content, Kind};
 use crate::limits;
@@ -22,21 +22,8 @@ use crate::shape::nullable;
 /// The class of the gateways that are Weir's.
 const CLASS: &str = "weir";
 
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase", expecting = "an object")]
-pub(crate) struct GatewayDocument {
-    #[serde(skip_serializing)]
-    api_version: IgnoredAny,
-    #[serde(skip_serializing)]
-    kind: IgnoredAny,
-    #[serde(deserialize_with = "nullable")]
-    metadata: Metadata,
-    #[serde(deserialize_with = "nullable")]
-    spec: GatewaySpec,
-    /// Written by a cluster, read by nobody.
-    #[serde(skip_serializing)]
-    status: IgnoredAny,
-}
+/// A `Gateway` as it is written.
+pub(crate) type GatewayDocument = Envelope<GatewaySpec>;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(
@@ -45,7 +32,7 @@ pub(crate) struct GatewayDocument {
     rename_all = "camelCase",
     expecting = "an object with gatewayClassName, listeners, addresses"
 )]
-struct GatewaySpec {
+pub(crate) struct GatewaySpec {
     gateway_class_name: Option<String>,
     #[serde(deserialize_with = "nullable")]
     listeners: Vec<ListenerSpec>,

@@ -22,6 +22,7 @@ use weir_core::name::{ObjectName, ServiceName};
 use weir_core::route::{Matcher, Unmatched};
 
 use super::destination::port;
+use super::envelope::Envelope;
 use super::metadata::{Metadata, is_label, is_subdomain};
 use super::rules::{AppliesTo, AttachesTo, Attachment, Rule, Rules, Syntax};
 use super::{Content, Kind};
@@ -29,12 +30,12 @@ use crate::check::Checker;
 use crate::limits;
 pub(crate) use gateway::{From, Gateway, GatewayDocument, Listener};
 pub(crate) use reference_grant::{ReferenceGrant, ReferenceGrantDocument};
-use spec::{Document, ReferenceSpec, Spec};
+use spec::{ReferenceSpec, Spec};
 
 /// An `HTTPRoute` as it is written.
-pub(crate) type HttpRouteDocument = Document<http_route::HttpRuleSpec>;
+pub(crate) type HttpRouteDocument = Envelope<Spec<http_route::HttpRuleSpec>>;
 /// A `GRPCRoute` as it is written.
-pub(crate) type GrpcRouteDocument = Document<grpc_route::GrpcRuleSpec>;
+pub(crate) type GrpcRouteDocument = Envelope<Spec<grpc_route::GrpcRuleSpec>>;
 
 /// The group of the Gateway API's own kinds.
 const GATEWAY_GROUP: &str = "gateway.networking.k8s.io";
@@ -66,7 +67,7 @@ pub(crate) trait RuleSpec: DeserializeOwned + Serialize + Default + PartialEq + 
     fn normalise(&mut self);
 }
 
-impl<R: RuleSpec> Kind for Document<R> {
+impl<R: RuleSpec> Kind for Envelope<Spec<R>> {
     const KIND: &'static str = R::KIND;
     const API_VERSIONS: &'static [&'static str] = R::API_VERSIONS;
     const HAS_AGE: bool = true;

@@ -1,30 +1,20 @@
 //! `ReferenceGrant`: which routes of other namespaces may name services of this one as their backends.
 
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::GATEWAY_GROUP;
 use crate::check::Checker;
+use crate::kinds::envelope::Envelope;
 use crate::kinds::metadata::Metadata;
 use crate::kinds::{Content, Kind};
 use crate::shape::nullable;
 
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase", expecting = "an object")]
-pub(crate) struct ReferenceGrantDocument {
-    #[serde(skip_serializing)]
-    api_version: IgnoredAny,
-    #[serde(skip_serializing)]
-    kind: IgnoredAny,
-    #[serde(deserialize_with = "nullable")]
-    metadata: Metadata,
-    #[serde(deserialize_with = "nullable")]
-    spec: GrantSpec,
-}
+/// A `ReferenceGrant` as it is written.
+pub(crate) type ReferenceGrantDocument = Envelope<GrantSpec>;
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, expecting = "an object with from and to")]
-struct GrantSpec {
+pub(crate) struct GrantSpec {
     #[serde(deserialize_with = "nullable")]
     from: Vec<FromSpec>,
     #[serde(deserialize_with = "nullable")]

@@ -1,29 +1,10 @@
 //! A route as it is written. Everything is optional here: what is missing is a matter for the check, which knows more.
 
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::RuleSpec;
-use crate::kinds::metadata::Metadata;
 use crate::shape::nullable;
-
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase", expecting = "an object")]
-#[serde(bound(deserialize = "R: Deserialize<'de> + Default"))]
-pub(crate) struct Document<R> {
-    #[serde(skip_serializing)]
-    api_version: IgnoredAny,
-    #[serde(skip_serializing)]
-    kind: IgnoredAny,
-    #[serde(deserialize_with = "nullable")]
-    pub(super) metadata: Metadata,
-    #[serde(deserialize_with = "nullable")]
-    pub(super) spec: Spec<R>,
-    /// Written by a cluster, read by nobody.
-    #[serde(skip_serializing)]
-    status: IgnoredAny,
-}
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(
@@ -33,7 +14,7 @@ pub(crate) struct Document<R> {
     expecting = "an object with parentRefs, hostnames and rules",
     bound(deserialize = "R: Deserialize<'de> + Default")
 )]
-pub(super) struct Spec<R> {
+pub(crate) struct Spec<R> {
     #[serde(deserialize_with = "nullable")]
     pub(super) parent_refs: Vec<ReferenceSpec>,
     #[serde(deserialize_with = "nullable")]

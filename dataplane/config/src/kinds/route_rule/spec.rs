@@ -2,29 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::kinds::duration::DurationText;
-use crate::kinds::metadata::Metadata;
+use crate::kinds::envelope::Envelope;
 use crate::kinds::retry::ATTEMPTS;
 use crate::shape::{OneOrMany, OrText, Shape, Text, nullable, text_or_number};
 
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase", expecting = "an object")]
-pub(crate) struct RouteRuleDocument {
-    #[serde(skip_serializing)]
-    api_version: IgnoredAny,
-    #[serde(skip_serializing)]
-    kind: IgnoredAny,
-    #[serde(deserialize_with = "nullable")]
-    pub(super) metadata: Metadata,
-    #[serde(deserialize_with = "nullable")]
-    pub(super) spec: Spec,
-    /// Written by a cluster, read by nobody.
-    #[serde(skip_serializing)]
-    status: IgnoredAny,
-}
+/// A `RouteRule` as it is written.
+pub(crate) type RouteRuleDocument = Envelope<Spec>;
 
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(
@@ -33,7 +19,7 @@ pub(crate) struct RouteRuleDocument {
     rename_all = "camelCase",
     expecting = "an object with match, route, directResponse, mirror, timeouts, retry, rateLimit, fault"
 )]
-pub(super) struct Spec {
+pub(crate) struct Spec {
     pub(super) services: Option<Vec<OrText<ServiceSpec>>>,
     pub(super) priority: Option<i64>,
     #[serde(rename = "match")]
