@@ -23,7 +23,7 @@ use axum::routing::{get, post};
 use weir_core::explain::{Described, Explanation};
 use weir_core::snapshot::Snapshot;
 use weir_core::stats::{StatsKey, StatsTable};
-use weir_proxy::GatewayAddresses;
+use weir_proxy::GatewayStatus;
 use weir_revisions::{Publisher, Reader};
 use weir_telemetry::Telemetry;
 
@@ -53,8 +53,8 @@ pub struct Node {
     pub readiness: Readiness,
     /// How the sources are.
     pub sources: Sources,
-    /// Where gateways listen.
-    pub gateways: GatewayAddresses,
+    /// Where gateways listen, and what they show.
+    pub gateways: GatewayStatus,
     /// What the kernel part knows.
     pub kernel: Arc<dyn KernelView>,
 }

@@ -7,7 +7,7 @@ use axum::extract::State;
 use serde::Serialize;
 use serde_json::{Value, json};
 use weir_core::stats::StatsKey;
-use weir_proxy::GatewayAddress;
+use weir_proxy::{GatewayAddress, GatewayCertificate};
 use weir_telemetry::{
     Cause, MirrorEvent, MirrorSummary, Refused, RetryEvent, RouteSummary, WorkerEvent, WorkloadSummary,
 };
@@ -66,6 +66,7 @@ pub(crate) async fn status(State(node): State<Node>) -> Json<Value> {
         "workloads": node.telemetry.workloads(&keys).iter().map(workload).collect::<Vec<_>>(),
         "connections": connections(&node),
         "gateways": gateways(&node),
+        "certificates": node.gateways.certificates().iter().map(certificate).collect::<Vec<_>>(),
         "kernel": node.kernel.counts(),
         "pods": node.kernel.pods(),
     }))
@@ -80,7 +81,12 @@ fn gateways(node: &Node) -> Vec<Value> {
         let names: BTreeSet<String> = names.collect();
         json!({"address": at.address.to_string(), "listeners": names, "failure": at.failure})
     };
-    node.gateways.all().iter().map(one).collect()
+    node.gateways.addresses().iter().map(one).collect()
+}
+
+fn certificate(one: &GatewayCertificate) -> Value {
+    let not_after = one.not_after.map(|at| humantime::format_rfc3339_seconds(at).to_string());
+    json!({"name": one.name.to_string(), "not_after": not_after, "failure": one.failure})
 }
 
 fn names(key: &StatsKey) -> (Option<String>, String) {

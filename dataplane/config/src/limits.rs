@@ -36,6 +36,9 @@ pub const HOSTNAMES: usize = 16;
 /// Listeners of a gateway (as in the Gateway API).
 pub const LISTENERS: usize = 64;
 
+/// Certificates of a listener (as in the Gateway API).
+pub const CERTIFICATES: usize = 64;
+
 /// Addresses of a gateway (as in the Gateway API).
 pub const GATEWAY_ADDRESSES: usize = 16;
 

@@ -91,3 +91,45 @@ fn host_names_lead_to_routes() {
         assert_eq!(decide(&snapshot, bind, host, path), expected, "{bind} {host} {path}");
     }
 }
+
+#[test]
+fn listeners_in_tls_show_what_they_may() {
+    let parsed = parse(&[SourceFile::new("gateway-tls.yaml", include_str!("cases/gateway-tls.yaml"))]);
+    let compiled = compile(&parsed.documents, Sequence(1), &mut StatsTable::default());
+    let snapshot = compiled.snapshot.unwrap_or_else(|| panic!("{:?}", compiled.diagnostics));
+    let shown = |port: u16| {
+        let port = snapshot.gateway_port(&Bind { ip: None, port })?;
+        let of = |host: &str| {
+            let listener = port.listeners.find(host)?;
+            Some(listener.certificates.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+        };
+        Some((port.is_tls, of("a.example.com"), of("b.example.com")))
+    };
+    let all = |text: &str| Some(text.to_owned());
+    for (port, expected) in [
+        (443, Some((true, all("default/shop default/wild"), all("default/shop default/wild")))),
+        // Asks for what clients must show: left out.
+        (449, None),
+        (450, Some((true, all("default/shop"), all("default/shop")))),
+        (451, Some((true, all("other/wild"), all("default/shop")))),
+        (460, None),
+        (461, Some((false, all(""), all("")))),
+    ] {
+        assert_eq!(shown(port), expected, "{port}");
+    }
+}
+
+#[test]
+fn a_host_of_another_listener_is_misdirected() {
+    let snapshot = snapshot();
+    let port = snapshot.gateway_port(&Bind { ip: None, port: 80 }).unwrap();
+    for (server_name, host, expected) in [
+        ("only.example.net", "only.example.net", false),
+        ("a.example.com", "b.example.com", false),
+        ("", "a.example.com", false),
+        ("a.example.com", "only.example.net", true),
+        ("only.example.net", "a.example.com", true),
+    ] {
+        assert_eq!(port.is_misdirected(server_name, host), expected, "{server_name} {host}");
+    }
+}

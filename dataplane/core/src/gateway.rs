@@ -149,11 +149,28 @@ impl fmt::Display for Bind {
     }
 }
 
+/// A certificate, by the secret that it is kept in.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CertificateName {
+    /// The secret's namespace.
+    pub namespace: Arc<str>,
+    /// Its name there.
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for CertificateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
 /// The listeners of gateways that share an address and a port.
 #[derive(Debug)]
 pub struct Port {
     /// Where they listen.
     pub bind: Bind,
+    /// Whether clients speak TLS there.
+    pub is_tls: bool,
     /// The listeners, by their host names.
     pub listeners: Hosts<Listener>,
 }
@@ -165,6 +182,8 @@ pub struct Listener {
     pub gateway: ObjectName,
     /// Its name there.
     pub name: Arc<str>,
+    /// What it shows clients in TLS. None: it refuses them.
+    pub certificates: Arc<[CertificateName]>,
     /// Its routes, by the host names that they and the listener have in common.
     pub frontends: Hosts<Arc<Frontend>>,
 }
@@ -173,6 +192,13 @@ impl Port {
     /// What decides about requests for a host. The host is in lower case, without a port; empty where none is said.
     pub fn frontend(&self, host: &str) -> Option<&Arc<Frontend>> {
         self.listeners.find(host)?.frontends.find(host)
+    }
+
+    /// Whether a request for a host came over a connection to a name of another listener: nothing of what that asks of
+    /// its clients would hold for it (RFC 9110, section 15.5.20). The name is as the host.
+    pub fn is_misdirected(&self, server_name: &str, host: &str) -> bool {
+        let meant = self.listeners.find(host);
+        meant.is_some_and(|meant| !self.listeners.find(server_name).is_some_and(|one| std::ptr::eq(one, meant)))
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod http1;
 mod http2;
+mod tls;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -11,17 +12,21 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::HeaderValue;
 use tokio::net::TcpStream;
+use weir_core::filter::Scheme;
 use weir_core::name::{OriginalDst, PeerAddr};
 use weir_core::snapshot;
+use weir_identity::Application;
 use weir_telemetry::{Cause, WorkerEvent};
 
 use crate::account::{Account, Connected};
 use crate::detect::{self, Protocol};
+use crate::headers::Client;
 use crate::linger;
 use crate::listener::Origin;
 use crate::opaque;
-use crate::plan::Meant;
+use crate::plan::{Entrance, Meant};
 use crate::reply;
+use crate::stream::Stream;
 use crate::upstream::Lease;
 use crate::watch::{Verdict, Watched};
 use crate::worker::Worker;
@@ -30,8 +35,8 @@ use crate::worker::Worker;
 pub(crate) struct Downstream {
     pub(crate) worker: Rc<Worker>,
     pub(crate) peer: PeerAddr,
-    /// The peer's address as it stands in `x-forwarded-for`.
-    pub(crate) peer_value: HeaderValue,
+    /// What endpoints are told of the peer.
+    pub(crate) client: Client,
     pub(crate) meant: Meant,
     /// Whose connection it is.
     pub(crate) account: Rc<Account>,
@@ -57,9 +62,24 @@ impl Downstream {
 pub(crate) async fn serve(admission: Admission, stream: TcpStream, peer: SocketAddr, origin: Rc<Origin>) {
     let (worker, watched) = (Rc::clone(&admission.worker), Rc::clone(&admission.watched));
     match meant(&worker, &stream, &origin) {
-        Ok((meant, protocol)) => {
+        Ok((mut meant, protocol)) => {
+            let _ = crate::upstream::tune(&stream, &worker.options);
+            let mut stream = Stream::Plain(stream);
+            let mut application = None;
+            if let Meant::Gateway(at) = &mut meant
+                && worker.snapshot().gateway_port(&at.bind).is_some_and(|port| port.is_tls)
+            {
+                // Boxed: most connections are in the clear.
+                let Some(secured) = Box::pin(tls::secure(&worker, &watched, stream, at.bind)).await else { return };
+                at.server_name = Some(secured.server_name);
+                (stream, application) = (secured.stream, secured.application);
+            }
             let downstream = Rc::new(Downstream {
-                peer_value: peer_value(peer),
+                client: Client {
+                    address: address_value(peer),
+                    is_outside: meant.is_outside(),
+                    scheme: if meant.is_tls() { Scheme::Https } else { Scheme::Http },
+                },
                 worker,
                 peer: PeerAddr(peer),
                 meant,
@@ -68,7 +88,7 @@ pub(crate) async fn serve(admission: Admission, stream: TcpStream, peer: SocketA
                 aborted: Cell::new(false),
                 upgrade: RefCell::new(None),
             });
-            converse(&downstream, stream, protocol).await;
+            converse(&downstream, stream, protocol, application).await;
         }
         Err(refusal) => {
             worker.shard.on(refusal);
@@ -109,7 +129,7 @@ impl Drop for Admission {
     }
 }
 
-fn peer_value(peer: SocketAddr) -> HeaderValue {
+fn address_value(peer: SocketAddr) -> HeaderValue {
     HeaderValue::try_from(peer.ip().to_canonical().to_string()).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
@@ -117,7 +137,7 @@ fn peer_value(peer: SocketAddr) -> HeaderValue {
 fn meant(worker: &Worker, stream: &TcpStream, origin: &Origin) -> Result<(Meant, snapshot::Protocol), WorkerEvent> {
     let meant = match origin {
         Origin::Service(name) => Meant::Service(name.clone()),
-        Origin::Gateway(bind) => Meant::Gateway(*bind),
+        Origin::Gateway(bind) => Meant::Gateway(Entrance { bind: *bind, server_name: None }),
         Origin::Transparent => {
             // The client may be gone already; then there is no telling what it meant.
             let address = stream.local_addr().map_err(|_| WorkerEvent::RefusedUnknown)?;
@@ -137,16 +157,24 @@ pub(crate) fn reset(stream: &TcpStream) {
     let _ = stream.set_zero_linger();
 }
 
-async fn converse(downstream: &Rc<Downstream>, stream: TcpStream, protocol: snapshot::Protocol) {
-    let _ = crate::upstream::tune(&stream, &downstream.worker.options);
-    let first = downstream.watched.guard(pin!(detect_protocol(downstream, &stream, protocol))).await;
+async fn converse(
+    downstream: &Rc<Downstream>,
+    mut stream: Stream,
+    protocol: snapshot::Protocol,
+    agreed: Option<Application>,
+) {
+    let first = match agreed {
+        Some(Application::Http1) => Ok(Some((Protocol::Http1, Bytes::new()))),
+        Some(Application::Http2) => Ok(Some((Protocol::Http2, Bytes::new()))),
+        None => downstream.watched.guard(pin!(detect_protocol(downstream, &mut stream, protocol))).await,
+    };
     match first {
         // Each boxed: otherwise a connection that has said nothing yet would have room for the largest of them.
         Ok(Some((Protocol::Http1, seen))) => Box::pin(http1::serve(downstream, stream, seen)).await,
         Ok(Some((Protocol::Http2, seen))) => Box::pin(http2::serve(downstream, stream, seen)).await,
         Ok(Some((Protocol::Other, seen))) => match protocol {
             snapshot::Protocol::Http | snapshot::Protocol::Http2 => {
-                Box::pin(refuse(downstream, stream, Cause::Garbage)).await;
+                Box::pin(refuse(&downstream.worker, stream, Cause::Garbage)).await;
             }
             _ => Box::pin(opaque::pass(downstream, stream, seen)).await,
         },
@@ -160,7 +188,7 @@ async fn converse(downstream: &Rc<Downstream>, stream: TcpStream, protocol: snap
 /// nothing on a port of unknown protocol waits for its server to speak first: not HTTP.
 async fn detect_protocol(
     downstream: &Downstream,
-    stream: &TcpStream,
+    stream: &mut Stream,
     protocol: snapshot::Protocol,
 ) -> Option<(Protocol, Bytes)> {
     let limit = downstream.worker.settings.downstream.detect_timeout;
@@ -181,12 +209,12 @@ async fn detect_protocol(
 /// How much is read before the rest is left to the parser.
 const FIRST_BYTES: usize = 4_096;
 
-async fn first_bytes(stream: &TcpStream, seen: &mut Vec<u8>) -> Option<Protocol> {
+async fn first_bytes(stream: &mut Stream, seen: &mut Vec<u8>) -> Option<Protocol> {
     loop {
         stream.readable().await.ok()?;
         // Only now: a client that says nothing takes no room for it.
         seen.reserve_exact(FIRST_BYTES.saturating_sub(seen.len()));
-        match stream.try_read_buf(seen) {
+        match stream.try_read_buf(seen).await {
             Ok(0) if seen.is_empty() => return None,
             Ok(0) => return Some(Protocol::Other),
             Ok(_) => {
@@ -213,9 +241,7 @@ fn take_seen(seen: &mut Bytes, most: usize) -> Bytes {
 }
 
 /// Answers something that is not a request, and closes.
-async fn refuse(downstream: &Downstream, stream: TcpStream, cause: Cause) {
-    downstream.worker.shard.on_unrouted(cause);
-    // As much as fits the socket's buffer, which is empty: no need to wait.
-    let _ = stream.try_write(reply::raw(cause).as_bytes());
-    linger::close(stream).await;
+async fn refuse(worker: &Worker, stream: Stream, cause: Cause) {
+    worker.shard.on_unrouted(cause);
+    linger::close(stream, reply::raw(cause).as_bytes()).await;
 }

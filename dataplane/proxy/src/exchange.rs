@@ -75,8 +75,7 @@ async fn forward(
     if limit.is_some_and(|limit| incoming.size_hint().lower() > limit) {
         return Err(Cause::BodyTooLarge.into());
     }
-    let peer = (&downstream.peer_value, downstream.meant.is_outside());
-    let upgrading = headers::prepare_request(&mut head, peer, worker.traces, &worker.random);
+    let upgrading = headers::prepare_request(&mut head, &downstream.client, worker.traces, &worker.random);
     record.entry.iter_mut().for_each(|entry| entry.on_request(&head.headers));
     if let Some(filters) = &record.filters {
         filters.on_request(&mut head);

@@ -134,10 +134,15 @@ pub(crate) fn failed(abort: Abort, is_call: bool) -> Local {
 }
 
 /// The answer to a request that goes to no destination.
-pub(crate) fn answer(decision: &Decision<'_>, frontend: &Frontend, head: &request::Parts) -> Result<Answer, Cause> {
+pub(crate) fn answer(
+    decision: &Decision<'_>,
+    frontend: &Frontend,
+    scheme: Scheme,
+    head: &request::Parts,
+) -> Result<Answer, Cause> {
     match decision.outcome {
         Outcome::Preflight(preflight) => Ok(preflighted(&preflight, head)),
-        Outcome::Redirect(redirect) => redirected(redirect, decision, frontend, head),
+        Outcome::Redirect(redirect) => redirected(redirect, decision, (frontend, scheme), head),
         Outcome::Direct(DirectResponse { status, body }) => Ok(match &**body {
             "" => Answer::new(*status, HeaderMap::new()),
             body => Answer::new(*status, HeaderMap::new()).with_text(body),
@@ -154,14 +159,14 @@ fn preflighted(preflight: &Preflight<'_>, head: &request::Parts) -> Answer {
 fn redirected(
     redirect: &Redirect,
     decision: &Decision<'_>,
-    frontend: &Frontend,
+    (frontend, scheme): (&Frontend, Scheme),
     head: &request::Parts,
 ) -> Result<Answer, Cause> {
     let host = head.headers.get(HOST).and_then(|host| host.to_str().ok()).filter(|host| !host.is_empty());
     let service = &frontend.name.service;
     let own_name = || format!("{}.{}", service.name, service.namespace);
     let asked = Asked {
-        scheme: Scheme::Http,
+        scheme,
         host: &host.map_or_else(own_name, str::to_owned),
         port: frontend.name.port,
         path: head.uri.path(),

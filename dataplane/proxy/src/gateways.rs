@@ -16,6 +16,7 @@ use weir_core::gateway::Bind;
 use weir_core::snapshot::Snapshot;
 
 use crate::accept;
+use crate::certificates::{Certificates, GatewayCertificate};
 use crate::drain::Phase;
 use crate::listener::{self, Listener, Origin, OwnAddresses};
 use crate::settings::Settings;
@@ -25,7 +26,8 @@ use crate::worker::{IDLE_SHARE, Worker};
 /// How often it is looked whether the configuration has changed. Every look wakes a processor that has nothing to do.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// How long it takes until an address that could not be listened at is tried again.
+/// How long it takes until an address that could not be listened at is tried again, and a certificate that has changed
+/// is noticed.
 const TRY_AGAIN: Duration = Duration::from_secs(2);
 
 /// Sockets on their way to a worker.
@@ -61,14 +63,22 @@ pub struct GatewayAddress {
     pub failure: Option<Arc<str>>,
 }
 
-/// How it is with all of them.
+/// How it is with what gateways want.
 #[derive(Clone, Debug, Default)]
-pub struct GatewayAddresses(Arc<ArcSwap<Vec<GatewayAddress>>>);
+pub struct GatewayStatus {
+    addresses: Arc<ArcSwap<Vec<GatewayAddress>>>,
+    certificates: Arc<ArcSwap<Vec<GatewayCertificate>>>,
+}
 
-impl GatewayAddresses {
-    /// All of them, sorted.
-    pub fn all(&self) -> Arc<Vec<GatewayAddress>> {
-        self.0.load_full()
+impl GatewayStatus {
+    /// All addresses, sorted.
+    pub fn addresses(&self) -> Arc<Vec<GatewayAddress>> {
+        self.addresses.load_full()
+    }
+
+    /// All certificates, sorted by name.
+    pub fn certificates(&self) -> Arc<Vec<GatewayCertificate>> {
+        self.certificates.load_full()
     }
 }
 
@@ -77,7 +87,8 @@ pub(crate) struct Parts {
     pub(crate) settings: Arc<Settings>,
     pub(crate) snapshots: Arc<ArcSwap<Snapshot>>,
     pub(crate) own: Arc<OwnAddresses>,
-    pub(crate) told: GatewayAddresses,
+    pub(crate) certificates: Certificates,
+    pub(crate) status: GatewayStatus,
     /// Those of all workers.
     pub(crate) orders: Vec<Orders>,
     pub(crate) drain: watch::Receiver<Phase>,
@@ -85,8 +96,8 @@ pub(crate) struct Parts {
 
 /// Opens and closes listeners as the configuration says, until the proxy accepts no more.
 pub(crate) async fn run(parts: Parts) {
-    let Parts { settings, snapshots, own, told, orders, mut drain } = parts;
-    let mut listeners = Listeners { settings, own, told, orders, open: BTreeSet::new() };
+    let Parts { settings, snapshots, own, certificates, status, orders, mut drain } = parts;
+    let mut listeners = Listeners { settings, own, certificates, status, orders, open: BTreeSet::new() };
     let (mut seen, mut due) = (None, Instant::now());
     let mut ended = pin!(drain.wait_for(|phase| *phase != Phase::Running));
     loop {
@@ -106,13 +117,16 @@ pub(crate) async fn run(parts: Parts) {
 struct Listeners {
     settings: Arc<Settings>,
     own: Arc<OwnAddresses>,
-    told: GatewayAddresses,
+    certificates: Certificates,
+    status: GatewayStatus,
     orders: Vec<Orders>,
     open: BTreeSet<SocketAddr>,
 }
 
 impl Listeners {
     async fn follow(&mut self, snapshot: &Snapshot) {
+        // First: who listens must have something to show.
+        self.follow_certificates(snapshot);
         let wanted = self.wanted(snapshot);
         for address in self.open.iter().filter(|open| !wanted.contains_key(open)).copied().collect::<Vec<_>>() {
             self.open.remove(&address);
@@ -128,7 +142,27 @@ impl Listeners {
             all.push(GatewayAddress { bind, address, failure });
         }
         self.own.set_gateways(self.open.iter().copied().collect());
-        self.told.0.store(Arc::new(all));
+        self.status.addresses.store(Arc::new(all));
+    }
+
+    fn follow_certificates(&mut self, snapshot: &Snapshot) {
+        let Some(all) = self.certificates.follow(snapshot) else { return };
+        for GatewayCertificate { name, not_after, failure } in &all {
+            match (failure, not_after) {
+                (None, Some(until)) => {
+                    let until = humantime::format_rfc3339_seconds(*until);
+                    tracing::info!(certificate = %name, %until, "a certificate of gateways is in force");
+                }
+                (Some(failure), Some(_)) => {
+                    tracing::error!(certificate = %name, "the one before stays in force: {failure}");
+                }
+                (failure, None) => {
+                    let failure = failure.as_deref().unwrap_or("not read");
+                    tracing::error!(certificate = %name, "gateways have no certificate to show: {failure}");
+                }
+            }
+        }
+        self.status.certificates.store(Arc::new(all));
     }
 
     /// Every address that a gateway means. Where one names an address and another means all, each has its own listener.
@@ -155,7 +189,7 @@ impl Listeners {
             }
             Err(error) => {
                 let failure: Arc<str> = error.to_string().into();
-                let known = self.told.all();
+                let known = self.status.addresses();
                 if !known.iter().any(|one| one.address == address && one.failure.as_ref() == Some(&failure)) {
                     tracing::error!(%address, "a gateway's listener is not served: {failure}");
                 }

@@ -55,9 +55,10 @@ pub(crate) fn code(cause: Cause) -> Code {
         Cause::DownstreamGone | Cause::RequestAborted => Code::Cancelled,
         Cause::BodyTooLarge | Cause::HeadTooLarge | Cause::TargetTooLong => Code::ResourceExhausted,
         Cause::NoRoute | Cause::ConnectMethod => Code::Unimplemented,
-        Cause::BadRequest | Cause::Garbage | Cause::HeaderTimeout | Cause::UpstreamGarbage => Code::Internal,
+        Cause::BadRequest | Cause::Garbage | Cause::TlsRequired | Cause::HeaderTimeout | Cause::UpstreamGarbage => Code::Internal,
         // Also where a rule's destination does not resolve: `GRPCRoute` wants it so.
-        Cause::NoDestination
+        Cause::Misdirected
+        | Cause::NoDestination
         | Cause::Unresolved
         | Cause::Loop
         | Cause::UnknownService

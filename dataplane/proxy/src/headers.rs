@@ -9,6 +9,7 @@ use http::header::{
 };
 use http::uri::{PathAndQuery, Uri};
 use http::{Method, Version, request};
+use weir_core::filter::Scheme;
 use weir_core::share::Share;
 use weir_telemetry::Cause;
 
@@ -149,6 +150,16 @@ pub(crate) fn host(headers: &HeaderMap) -> Cow<'_, str> {
     if host.bytes().any(|byte| byte.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() }
 }
 
+/// What endpoints are told of whoever sends a request.
+pub(crate) struct Client {
+    /// The address as it stands in `x-forwarded-for`.
+    pub(crate) address: HeaderValue,
+    /// What clients outside the mesh say of others is not believed.
+    pub(crate) is_outside: bool,
+    /// How the client speaks to the proxy.
+    pub(crate) scheme: Scheme,
+}
+
 /// Makes the head of a request ready for an endpoint. The head must be normalised.
 ///
 /// `x-forwarded-for` is appended to, not replaced: a gateway in a pod names its clients there. Its last entry is the
@@ -157,19 +168,23 @@ pub(crate) fn host(headers: &HeaderMap) -> Cow<'_, str> {
 /// to be recorded. What clients outside the mesh say of `x-forwarded-...` is not believed, and goes.
 pub(crate) fn prepare_request(
     head: &mut request::Parts,
-    (peer, is_outside): (&HeaderValue, bool),
+    client: &Client,
     traces: Option<Share>,
     random: &Random,
 ) -> Upgrading {
     let headers = &mut head.headers;
     let upgrade = wanted_upgrade(headers);
     strip_hop_by_hop(headers);
-    if is_outside {
+    if client.is_outside {
         OF_PROXIES.iter().for_each(|name| drop(headers.remove(name)));
     }
-    forwarded_for(headers, peer);
+    forwarded_for(headers, &client.address);
     if !headers.contains_key(FORWARDED_PROTO) {
-        headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+        let scheme = match client.scheme {
+            Scheme::Http => "http",
+            Scheme::Https => "https",
+        };
+        headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
     }
     if !headers.contains_key(REQUEST_ID) {
         headers.insert(REQUEST_ID, request_id(random));

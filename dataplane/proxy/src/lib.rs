@@ -8,6 +8,7 @@ mod accept;
 mod access;
 mod account;
 mod body;
+mod certificates;
 mod detect;
 mod downstream;
 mod drain;
@@ -34,13 +35,15 @@ mod retry;
 mod session;
 mod settings;
 mod socket_io;
+mod stream;
 mod upstream;
 mod watch;
 mod worker;
 
+pub use certificates::GatewayCertificate;
 pub use drain::Drain;
 pub use error::{BindError, RunError};
-pub use gateways::{GatewayAddress, GatewayAddresses};
+pub use gateways::{GatewayAddress, GatewayStatus};
 pub use proxy::{Proxy, TransparentSockets};
 pub use settings::{
     AccessLog, Downstream, Gateways, Http2, Locality, MirrorLimits, OutOfRange, RetryLimits, ServiceListener, Settings,

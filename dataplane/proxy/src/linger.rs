@@ -4,16 +4,20 @@
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+
+use crate::stream::Stream;
 
 /// How long and how much is read and thrown away. Enough for an honest client that is in the middle of a large head.
 const LINGER: Duration = Duration::from_secs(1);
 const LINGER_BYTES: usize = 1 << 20;
 
-/// Ends the proxy's side, then waits a moment for the client to end its own.
-pub(crate) async fn close(mut stream: TcpStream) {
+/// Says some last words and ends the proxy's side, then waits a moment for the client to end its own.
+pub(crate) async fn close(mut stream: Stream, last_words: &[u8]) {
     let drain = async {
+        stream.write_all(last_words).await?;
         stream.shutdown().await?;
+        // In TLS too: what it would say is of no interest.
+        let stream = stream.tcp();
         let (mut left, mut buffer) = (LINGER_BYTES, vec![0; 4_096]);
         loop {
             stream.readable().await?;

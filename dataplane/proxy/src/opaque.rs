@@ -5,7 +5,6 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
 use weir_core::snapshot::Snapshot;
 use weir_core::split::Target;
 use weir_telemetry::WorkerEvent;
@@ -13,11 +12,12 @@ use weir_telemetry::WorkerEvent;
 use crate::downstream::{Downstream, reset};
 use crate::observe::Observation;
 use crate::relay::{self, End};
+use crate::stream::Stream;
 use crate::upstream::Picked;
 use crate::watch::Verdict;
 
 /// Passes a connection on. Rules do not concern it: it goes to the service itself.
-pub(crate) async fn pass(downstream: &Rc<Downstream>, stream: TcpStream, seen: Bytes) {
+pub(crate) async fn pass(downstream: &Rc<Downstream>, stream: Stream, seen: Bytes) {
     let worker = &downstream.worker;
     worker.shard.on(WorkerEvent::Opaque);
     let picked = pick(downstream, &worker.snapshot());
@@ -32,7 +32,7 @@ pub(crate) async fn pass(downstream: &Rc<Downstream>, stream: TcpStream, seen: B
     };
     let Some((upstream, _lease)) = leased else {
         worker.shard.on(WorkerEvent::OpaqueFailed);
-        return reset(&stream);
+        return reset(stream.tcp());
     };
     let (down, up) = (End { stream, seen }, End { stream: upstream, seen: Bytes::new() });
     end(downstream, &downstream.watched.guard(pin!(relay::relay(downstream, down, up))).await);

@@ -6,7 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, Version, request};
 use weir_core::filter::Filters;
-use weir_core::gateway::Bind;
+use weir_core::gateway::{Bind, Port};
 use weir_core::name::{ClusterName, OriginalDst, PeerAddr};
 use weir_core::route::{Decision, Outcome, Request, Rule, Source, Timeouts};
 use weir_core::snapshot::{Frontend, Protocol, Snapshot};
@@ -30,7 +30,29 @@ pub(crate) enum Meant {
     /// The one of this name.
     Service(ClusterName),
     /// One of those that gateways have here: which, each request's host says.
-    Gateway(Bind),
+    Gateway(Entrance),
+}
+
+/// Where a client from outside came in.
+#[derive(Clone, Debug)]
+pub(crate) struct Entrance {
+    pub(crate) bind: Bind,
+    /// In TLS the name that the client connected to, in lower case; empty where it said none.
+    pub(crate) server_name: Option<Box<str>>,
+}
+
+impl Entrance {
+    /// The frontend for a request, as a snapshot has it.
+    fn frontend<'s>(&self, snapshot: &'s Snapshot, headers: &HeaderMap) -> Result<&'s Arc<Frontend>, Cause> {
+        // What is to go in TLS from now on does not, on a connection that was made before.
+        let is_same = |port: &&Arc<Port>| port.is_tls == self.server_name.is_some();
+        let port = snapshot.gateway_port(&self.bind).filter(is_same).ok_or(Cause::UnknownService)?;
+        let host = headers::host(headers);
+        if self.server_name.as_ref().is_some_and(|name| port.is_misdirected(name, &host)) {
+            return Err(Cause::Misdirected);
+        }
+        port.frontend(&host).ok_or(Cause::NoRoute)
+    }
 }
 
 impl Meant {
@@ -47,7 +69,7 @@ impl Meant {
     pub(crate) fn protocol(&self, snapshot: &Snapshot) -> Option<Protocol> {
         match self {
             Self::Address(_) | Self::Service(_) => self.service(snapshot).map(|frontend| frontend.protocol),
-            Self::Gateway(bind) => snapshot.gateway_port(bind).map(|_| Protocol::Http),
+            Self::Gateway(at) => snapshot.gateway_port(&at.bind).map(|_| Protocol::Http),
         }
     }
 
@@ -55,16 +77,18 @@ impl Meant {
     fn frontend<'s>(&self, snapshot: &'s Snapshot, headers: &HeaderMap) -> Result<&'s Arc<Frontend>, Cause> {
         match self {
             Self::Address(_) | Self::Service(_) => self.service(snapshot).ok_or(Cause::UnknownService),
-            Self::Gateway(bind) => {
-                let port = snapshot.gateway_port(bind).ok_or(Cause::UnknownService)?;
-                port.frontend(&headers::host(headers)).ok_or(Cause::NoRoute)
-            }
+            Self::Gateway(at) => at.frontend(snapshot, headers),
         }
     }
 
     /// Whether clients are outside the mesh: what they say about others is not believed.
     pub(crate) fn is_outside(&self) -> bool {
         matches!(self, Self::Gateway(_))
+    }
+
+    /// Whether clients speak TLS.
+    pub(crate) fn is_tls(&self) -> bool {
+        matches!(self, Self::Gateway(Entrance { server_name: Some(_), .. }))
     }
 }
 
@@ -206,7 +230,7 @@ fn session<'s>(decision: &Decision<'s>, request: &Request<'_>, record: &mut Reco
 /// What a request gets that goes to no endpoint.
 fn answered(frontend: &Frontend, decision: &Decision<'_>, head: &request::Parts, record: &mut Record) -> Local {
     on_own_answer(frontend, decision, record);
-    match filters::answer(decision, frontend, head) {
+    match filters::answer(decision, frontend, record.downstream().client.scheme, head) {
         Ok(answer) => Local::Answer(Box::new(answer)),
         Err(cause) => Local::Failure(cause),
     }

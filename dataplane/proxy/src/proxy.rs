@@ -12,9 +12,10 @@ use weir_core::snapshot::Snapshot;
 use weir_telemetry::Telemetry;
 use weir_telemetry::access::AccessLog;
 
+use crate::certificates::Certificates;
 use crate::drain::Drain;
 use crate::error::{BindError, RunError};
-use crate::gateways::{self, GatewayAddresses};
+use crate::gateways::{self, GatewayStatus};
 use crate::health::{self, Failing};
 use crate::listener::{self, Listener, Origin, OwnAddresses};
 use crate::rate::Buckets;
@@ -38,7 +39,8 @@ pub struct Proxy {
     checks: Arc<weir_telemetry::Shard>,
     snapshots: Arc<ArcSwap<Snapshot>>,
     access_log: Option<AccessLog>,
-    gateways: GatewayAddresses,
+    certificates: Certificates,
+    gateways: GatewayStatus,
     drain: Drain,
 }
 
@@ -90,6 +92,7 @@ impl Proxy {
         let access_log = access_log.map(|log| AccessLog::open(&log.destination, log.format.clone(), telemetry));
         Ok(Self {
             access_log: access_log.transpose()?,
+            certificates: Certificates::new(&settings.gateways.certificates)?,
             settings: Arc::new(settings),
             workers,
             service_addresses,
@@ -97,7 +100,7 @@ impl Proxy {
             checks: telemetry.register_worker(),
             shards: (0..count).map(|_| telemetry.register_worker()).collect(),
             snapshots,
-            gateways: GatewayAddresses::default(),
+            gateways: GatewayStatus::default(),
             drain: Drain::new(),
         })
     }
@@ -119,8 +122,8 @@ impl Proxy {
         &self.service_addresses
     }
 
-    /// How it is with the addresses that gateways want, now and from now on.
-    pub fn gateways(&self) -> GatewayAddresses {
+    /// How it is with what gateways want, now and from now on.
+    pub fn gateways(&self) -> GatewayStatus {
         self.gateways.clone()
     }
 
@@ -151,11 +154,13 @@ impl Proxy {
             drain: drain.watch(),
         };
         let (orders, mailboxes): (Vec<_>, Vec<_>) = self.workers.iter().map(|_| gateways::mailbox()).unzip();
+        let acceptors = self.certificates.acceptors();
         let listeners = gateways::Parts {
             settings: Arc::clone(&self.settings),
             snapshots: Arc::clone(&self.snapshots),
             own: Arc::clone(&self.own),
-            told: self.gateways.clone(),
+            certificates: self.certificates,
+            status: self.gateways.clone(),
             orders,
             drain: drain.watch(),
         };
@@ -170,6 +175,7 @@ impl Proxy {
                 buckets: Arc::clone(&buckets),
                 failing: Arc::clone(&failing),
                 breakers: Arc::clone(&breakers),
+                acceptors: Arc::clone(&acceptors),
                 access_log: self.access_log.as_ref().map(AccessLog::sink),
                 own: Arc::clone(&self.own),
                 listeners,

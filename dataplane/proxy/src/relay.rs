@@ -3,32 +3,70 @@
 use std::io;
 
 use bytes::Bytes;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, tcp};
+use weir_identity::ServerStream;
 
 use crate::downstream::Downstream;
+use crate::stream::Stream;
 use crate::watch::Phase;
 
-/// One buffer for each direction. Larger ones gained nothing in measurements, smaller ones cost system calls.
-const BUFFER_BYTES: usize = 64 * 1024;
-
-/// One end of a relay: a socket, and bytes that were read from it before.
-pub(crate) struct End {
-    pub(crate) stream: TcpStream,
+/// One end of a relay: a connection, and bytes that were read from it before.
+pub(crate) struct End<S> {
+    pub(crate) stream: S,
     pub(crate) seen: Bytes,
 }
 
 /// Passes bytes between a client's connection and another one until both directions have ended. Ends early when either
 /// fails; the watch's verdict is for the caller to obey.
-pub(crate) async fn relay(of: &Downstream, mut downstream: End, mut upstream: End) -> io::Result<()> {
+pub(crate) async fn relay(of: &Downstream, downstream: End<Stream>, mut upstream: End<TcpStream>) -> io::Result<()> {
     of.watched.enter(Phase::Opaque);
-    let (down_read, down_write) = downstream.stream.split();
-    let (up_read, up_write) = upstream.stream.split();
-    let there = pass(of, Way::There, down_read, up_write, downstream.seen);
-    let back = pass(of, Way::Back, up_read, down_write, upstream.seen);
+    let up = upstream.stream.split();
+    match downstream.stream {
+        Stream::Plain(mut stream) => both(of, stream.split(), downstream.seen, up, upstream.seen).await,
+        Stream::Tls(stream) => both(of, tokio::io::split(*stream), downstream.seen, up, upstream.seen).await,
+    }
+}
+
+async fn both(
+    of: &Downstream,
+    (down_read, down_write): (impl Source, impl AsyncWrite + Unpin),
+    down_seen: Bytes,
+    (up_read, up_write): (impl Source, impl AsyncWrite + Unpin),
+    up_seen: Bytes,
+) -> io::Result<()> {
+    let there = pass(of, Way::There, down_read, up_write, down_seen);
+    let back = pass(of, Way::Back, up_read, down_write, up_seen);
     tokio::try_join!(there, back)?;
     Ok(())
+}
+
+/// Where bytes come from.
+trait Source: AsyncRead + Unpin {
+    /// How many are read at once.
+    const BUFFER_BYTES: usize;
+
+    /// Waits for some.
+    async fn readable(&mut self) -> io::Result<()>;
+}
+
+impl Source for tcp::ReadHalf<'_> {
+    /// Larger ones gained nothing in measurements, smaller ones cost system calls.
+    const BUFFER_BYTES: usize = 64 * 1024;
+
+    async fn readable(&mut self) -> io::Result<()> {
+        tcp::ReadHalf::readable(self).await
+    }
+}
+
+impl Source for tokio::io::ReadHalf<ServerStream> {
+    /// A record has no more (RFC 8446, section 5.1).
+    const BUFFER_BYTES: usize = 16 * 1024;
+
+    /// Nobody knows before it is read.
+    async fn readable(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Which way bytes go.
@@ -40,32 +78,34 @@ pub(crate) enum Way {
     Back,
 }
 
-async fn pass(
+async fn pass<S: Source>(
     Downstream { watched, account, .. }: &Downstream,
     way: Way,
-    mut from: ReadHalf<'_>,
-    mut to: WriteHalf<'_>,
+    mut from: S,
+    mut to: impl AsyncWrite + Unpin,
     seen: Bytes,
 ) -> io::Result<()> {
     if !seen.is_empty() {
         to.write_all(&seen).await?;
+        to.flush().await?;
         account.on_relayed(way, seen.len());
         drop(seen);
     }
     let mut buffer = Vec::new();
     loop {
-        // Idle connections hold no buffer.
+        // Idle connections hold no buffer, if that can be.
         from.readable().await?;
-        buffer.reserve_exact(BUFFER_BYTES);
+        buffer.reserve_exact(S::BUFFER_BYTES);
         let count = from.read_buf(&mut buffer).await?;
         if count == 0 {
             return to.shutdown().await;
         }
         watched.on_io();
         to.write_all(&buffer).await?;
+        to.flush().await?;
         account.on_relayed(way, count);
         watched.on_io();
-        if count < BUFFER_BYTES / 2 {
+        if count < S::BUFFER_BYTES / 2 {
             buffer = Vec::new();
         } else {
             buffer.clear();

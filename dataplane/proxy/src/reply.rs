@@ -16,7 +16,10 @@ pub(crate) const CAUSE: HeaderName = HeaderName::from_static("x-weir-cause");
 /// The status for a cause. Causes that only cut off have one too, for the case that nothing was sent yet.
 pub(crate) fn status(cause: Cause) -> StatusCode {
     match cause {
-        Cause::BadRequest | Cause::Garbage | Cause::RequestAborted | Cause::DownstreamGone => StatusCode::BAD_REQUEST,
+        Cause::BadRequest | Cause::Garbage | Cause::TlsRequired | Cause::RequestAborted | Cause::DownstreamGone => {
+            StatusCode::BAD_REQUEST
+        }
+        Cause::Misdirected => StatusCode::MISDIRECTED_REQUEST,
         Cause::ConnectMethod => StatusCode::METHOD_NOT_ALLOWED,
         Cause::HeaderTimeout => StatusCode::REQUEST_TIMEOUT,
         Cause::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -45,6 +48,8 @@ fn text(cause: Cause) -> &'static str {
     match cause {
         Cause::BadRequest => "the request is not valid HTTP\n",
         Cause::Garbage => "this is not an HTTP request\n",
+        Cause::TlsRequired => "this is a port for HTTPS\n",
+        Cause::Misdirected => "the connection was made to another host\n",
         Cause::HeaderTimeout => "the head of the request did not arrive in time\n",
         Cause::HeadTooLarge => "the head of the request is too large\n",
         Cause::TargetTooLong => "the target of the request is too long\n",

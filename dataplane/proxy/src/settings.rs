@@ -5,6 +5,7 @@ mod duration;
 mod percent;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -108,6 +109,9 @@ pub struct Gateways {
     /// The addresses of gateways that name none; empty: those are not served. Default: `0.0.0.0` and `::`, all of the
     /// node's.
     pub addresses: Vec<IpAddr>,
+    /// The folder with the certificates of listeners that speak TLS: `<namespace>/<name>/tls.crt` and `tls.key` there.
+    /// Default: `/etc/weir/certificates`.
+    pub certificates: PathBuf,
     /// How long the connections of a listener that is gone may take to end. Default: 10 s.
     #[serde(with = "duration")]
     pub drain: Duration,
@@ -116,7 +120,7 @@ pub struct Gateways {
 impl Default for Gateways {
     fn default() -> Self {
         let addresses = vec![Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
-        Self { addresses, drain: Duration::from_secs(10) }
+        Self { addresses, certificates: "/etc/weir/certificates".into(), drain: Duration::from_secs(10) }
     }
 }
 

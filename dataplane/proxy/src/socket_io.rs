@@ -6,46 +6,49 @@ use std::task::{Context, Poll};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::io::ReadBuf;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 /// Pieces that are together no longer than this are put together and sent with `send`, which costs the kernel less
 /// than `writev`: a head with a small body is one of those.
 const COALESCED_BYTES: usize = 2_048;
 
-/// A socket.
-pub(crate) struct SocketIo(TokioIo<TcpStream>);
+/// A socket, or what goes over one.
+pub(crate) struct SocketIo<S>(TokioIo<S>);
 
-impl SocketIo {
-    pub(crate) fn new(stream: TcpStream) -> Self {
+impl<S> SocketIo<S> {
+    pub(crate) fn new(stream: S) -> Self {
         Self(TokioIo::new(stream))
     }
 
-    pub(crate) fn into_inner(self) -> TcpStream {
+    pub(crate) fn into_inner(self) -> S {
         self.0.into_inner()
     }
 
-    /// Ready when the other side has ended its side, or reset the connection: then with the error. Reads nothing, and
-    /// sees nothing behind bytes that nobody has read.
-    pub(crate) fn poll_end(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let stream = self.0.inner();
-        let mut byte = [0];
-        match stream.poll_peek(context, &mut ReadBuf::new(&mut byte)) {
-            // Reading says the same again when a reset has followed.
-            Poll::Ready(Ok(0)) => Poll::Ready(stream.take_error().and_then(|error| error.map_or(Ok(()), Err))),
-            Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
-            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-        }
+    pub(crate) fn inner_mut(&mut self) -> &mut S {
+        self.0.inner_mut()
     }
 }
 
-impl Read for SocketIo {
+/// Ready when the other side has ended its side, or reset the connection: then with the error. Reads nothing, and sees
+/// nothing behind bytes that nobody has read.
+pub(crate) fn poll_end(stream: &TcpStream, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    let mut byte = [0];
+    match stream.poll_peek(context, &mut ReadBuf::new(&mut byte)) {
+        // Reading says the same again when a reset has followed.
+        Poll::Ready(Ok(0)) => Poll::Ready(stream.take_error().and_then(|error| error.map_or(Ok(()), Err))),
+        Poll::Ready(Ok(_)) | Poll::Pending => Poll::Pending,
+        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+    }
+}
+
+impl<S: AsyncRead + Unpin> Read for SocketIo<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
 
-impl Write for SocketIo {
+impl<S: AsyncWrite + Unpin> Write for SocketIo<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_write(cx, buf)
     }

@@ -17,6 +17,7 @@ use weir_telemetry::access::Sink;
 use crate::accept;
 use crate::access::Access;
 use crate::account::Accounts;
+use crate::certificates::Acceptors;
 use crate::drain::Phase;
 use crate::gateways::{self, Mailbox};
 use crate::health::Failing;
@@ -43,6 +44,7 @@ pub(crate) struct Parts {
     pub(crate) buckets: Arc<Buckets>,
     pub(crate) failing: Failing,
     pub(crate) breakers: Arc<Breakers>,
+    pub(crate) acceptors: Arc<Acceptors>,
     pub(crate) access_log: Option<Sink>,
     pub(crate) own: Arc<OwnAddresses>,
     pub(crate) listeners: Vec<Listener>,
@@ -67,6 +69,8 @@ pub(crate) struct Worker {
     /// What all workers share, for requests whose rules limit them.
     pub(crate) buckets: Arc<Buckets>,
     failing: Failing,
+    /// What all workers share, for clients that speak TLS.
+    pub(crate) acceptors: Arc<Acceptors>,
     pub(crate) access: Option<Access>,
     pub(crate) random: Random,
     /// Which share of the traces that begin here is to be recorded, if any begins here.
@@ -128,6 +132,7 @@ impl Worker {
             retries: Retries::new(&settings.retry),
             buckets: Arc::clone(&parts.buckets),
             failing: Arc::clone(&parts.failing),
+            acceptors: Arc::clone(&parts.acceptors),
             access: access_log.map(|(sink, settings)| Access::new(sink, settings.sampled)),
             random: Random::new(),
             traces: settings.tracing.sampled_percent,

@@ -105,7 +105,7 @@ fn an_address_that_is_taken_is_told_and_tried_again() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     node.publish(|world| world.gateways = vec![address]);
-    let failure = || node.gateways.all().first().and_then(|one| one.failure.clone());
+    let failure = || node.gateways.addresses().first().and_then(|one| one.failure.clone());
     until("the failure", || failure().is_some());
     let failure = failure().unwrap();
     assert!(failure.contains(&address.to_string()) && failure.contains("in use"), "{failure}");

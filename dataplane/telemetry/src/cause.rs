@@ -9,6 +9,10 @@ pub enum Cause {
     BadRequest,
     /// What the client sent is not an HTTP request.
     Garbage,
+    /// The client speaks in the clear where TLS is spoken.
+    TlsRequired,
+    /// The connection was made to the name of another listener of the gateway.
+    Misdirected,
     /// The head of the request did not arrive in time.
     HeaderTimeout,
     /// The head of the request is larger than allowed.
@@ -70,9 +74,11 @@ impl Cause {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every cause, in the order of declaration.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 31] = [
         Self::BadRequest,
         Self::Garbage,
+        Self::TlsRequired,
+        Self::Misdirected,
         Self::HeaderTimeout,
         Self::HeadTooLarge,
         Self::TargetTooLong,
@@ -107,6 +113,8 @@ impl Cause {
         match self {
             Self::BadRequest => "bad_request",
             Self::Garbage => "garbage",
+            Self::TlsRequired => "tls_required",
+            Self::Misdirected => "misdirected",
             Self::HeaderTimeout => "header_timeout",
             Self::HeadTooLarge => "head_too_large",
             Self::TargetTooLong => "target_too_long",

@@ -22,6 +22,10 @@ pub enum WorkerEvent {
     RefusedShare,
     /// A connection could not be passed on unchanged: reset.
     OpaqueFailed,
+    /// A client outside the mesh was let in by TLS.
+    TlsAccepted,
+    /// A client was not: it has nothing in common with the listener, broke off, or does not speak TLS.
+    TlsFailed,
     /// Accepting failed because file descriptors or memory ran out; tried again after a pause.
     AcceptExhausted,
     /// Accepting failed for another reason.
@@ -57,7 +61,7 @@ impl WorkerEvent {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every event, in the order of declaration.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 25] = [
         Self::Accepted,
         Self::Closed,
         Self::Opaque,
@@ -67,6 +71,8 @@ impl WorkerEvent {
         Self::RefusedLimit,
         Self::RefusedShare,
         Self::OpaqueFailed,
+        Self::TlsAccepted,
+        Self::TlsFailed,
         Self::AcceptExhausted,
         Self::AcceptFailed,
         Self::Rested,
@@ -95,6 +101,8 @@ impl WorkerEvent {
             Self::RefusedLimit => "refused_limit",
             Self::RefusedShare => "refused_share",
             Self::OpaqueFailed => "opaque_failed",
+            Self::TlsAccepted => "tls_accepted",
+            Self::TlsFailed => "tls_failed",
             Self::AcceptExhausted => "accept_exhausted",
             Self::AcceptFailed => "accept_failed",
             Self::Rested => "rested",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use weir_core::gateway::{self, Bind, Hostname, Port};
+use weir_core::gateway::{self, Bind, CertificateName, Hostname, Port};
 use weir_core::name::{ClusterName, ServiceName};
 use weir_core::route::{self, Entry, RouteTable};
 use weir_core::snapshot::{Frontend, Protocol};
@@ -50,6 +50,8 @@ struct Place<'s> {
     listener: &'s Listener,
     /// Where nobody came before it.
     binds: Vec<Bind>,
+    /// Those that it may show.
+    certificates: Arc<[CertificateName]>,
     routes: Vec<Attached<'s>>,
 }
 
@@ -113,15 +115,17 @@ struct OfRoute<'s> {
 impl<'s> Planned<'s> {
     fn listeners(&mut self, names: &Names<'s>) {
         let mut taken: BTreeMap<(Bind, &Hostname), (FoundGateway<'s>, &'s Listener)> = BTreeMap::new();
+        // Whoever opens a port says whether TLS is spoken there.
+        let mut is_tls: BTreeMap<Bind, bool> = BTreeMap::new();
         for found in names.gateways().filter(|found| found.gateway.is_own) {
             for listener in &found.gateway.listeners {
                 let all = [None];
                 let addresses = found.gateway.addresses.iter().copied().map(Some);
                 let ips = addresses.chain(all.into_iter().filter(|_| found.gateway.addresses.is_empty()));
-                let mut binds = Vec::new();
+                let (mut binds, own) = (Vec::new(), listener.certificates.is_some());
                 for bind in ips.map(|ip| Bind { ip, port: listener.port }) {
                     if let Some((other, same)) = taken.get(&(bind, &listener.hostname)) {
-                        let path = [Segment::Key("spec"), Segment::Key("listeners"), Segment::Index(listener.position)];
+                        let path = listener.path();
                         let message = format!(
                             "the listener `{}` of {} has this port and host name; this one is left out",
                             same.name, other.document.name
@@ -129,12 +133,47 @@ impl<'s> Planned<'s> {
                         self.diagnostics.push(found.document.scope().warning(&path, message));
                         continue;
                     }
+                    if *is_tls.entry(bind).or_insert(own) != own {
+                        let [here, there] = if own { ["HTTPS", "HTTP"] } else { ["HTTP", "HTTPS"] };
+                        let message = format!(
+                            "another listener has this port for {there}; this one, of {here}, is left out there"
+                        );
+                        let path = [&listener.path()[..], &[Segment::Key("protocol")]].concat();
+                        self.diagnostics.push(found.document.scope().warning(&path, message));
+                        continue;
+                    }
                     taken.insert((bind, &listener.hostname), (found, listener));
                     binds.push(bind);
                 }
-                self.places.push(Place { gateway: found, listener, binds, routes: Vec::new() });
+                let certificates = self.certificates(names, found, listener);
+                self.places.push(Place { gateway: found, listener, binds, certificates, routes: Vec::new() });
             }
         }
+    }
+
+    /// The certificates that a listener may show; the others are reported.
+    fn certificates(
+        &mut self,
+        names: &Names<'_>,
+        FoundGateway { document, .. }: FoundGateway<'_>,
+        listener: &Listener,
+    ) -> Arc<[CertificateName]> {
+        let mut granted = Vec::new();
+        for certificate in listener.certificates.iter().flatten() {
+            let name = &certificate.name;
+            if names.may_show(&document.name, name) {
+                granted.push(name.clone());
+                continue;
+            }
+            let path = [Segment::Key("tls"), Segment::Key("certificateRefs"), Segment::Index(certificate.position)];
+            let path = [&listener.path()[..], &path, &[Segment::Key("namespace")]].concat();
+            let message = format!(
+                "no ReferenceGrant of the namespace `{}` lets a Gateway of `{}` show this certificate: it is left out",
+                name.namespace, document.name.namespace
+            );
+            self.diagnostics.push(document.scope().warning(&path, message));
+        }
+        granted.into()
     }
 
     /// Attaches a route to the listeners that it names and that take it.
@@ -203,7 +242,7 @@ impl<'s> Planned<'s> {
 
     /// The ports with their routes.
     fn ports(&self, names: &Names<'_>, clusters: &Clusters, stats: &mut StatsTable) -> Result<Ports, TooMany> {
-        let mut ports: BTreeMap<Bind, Vec<(Hostname, gateway::Listener)>> = BTreeMap::new();
+        let mut ports: BTreeMap<Bind, (bool, Vec<(Hostname, gateway::Listener)>)> = BTreeMap::new();
         let mut count = 0;
         for place in &self.places {
             let frontends = place.frontends(names, clusters, stats, &mut count)?;
@@ -211,13 +250,16 @@ impl<'s> Planned<'s> {
                 let listener = gateway::Listener {
                     gateway: place.gateway.document.name.clone(),
                     name: (&*place.listener.name).into(),
+                    certificates: Arc::clone(&place.certificates),
                     frontends: frontends.iter().cloned().collect(),
                 };
-                ports.entry(*bind).or_default().push((place.listener.hostname.clone(), listener));
+                let is_tls = place.listener.certificates.is_some();
+                let (_, listeners) = ports.entry(*bind).or_insert_with(|| (is_tls, Vec::new()));
+                listeners.push((place.listener.hostname.clone(), listener));
             }
         }
-        let port = |(bind, listeners): (Bind, Vec<_>)| {
-            (bind, Arc::new(Port { bind, listeners: listeners.into_iter().collect() }))
+        let port = |(bind, (is_tls, listeners)): (Bind, (bool, Vec<_>))| {
+            (bind, Arc::new(Port { bind, is_tls, listeners: listeners.into_iter().collect() }))
         };
         Ok(ports.into_iter().map(port).collect())
     }

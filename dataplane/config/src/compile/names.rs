@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use weir_core::gateway::CertificateName;
 use weir_core::name::{ClusterName, ObjectName, ServiceName};
 
 use crate::document::{Document, DocumentSet};
@@ -128,9 +129,18 @@ impl<'s> Names<'s> {
 
     /// Whether a gateway's route of this name may lead to a service.
     pub(super) fn is_granted(&self, route: &ObjectName, service: &ServiceName) -> bool {
-        let mut grants = self.grants.iter().filter(|(namespace, _)| **namespace == *service.namespace);
-        route.namespace == service.namespace
-            || grants.any(|(_, grant)| grant.allows(&route.kind, &route.namespace, &service.name))
+        self.grants(route, &service.namespace, ("Service", &service.name))
+    }
+
+    /// Whether a gateway of this name may show a certificate.
+    pub(super) fn may_show(&self, gateway: &ObjectName, certificate: &CertificateName) -> bool {
+        self.grants(gateway, &certificate.namespace, ("Secret", &certificate.name))
+    }
+
+    /// Whether something may name what is of a namespace and has this kind and name there.
+    fn grants(&self, from: &ObjectName, namespace: &str, to: (&str, &str)) -> bool {
+        let mut grants = self.grants.iter().filter(|(of, _)| *of == namespace);
+        *from.namespace == *namespace || grants.any(|(_, grant)| grant.allows((&from.kind, &from.namespace), to))
     }
 
     /// Whether a namespace is among those that a gateway of the namespace `own` takes routes from.

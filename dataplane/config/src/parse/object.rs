@@ -86,6 +86,11 @@ fn unknown(version: &str, kind: &str, scope: &Scope<'_>) -> Diagnostic {
         let message = format!("{kind} of `{version}` is not read; {kind} is read of {}", versions.join(" and "));
         return scope.error(&[Segment::Key("apiVersion")], message);
     }
+    if kind == "Secret" {
+        let message = "keys are not kept with the configuration, whose versions everybody who may ask can read: put \
+                       `tls.crt` and `tls.key` in the folder of `proxy.gateways.certificates`";
+        return scope.error(&[Segment::Key("kind")], message.to_owned());
+    }
     let meant = wording::nearest(kind, KINDS.iter().map(|(known, _)| *known));
     let meant = meant.map_or_else(String::new, |meant| format!("did you mean `{meant}`? "));
     scope.error(&[Segment::Key("kind")], format!("`{kind}` of `{version}` is not read; {meant}{}", kinds()))

@@ -12,7 +12,6 @@ use http::StatusCode;
 use http::header::{CONNECTION, HeaderValue};
 use hyper::body;
 use hyper::service::service_fn;
-use tokio::net::TcpStream;
 use weir_telemetry::{Cause, WorkerEvent};
 
 use self::io::Io;
@@ -20,6 +19,7 @@ use super::{Downstream, Upgrade, refuse, reset};
 use crate::body::Incoming;
 use crate::record::Record;
 use crate::relay::{self, End};
+use crate::stream::Stream;
 use crate::watch::{Verdict, Watched};
 use crate::{exchange, linger, opaque};
 
@@ -34,8 +34,8 @@ enum Outcome {
 }
 
 /// Serves requests until the connection ends.
-pub(super) async fn serve(downstream: &Rc<Downstream>, stream: TcpStream, seen: Bytes) {
-    let mut client = End { stream, seen };
+pub(super) async fn serve(downstream: &Rc<Downstream>, stream: Stream, seen: Bytes) {
+    let mut client: End<Stream> = End { stream, seen };
     loop {
         // Boxed: one that rests has no room for it.
         let (end, outcome) = Box::pin(converse(downstream, client)).await;
@@ -44,7 +44,7 @@ pub(super) async fn serve(downstream: &Rc<Downstream>, stream: TcpStream, seen: 
             // What it holds of buffers is gone; of most connections nothing comes for minutes.
             Outcome::Resting if client.seen.is_empty() => {
                 downstream.worker.shard.on(WorkerEvent::Rested);
-                if let Some(outcome) = rest(&downstream.watched, &client.stream).await {
+                if let Some(outcome) = rest(&downstream.watched, &mut client.stream).await {
                     return finish(downstream, client, outcome).await;
                 }
             }
@@ -56,7 +56,7 @@ pub(super) async fn serve(downstream: &Rc<Downstream>, stream: TcpStream, seen: 
 }
 
 /// Waits for something to come. How the connection ends, if it does meanwhile.
-async fn rest(watched: &Watched, stream: &TcpStream) -> Option<Outcome> {
+async fn rest(watched: &Watched, stream: &mut Stream) -> Option<Outcome> {
     std::future::poll_fn(|context| {
         watched.set_waker(context.waker());
         match watched.verdict() {
@@ -70,7 +70,7 @@ async fn rest(watched: &Watched, stream: &TcpStream) -> Option<Outcome> {
 }
 
 /// Serves requests until the connection ends or there have been none for a while.
-async fn converse(downstream: &Rc<Downstream>, client: End) -> (End, Outcome) {
+async fn converse(downstream: &Rc<Downstream>, client: End<Stream>) -> (End<Stream>, Outcome) {
     let service = service_fn(|request: http::Request<body::Incoming>| {
         let record = Record::begin(downstream);
         let response = exchange::respond(Rc::clone(downstream), request.map(Incoming::Http1), record);
@@ -123,7 +123,7 @@ async fn converse(downstream: &Rc<Downstream>, client: End) -> (End, Outcome) {
     (End { stream, seen }, outcome)
 }
 
-async fn finish(downstream: &Rc<Downstream>, client: End, end: Outcome) {
+async fn finish(downstream: &Rc<Downstream>, client: End<Stream>, end: Outcome) {
     let shard = &downstream.worker.shard;
     let End { stream, seen } = client;
     let upgrade = downstream.upgrade.borrow_mut().take();
@@ -137,18 +137,18 @@ async fn finish(downstream: &Rc<Downstream>, client: End, end: Outcome) {
         shard.on(verdict.event());
     }
     if downstream.aborted.get() {
-        return reset(&stream);
+        return reset(stream.tcp());
     }
     match end {
         Outcome::Done(Err(error)) if error.is_parse() => {
             shard.on_unrouted(unparsed(&error));
-            linger::close(stream).await;
+            linger::close(stream, b"").await;
         }
         // The client went away; whatever request it had was counted with its record.
         Outcome::Done(_) | Outcome::Resting => {}
-        Outcome::Condemned(Verdict::HeadTimeout) => refuse(downstream, stream, Cause::HeaderTimeout).await,
+        Outcome::Condemned(Verdict::HeadTimeout) => refuse(&downstream.worker, stream, Cause::HeaderTimeout).await,
         // If it waits after all, it must not take this for the end of an answer. Its request was counted as above.
-        Outcome::Condemned(Verdict::ClientGone) => reset(&stream),
+        Outcome::Condemned(Verdict::ClientGone) => reset(stream.tcp()),
         Outcome::Condemned(Verdict::KeepAliveTimeout | Verdict::StreamIdle | Verdict::Drained | Verdict::Flood) => {}
     }
 }
@@ -163,9 +163,9 @@ fn unparsed(error: &hyper::Error) -> Cause {
     }
 }
 
-async fn upgraded(downstream: &Rc<Downstream>, stream: TcpStream, seen: Bytes, upgrade: Upgrade) {
+async fn upgraded(downstream: &Rc<Downstream>, stream: Stream, seen: Bytes, upgrade: Upgrade) {
     let Some((connection, _slot)) = upgrade.lease.take() else { return };
-    let Some((upstream, up_seen, _open)) = connection.into_upgraded().await else { return reset(&stream) };
+    let Some((upstream, up_seen, _open)) = connection.into_upgraded().await else { return reset(stream.tcp()) };
     downstream.worker.shard.on(WorkerEvent::Upgraded);
     let (down, up) = (End { stream, seen }, End { stream: upstream, seen: up_seen });
     opaque::end(downstream, &downstream.watched.guard(pin!(relay::relay(downstream, down, up))).await);

@@ -16,7 +16,6 @@ use h2::{Reason, RecvStream};
 use http::header::EXPECT;
 use http::{Request, Response, StatusCode};
 use hyper::body::Body;
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use weir_telemetry::Cause;
 
@@ -28,13 +27,14 @@ use crate::body::{Charge, Incoming, Pump, ResponseBody, Unsent};
 use crate::detect::PREFACE;
 use crate::exchange;
 use crate::record::Record;
+use crate::stream::Stream;
 use crate::watch::{Phase, Verdict, Watched};
 
 /// How long a connection without requests may take to end after its client was told.
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Serves requests until the connection ends.
-pub(super) async fn serve(downstream: &Rc<Downstream>, stream: TcpStream, seen: Bytes) {
+pub(super) async fn serve(downstream: &Rc<Downstream>, stream: Stream, seen: Bytes) {
     let io = Io::new(stream, seen, PREFACE.len(), Rc::clone(&downstream.watched));
     let shard = &downstream.worker.shard;
     let mut connection = match downstream.watched.guard(pin!(downstream.worker.http2.handshake(io))).await {

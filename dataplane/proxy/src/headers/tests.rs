@@ -14,6 +14,11 @@ fn shown(headers: &HeaderMap) -> Vec<String> {
     lines
 }
 
+/// A client in the mesh.
+fn client() -> Client {
+    Client { address: HeaderValue::from_static("10.0.0.1"), is_outside: false, scheme: Scheme::Http }
+}
+
 #[test]
 fn heads_that_are_refused() {
     type Lines = &'static [(&'static str, &'static str)];
@@ -83,10 +88,7 @@ fn what_concerns_one_connection_is_removed() {
             ("traceparent", "00-1-2-3"),
         ],
     );
-    assert_eq!(
-        prepare_request(&mut head, (&HeaderValue::from_static("10.0.0.1"), false), None, &Random::new()),
-        Upgrading::No
-    );
+    assert_eq!(prepare_request(&mut head, &client(), None, &Random::new()), Upgrading::No);
     assert_eq!(
         shown(&head.headers),
         [
@@ -105,7 +107,7 @@ fn forwarding_headers_are_appended_to_or_kept() {
     let given =
         [("host", "a"), ("x-forwarded-for", "1.1.1.1"), ("x-forwarded-for", "2.2.2.2"), ("x-forwarded-proto", "https")];
     let mut head = parts("/", &given);
-    prepare_request(&mut head, (&HeaderValue::from_static("10.0.0.1"), false), None, &Random::new());
+    prepare_request(&mut head, &client(), None, &Random::new());
     assert_eq!(head.headers["x-forwarded-for"], "1.1.1.1, 2.2.2.2, 10.0.0.1");
     assert_eq!(head.headers["x-forwarded-proto"], "https");
     let id = head.headers["x-request-id"].to_str().unwrap();
@@ -146,8 +148,7 @@ fn upgrades_that_are_passed_on() {
         ("Upgrade, HTTP2-Settings", "h2c", Upgrading::No),
     ] {
         let mut head = parts("/", &[("host", "a"), ("connection", connection), ("upgrade", upgrade)]);
-        let upgrading =
-            prepare_request(&mut head, (&HeaderValue::from_static("10.0.0.1"), false), None, &Random::new());
+        let upgrading = prepare_request(&mut head, &client(), None, &Random::new());
         assert_eq!(upgrading, expected, "{connection} {upgrade}");
         assert_eq!(head.headers.contains_key("upgrade"), expected == Upgrading::Yes, "{connection} {upgrade}");
     }

@@ -24,7 +24,7 @@ const PASSES: u32 = 4;
 /// A connection that speaks HTTP/1.1: one request after the other.
 pub(crate) struct Connection {
     sender: SendRequest<RequestBody>,
-    driver: http1::Connection<SocketIo, RequestBody>,
+    driver: http1::Connection<SocketIo<TcpStream>, RequestBody>,
     ended: bool,
     gate: Arc<Gate>,
     waker: Waker,

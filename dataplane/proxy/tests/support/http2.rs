@@ -11,6 +11,7 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, Method, Request, Response, StatusCode};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::PATIENCE;
@@ -76,7 +77,9 @@ impl Client {
     }
 
     pub async fn connect_with(address: SocketAddr, builder: &h2::client::Builder) -> Self {
-        Self::speak(TcpStream::connect(address).await.unwrap(), builder).await
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self::speak(stream, builder).await
     }
 
     /// From this address of the machine.
@@ -86,8 +89,19 @@ impl Client {
         Self::speak(socket.connect(address).await.unwrap(), builder).await
     }
 
-    async fn speak(stream: TcpStream, builder: &h2::client::Builder) -> Self {
-        stream.set_nodelay(true).unwrap();
+    /// Over a connection in TLS that was made to a name, by what both sides have agreed on.
+    pub async fn connect_tls(address: SocketAddr, config: Arc<rustls::ClientConfig>, name: &'static str) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        let name = rustls::pki_types::ServerName::try_from(name).unwrap();
+        let stream = tokio_rustls::TlsConnector::from(config).connect(name, stream).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        Self::speak(stream, &h2::client::Builder::new()).await
+    }
+
+    async fn speak(
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        builder: &h2::client::Builder,
+    ) -> Self {
         let (sender, connection) = builder.handshake(stream).await.unwrap();
         Self { sender, driver: tokio::spawn(connection) }
     }

@@ -7,6 +7,7 @@
 pub mod frames;
 pub mod http2;
 pub mod message;
+pub mod tls;
 pub mod upstream;
 pub mod world;
 
@@ -20,7 +21,7 @@ use arc_swap::ArcSwap;
 use socket2::{Domain, Socket, Type};
 use weir_core::name::ServiceName;
 use weir_core::snapshot::Snapshot;
-use weir_proxy::{Drain, GatewayAddresses, Proxy, RunError, ServiceListener, Settings};
+use weir_proxy::{Drain, GatewayStatus, Proxy, RunError, ServiceListener, Settings};
 use weir_telemetry::{Cause, MirrorEvent, Telemetry, WorkerEvent};
 
 use message::Message;
@@ -35,7 +36,7 @@ pub struct Node {
     pub address: SocketAddr,
     pub drain: Drain,
     pub telemetry: Telemetry,
-    pub gateways: GatewayAddresses,
+    pub gateways: GatewayStatus,
     snapshots: Arc<ArcSwap<Snapshot>>,
     thread: Option<JoinHandle<Result<(), RunError>>>,
 }
@@ -70,7 +71,8 @@ impl Node {
     /// Changes at which addresses gateways listen, and waits until that is so.
     pub fn listen_at(&mut self, gateways: &[SocketAddr]) {
         self.publish(|world| world.gateways = gateways.to_vec());
-        let open = || self.gateways.all().iter().map(|one| (one.address, one.failure.is_none())).collect::<Vec<_>>();
+        let open =
+            || self.gateways.addresses().iter().map(|one| (one.address, one.failure.is_none())).collect::<Vec<_>>();
         let mut wanted: Vec<_> = gateways.iter().map(|address| (*address, true)).collect();
         wanted.sort_unstable();
         until(&format!("gateways at {gateways:?}"), || open() == wanted);

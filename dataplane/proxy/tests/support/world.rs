@@ -7,7 +7,7 @@ use std::sync::Arc;
 use weir_core::balance::TrafficPolicy;
 use weir_core::cluster::{Cluster, Endpoint};
 use weir_core::filter::Filters;
-use weir_core::gateway::{Bind, Hostname, Hosts, Listener, Port};
+use weir_core::gateway::{Bind, CertificateName, Hostname, Hosts, Listener, Port};
 use weir_core::methods::Methods;
 use weir_core::mirror::Mirror;
 use weir_core::name::{ClusterName, ObjectName, ServiceName};
@@ -55,6 +55,8 @@ pub struct World {
     pub pods: Vec<Arc<Workload>>,
     /// Where gateways listen whose routes are those of `a`, for every host.
     pub gateways: Vec<SocketAddr>,
+    /// The hosts that they take in TLS, each with its certificate. None: they speak in the clear.
+    pub hosts: BTreeMap<&'static str, &'static str>,
     /// Whether the configuration has no service at all.
     pub is_empty: bool,
     sequence: u64,
@@ -74,6 +76,7 @@ impl World {
             versions: BTreeMap::new(),
             pods: Vec::new(),
             gateways: Vec::new(),
+            hosts: BTreeMap::new(),
             is_empty: false,
             sequence: 0,
             stats: StatsTable::default(),
@@ -144,7 +147,7 @@ impl World {
         let service = self.destination(None, "a", 1);
         let frontend = Frontend { routes, ..Frontend::new(cluster("a"), self.protocol, service) };
         let frontend = Arc::new(frontend);
-        let gateways = self.gateways.iter().map(|address| gateway(*address, &frontend)).collect();
+        let gateways = self.gateways.iter().map(|address| gateway(*address, &self.hosts, &frontend)).collect();
         let frontends = if self.is_empty { Vec::new() } else { vec![frontend] };
         let snapshot = Snapshot::new(Sequence(self.sequence), RevisionId::of([]), frontends, &self.pods);
         snapshot.with_gateways(gateways)
@@ -216,14 +219,28 @@ impl World {
     }
 }
 
-fn gateway(address: SocketAddr, frontend: &Arc<Frontend>) -> (Bind, Arc<Port>) {
+fn gateway(
+    address: SocketAddr,
+    hosts: &BTreeMap<&'static str, &'static str>,
+    frontend: &Arc<Frontend>,
+) -> (Bind, Arc<Port>) {
     let bind = Bind { ip: Some(address.ip()), port: address.port() };
-    let listener = Listener {
-        gateway: ObjectName::new("Gateway", "default", "edge"),
-        name: "http".into(),
-        frontends: Hosts::from_iter([(Hostname::Any, Arc::clone(frontend))]),
+    let listener = |hostname: Hostname, certificate: Option<&str>| {
+        let certificate = certificate.map(|name| CertificateName { namespace: "default".into(), name: name.into() });
+        let listener = Listener {
+            gateway: ObjectName::new("Gateway", "default", "edge"),
+            name: "http".into(),
+            certificates: certificate.into_iter().collect(),
+            frontends: Hosts::from_iter([(hostname.clone(), Arc::clone(frontend))]),
+        };
+        (hostname, listener)
     };
-    (bind, Arc::new(Port { bind, listeners: Hosts::from_iter([(Hostname::Any, listener)]) }))
+    let mut listeners: Vec<_> =
+        hosts.iter().map(|(host, certificate)| listener(Hostname::new(host), Some(certificate))).collect();
+    if hosts.is_empty() {
+        listeners.push(listener(Hostname::Any, None));
+    }
+    (bind, Arc::new(Port { bind, is_tls: !hosts.is_empty(), listeners: listeners.into_iter().collect() }))
 }
 
 fn cluster(name: &str) -> ClusterName {

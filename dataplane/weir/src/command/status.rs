@@ -98,6 +98,7 @@ fn text(status: &Value) -> String {
     };
     troubles(&mut text, status);
     gateways(&mut text, status);
+    certificates(&mut text, status);
     routes(&mut text, status);
     mirrors(&mut text, status);
     workloads(&mut text, status);
@@ -140,6 +141,22 @@ fn gateways(text: &mut String, status: &Value) {
             None => listeners,
         };
         table.row([word(&gateway["address"]).into(), listeners.into()]);
+    }
+    let _ = write!(text, "\n{table}");
+}
+
+/// What gateways show their clients.
+fn certificates(text: &mut String, status: &Value) {
+    let certificates = rows(status, "certificates");
+    if certificates.is_empty() {
+        return;
+    }
+    let mut table = Table::default();
+    table.row(["certificate".into(), "valid until".into(), "trouble".into()]);
+    for certificate in certificates {
+        let until = certificate["not_after"].as_str().unwrap_or("NOT there");
+        let trouble = certificate["failure"].as_str().unwrap_or("none");
+        table.row([word(&certificate["name"]), until, trouble].map(Cell::from));
     }
     let _ = write!(text, "\n{table}");
 }

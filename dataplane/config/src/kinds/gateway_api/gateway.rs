@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use weir_core::gateway::Hostname;
+use weir_core::gateway::{CertificateName, Hostname};
 use weir_core::route::Created;
 
 use super::hostnames::hostname;
@@ -17,6 +17,7 @@ use crate::kinds::envelope::Envelope;
 use crate::kinds::metadata::{Metadata, is_subdomain};
 use crate::kinds::{Content, Kind};
 use crate::limits;
+use crate::place::Segment;
 use crate::shape::nullable;
 
 /// The class of the gateways that are Weir's.
@@ -48,15 +49,40 @@ pub(crate) struct GatewaySpec {
     default,
     deny_unknown_fields,
     rename_all = "camelCase",
-    expecting = "an object with name, hostname, port, protocol, allowedRoutes"
+    expecting = "an object with name, hostname, port, protocol, tls, allowedRoutes"
 )]
 struct ListenerSpec {
     name: Option<String>,
     hostname: Option<String>,
     port: Option<i64>,
     protocol: Option<String>,
-    tls: Option<Value>,
+    tls: Option<ListenerTlsSpec>,
     allowed_routes: Option<AllowedSpec>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    rename_all = "camelCase",
+    expecting = "an object with mode, certificateRefs, options"
+)]
+struct ListenerTlsSpec {
+    mode: Option<String>,
+    #[serde(deserialize_with = "nullable")]
+    certificate_refs: Vec<CertificateSpec>,
+    #[serde(deserialize_with = "nullable")]
+    options: BTreeMap<String, String>,
+    frontend_validation: Option<Value>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "an object with group, kind, name, namespace")]
+struct CertificateSpec {
+    group: Option<String>,
+    kind: Option<String>,
+    name: Option<String>,
+    namespace: Option<String>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -130,9 +156,26 @@ pub(crate) struct Listener {
     pub(crate) name: Box<str>,
     pub(crate) hostname: Hostname,
     pub(crate) port: u16,
+    /// What it shows clients in TLS; `None` where they speak none.
+    pub(crate) certificates: Option<Vec<Certificate>>,
     pub(crate) from: From,
     /// The kinds of routes that it takes.
     pub(crate) kinds: BTreeSet<&'static str>,
+    /// Where in the list it is written.
+    position: usize,
+}
+
+impl Listener {
+    /// Where in its document it is written.
+    pub(crate) fn path(&self) -> [Segment<'static>; 3] {
+        [Segment::Key("spec"), Segment::Key("listeners"), Segment::Index(self.position)]
+    }
+}
+
+/// A certificate that a listener names.
+#[derive(Debug)]
+pub(crate) struct Certificate {
+    pub(crate) name: CertificateName,
     /// Where in the list it is written.
     pub(crate) position: usize,
 }
@@ -176,7 +219,7 @@ impl Kind for GatewayDocument {
         &mut self.metadata
     }
 
-    fn check<'a>(&'a self, _: &str, checker: &mut Checker<'a>) -> Option<Content> {
+    fn check<'a>(&'a self, namespace: &str, checker: &mut Checker<'a>) -> Option<Content> {
         let created = checker.field("metadata", |checker| {
             self.metadata.check(checker);
             self.metadata.created(checker)
@@ -184,15 +227,19 @@ impl Kind for GatewayDocument {
         checker.field("spec", |checker| {
             let is_own = self.spec.is_own(checker);
             let addresses = checker.field("addresses", |checker| self.spec.addresses(checker));
-            let listeners = checker.field("listeners", |checker| self.spec.listeners(checker));
+            let listeners = checker.field("listeners", |checker| self.spec.listeners(namespace, checker));
             let unused = [
                 ("infrastructure", &self.spec.infrastructure),
                 ("allowedListeners", &self.spec.allowed_listeners),
-                ("tls", &self.spec.tls),
             ];
             for (field, _) in unused.into_iter().filter(|(_, value)| value.is_some()) {
                 checker
                     .field(field, |checker| checker.warning("is not read by this version of Weir, and has no effect"));
+            }
+            if self.spec.tls.is_some() {
+                let message = "certificates of clients and for backends are not checked or shown by this version of Weir: \
+                               the listeners of HTTPS are left out";
+                checker.field("tls", |checker| checker.warning(message));
             }
             Some(Content::Gateway(Box::new(Gateway { is_own, created, addresses, listeners })))
         })
@@ -251,7 +298,7 @@ impl GatewaySpec {
         valid
     }
 
-    fn listeners<'a>(&'a self, checker: &mut Checker<'a>) -> Vec<Listener> {
+    fn listeners<'a>(&'a self, namespace: &str, checker: &mut Checker<'a>) -> Vec<Listener> {
         if self.listeners.is_empty() {
             checker.error("a gateway needs at least one listener");
         }
@@ -265,7 +312,11 @@ impl GatewaySpec {
                 if spec.name.as_ref().is_some_and(|name| !names.insert(name)) {
                     checker.error_at("name", "another listener of this gateway has this name");
                 }
-                let Some(listener) = spec.check(position, checker) else { return };
+                let Some(listener) = spec.check(position, namespace, checker) else { return };
+                // Whoever asks that clients show who they are must not get a listener that lets in everybody.
+                if listener.certificates.is_some() && self.tls.is_some() {
+                    return;
+                }
                 if valid.iter().any(|other| (other.port, &other.hostname) == (listener.port, &listener.hostname)) {
                     checker.error("another listener of this gateway has this port and host name");
                 }
@@ -278,7 +329,7 @@ impl GatewaySpec {
 
 impl ListenerSpec {
     /// The listener; `None` for one that is wrong, or cannot be served.
-    fn check<'a>(&'a self, position: usize, checker: &mut Checker<'a>) -> Option<Listener> {
+    fn check<'a>(&'a self, position: usize, namespace: &str, checker: &mut Checker<'a>) -> Option<Listener> {
         match self.name.as_deref() {
             None => checker.missing("name", "a listener needs a name"),
             Some(name) if !is_subdomain(name) => checker
@@ -296,25 +347,32 @@ impl ListenerSpec {
             None | Some("") => Some(Hostname::Any),
             Some(text) => checker.field("hostname", |checker| hostname(text, checker)),
         };
-        let is_http = match self.protocol.as_deref() {
+        let certificates = match self.protocol.as_deref() {
             None => {
                 checker.missing("protocol", "a listener needs a protocol, such as `HTTP`");
-                false
+                None
             }
             Some("HTTP") => {
                 if self.tls.is_some() {
                     checker.error_at("tls", "a listener of HTTP has no TLS");
                 }
-                true
+                Some(None)
             }
-            Some(protocol @ ("HTTPS" | "TLS" | "TCP" | "UDP")) => {
+            Some("HTTPS") => match &self.tls {
+                Some(tls) => checker.field("tls", |checker| tls.check(namespace, checker)).map(Some),
+                None => {
+                    checker.missing("tls", "a listener of HTTPS needs certificates");
+                    None
+                }
+            },
+            Some(protocol @ ("TLS" | "TCP" | "UDP")) => {
                 let message = format!("this version of Weir serves no listener of {protocol}; it is left out");
                 checker.field("protocol", |checker| checker.warning(message));
-                false
+                None
             }
             Some(other) => {
                 checker.error_at("protocol", unknown("protocol", other, &["HTTP", "HTTPS", "TLS", "TCP", "UDP"]));
-                false
+                None
             }
         };
         let (from, kinds) = checker.field("allowedRoutes", |checker| {
@@ -325,7 +383,69 @@ impl ListenerSpec {
             (from, checker.field("kinds", |checker| self::kinds(kinds, checker)))
         });
         let name = self.name.as_deref()?.into();
-        is_http.then_some(Listener { name, hostname: hostname?, port: port?, from, kinds, position })
+        let certificates = certificates?;
+        Some(Listener { name, hostname: hostname?, port: port?, certificates, from, kinds, position })
+    }
+}
+
+impl ListenerTlsSpec {
+    /// The certificates of a listener of HTTPS; `None` for one that cannot be served.
+    fn check<'a>(&'a self, namespace: &str, checker: &mut Checker<'a>) -> Option<Vec<Certificate>> {
+        match self.mode.as_deref() {
+            None | Some("Terminate") => {}
+            Some("Passthrough") => checker.error_at("mode", "what is passed through is not HTTPS, but `TLS`"),
+            Some(other) => checker.error_at("mode", unknown("mode", other, &["Terminate", "Passthrough"])),
+        }
+        if !self.options.is_empty() {
+            checker.field("options", |checker| checker.warning("Weir knows none, and they have no effect"));
+        }
+        if self.frontend_validation.is_some() {
+            let message = "certificates of clients are not checked by this version of Weir: the listener is left out";
+            checker.field("frontendValidation", |checker| checker.warning(message));
+        }
+        let certificates = checker.field("certificateRefs", |checker| {
+            if self.certificate_refs.is_empty() {
+                checker.error("a listener of HTTPS needs a certificate");
+            }
+            if self.certificate_refs.len() > limits::CERTIFICATES {
+                let (most, here) = (limits::CERTIFICATES, self.certificate_refs.len());
+                checker.error(format!("at most {most} certificates, here are {here}"));
+            }
+            let mut valid = Vec::new();
+            for (position, spec) in self.certificate_refs.iter().enumerate().take(limits::CERTIFICATES) {
+                let name = checker.element(position, |checker| spec.check(namespace, checker));
+                valid.extend(name.map(|name| Certificate { name, position }));
+            }
+            valid
+        });
+        self.frontend_validation.is_none().then_some(certificates)
+    }
+}
+
+impl CertificateSpec {
+    fn check<'a>(&'a self, own: &str, checker: &mut Checker<'a>) -> Option<CertificateName> {
+        if !matches!(self.group.as_deref(), None | Some("" | "core")) {
+            checker.error_at("group", "a certificate is a `Secret` of the core group, `\"\"`");
+        }
+        if !matches!(self.kind.as_deref(), None | Some("Secret")) {
+            checker.error_at("kind", "a certificate is a `Secret`");
+        }
+        let namespace = self.namespace.as_deref().unwrap_or(own);
+        if !is_subdomain(namespace) {
+            checker.error_at("namespace", format!("\"{namespace}\" is no name of a namespace"));
+            return None;
+        }
+        match self.name.as_deref() {
+            None => {
+                checker.missing("name", "must name a secret");
+                None
+            }
+            Some(name) if !is_subdomain(name) => {
+                checker.error_at("name", format!("\"{name}\" is no name of a secret"));
+                None
+            }
+            Some(name) => Some(CertificateName { namespace: namespace.into(), name: name.into() }),
+        }
     }
 }
 

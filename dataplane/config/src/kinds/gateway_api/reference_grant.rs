@@ -1,4 +1,5 @@
-//! `ReferenceGrant`: which routes of other namespaces may name services of this one as their backends.
+//! `ReferenceGrant`: which routes of other namespaces may name services of this one as their backends, and which gateways
+//! may show its certificates.
 
 use serde::{Deserialize, Serialize};
 
@@ -40,17 +41,18 @@ struct ToSpec {
 /// A grant as valid, of what can be granted here.
 #[derive(Debug)]
 pub(crate) struct ReferenceGrant {
-    /// Kinds of routes, each with the namespace that they are of.
+    /// Kinds of the Gateway API, each with the namespace that they are of.
     from: Vec<(Box<str>, Box<str>)>,
-    /// Names of services; `None` for all of the namespace.
-    to: Vec<Option<Box<str>>>,
+    /// Kinds with names; `None` for all of the namespace.
+    to: Vec<(Box<str>, Option<Box<str>>)>,
 }
 
 impl ReferenceGrant {
-    /// Whether routes of this kind and namespace may name this service of the grant's namespace.
-    pub(crate) fn allows(&self, kind: &str, namespace: &str, service: &str) -> bool {
+    /// Whether what is of this kind and namespace may name this, by kind and name, of the grant's namespace.
+    pub(crate) fn allows(&self, (kind, namespace): (&str, &str), (to, name): (&str, &str)) -> bool {
+        let is_it = |known: &Option<Box<str>>| known.as_ref().is_none_or(|known| **known == *name);
         self.from.iter().any(|(known, from)| **known == *kind && **from == *namespace)
-            && self.to.iter().any(|to| to.as_ref().is_none_or(|name| **name == *service))
+            && self.to.iter().any(|(known, names)| **known == *to && is_it(names))
     }
 }
 
@@ -71,12 +73,12 @@ impl Kind for ReferenceGrantDocument {
                     checker.missing(field, "a grant says from where and to what");
                 }
             }
-            // Grants of other kinds, such as a gateway's for a secret, are for others.
+            // Grants of other kinds are for others.
             let from = self.spec.from.iter().filter(|from| from.group.as_deref() == Some(GATEWAY_GROUP));
             let from = from.filter_map(|from| Some((from.kind.as_deref()?.into(), from.namespace.as_deref()?.into())));
             let to = self.spec.to.iter().filter(|to| matches!(to.group.as_deref(), None | Some("" | "core")));
-            let to = to.filter(|to| to.kind.as_deref() == Some("Service"));
-            let to = to.map(|to| to.name.as_deref().filter(|name| !name.is_empty()).map(Into::into));
+            let name = |to: &ToSpec| to.name.as_deref().filter(|name| !name.is_empty()).map(Into::into);
+            let to = to.filter_map(|to| Some((to.kind.as_deref()?.into(), name(to))));
             Some(Content::ReferenceGrant(Box::new(ReferenceGrant { from: from.collect(), to: to.collect() })))
         })
     }

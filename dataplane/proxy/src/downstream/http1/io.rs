@@ -8,27 +8,28 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use hyper::rt::{Read, ReadBufCursor, Write};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, ReadBuf};
 
 use crate::downstream::take_seen;
-use crate::socket_io::SocketIo;
+use crate::socket_io::{self, SocketIo};
+use crate::stream::Stream;
 use crate::watch::Watched;
 
 /// A connection with a watch on it.
 pub(super) struct Io {
-    inner: SocketIo,
-    /// Bytes that were read to see what protocol this is.
+    inner: SocketIo<Stream>,
+    /// Bytes that were read before anybody asked for them.
     seen: Bytes,
     watched: Rc<Watched>,
 }
 
 impl Io {
-    pub(super) fn new(stream: TcpStream, seen: Bytes, watched: Rc<Watched>) -> Self {
+    pub(super) fn new(stream: Stream, seen: Bytes, watched: Rc<Watched>) -> Self {
         Self { inner: SocketIo::new(stream), seen, watched }
     }
 
     /// The socket, and what was read from it and not used.
-    pub(super) fn into_parts(self) -> (TcpStream, Bytes) {
+    pub(super) fn into_parts(self) -> (Stream, Bytes) {
         (self.inner.into_inner(), self.seen)
     }
 }
@@ -75,7 +76,7 @@ impl Write for Io {
     /// not read in the middle of a request, and would never see that the client has gone; so that is looked for here.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.watched.is_busy() {
-            match self.inner.poll_end(cx) {
+            match self.poll_end(cx) {
                 Poll::Ready(Ok(())) => self.watched.on_client_end(),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {}
@@ -90,7 +91,31 @@ impl Write for Io {
     }
 }
 
+/// How much is read ahead to find the end.
+const AHEAD_BYTES: usize = 1_024;
+
 impl Io {
+    /// Ready when the client has ended its side, or reset the connection: then with the error.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let stream = match self.inner.inner_mut() {
+            Stream::Plain(stream) => return socket_io::poll_end(stream, cx),
+            Stream::Tls(_) if !self.seen.is_empty() => return Poll::Pending,
+            Stream::Tls(stream) => stream,
+        };
+        // What the socket has says nothing: also the end is sealed, and has to be read.
+        let mut bytes = [0; AHEAD_BYTES];
+        let mut ahead = ReadBuf::new(&mut bytes);
+        match Pin::new(stream).poll_read(cx, &mut ahead) {
+            Poll::Ready(Ok(())) if !ahead.filled().is_empty() => {
+                self.seen = Bytes::copy_from_slice(ahead.filled());
+                // Whoever waits to read looks at the socket, from which these are gone.
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+            poll => poll,
+        }
+    }
+
     /// Writing the last bytes of a response comes after the request has ended: that is not the next request's head.
     fn written(&self, result: &Poll<io::Result<usize>>) {
         if matches!(result, Poll::Ready(Ok(_))) {

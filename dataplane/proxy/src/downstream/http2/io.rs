@@ -8,15 +8,15 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use super::flood::Frames;
 use crate::downstream::take_seen;
+use crate::stream::Stream;
 use crate::watch::{Verdict, Watched};
 
 /// A connection with a watch on it.
 pub(super) struct Io {
-    stream: TcpStream,
+    stream: Stream,
     /// Bytes that were read to see what protocol this is.
     seen: Bytes,
     frames: Frames,
@@ -25,7 +25,7 @@ pub(super) struct Io {
 
 impl Io {
     /// A connection of which so many bytes are no frames.
-    pub(super) fn new(stream: TcpStream, seen: Bytes, preface: usize, watched: Rc<Watched>) -> Self {
+    pub(super) fn new(stream: Stream, seen: Bytes, preface: usize, watched: Rc<Watched>) -> Self {
         Self { stream, seen, frames: Frames::after(preface), watched }
     }
 
