@@ -1,4 +1,4 @@
-//! Metrics of what is neither a request nor a connection: the kernel part and the version log.
+//! Metrics of what is neither a request nor a connection: the kernel part, sources, gateways and the version log.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 use weir_admin::{KernelView, SourceView, Sources};
+use weir_proxy::GatewayStatus;
 use weir_revisions::Reader;
 
 /// `weir_kernel_packets_total` and `weir_kernel_bytes_total`, by reason.
@@ -75,6 +76,39 @@ impl Collector for SourceMetrics {
         for source in &sources {
             let family = [("source", source.name.as_str())];
             ConstCounter::new(source.errors_total).encode(errors.encode_family(&family)?)?;
+        }
+        Ok(())
+    }
+}
+
+/// `weir_gateway_…`: whether gateways listen, and until when what they show is valid.
+#[derive(Debug)]
+pub(crate) struct GatewayMetrics(pub(crate) GatewayStatus);
+
+impl Collector for GatewayMetrics {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let kind = ConstGauge::new(0_i64).metric_type();
+        let help = "Whether somebody listens at an address that gateways want";
+        let mut listening = encoder.encode_descriptor("weir_gateway_listening", help, None, kind)?;
+        for at in self.0.addresses().iter() {
+            let address = at.address.to_string();
+            let is_open = i64::from(at.failure.is_none());
+            ConstGauge::new(is_open).encode(listening.encode_family(&[("address", address.as_str())])?)?;
+        }
+        let certificates = self.0.certificates();
+        let name = "weir_gateway_certificate_not_after_timestamp_seconds";
+        let help = "Until when the certificate that gateways show is valid";
+        let mut until = encoder.encode_descriptor(name, help, None, kind)?;
+        for one in certificates.iter() {
+            let Some(not_after) = one.not_after.and_then(|at| at.duration_since(UNIX_EPOCH).ok()) else { continue };
+            let seconds = ConstGauge::new(not_after.as_secs() as i64);
+            seconds.encode(until.encode_family(&[("certificate", one.name.to_string().as_str())])?)?;
+        }
+        let help = "1 when the certificate cannot be read as it is now: an older one is shown, or none";
+        let mut errors = encoder.encode_descriptor("weir_gateway_certificate_error", help, None, kind)?;
+        for one in certificates.iter() {
+            let error = ConstGauge::new(i64::from(one.failure.is_some()));
+            error.encode(errors.encode_family(&[("certificate", one.name.to_string().as_str())])?)?;
         }
         Ok(())
     }

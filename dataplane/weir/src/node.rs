@@ -28,7 +28,7 @@ use weir_sources::Folder;
 use weir_telemetry::Telemetry;
 
 use crate::interception::{NoKernel, Wiring};
-use crate::metrics::{BuildInfo, KernelMetrics, RevisionMetrics, SourceMetrics};
+use crate::metrics::{BuildInfo, GatewayMetrics, KernelMetrics, RevisionMetrics, SourceMetrics};
 use crate::settings::{FailMode, OnStop, Settings};
 use crate::take_over::{Asked, Door, Lent};
 
@@ -130,6 +130,7 @@ async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
     telemetry.register_collector(Box::new(BuildInfo));
 
     let (drain, gateways) = (proxy.drain(), proxy.gateways());
+    telemetry.register_collector(Box::new(GatewayMetrics(gateways.clone())));
     let revision_token = reader.current().is_none().then(|| ready.wait_for("the first revision from the source"));
     let slots = slots(&proxy)?;
     if let Some(lent) = lent.take() {

@@ -1,9 +1,11 @@
 //! Gateways: clients on another machine reach services by the node's own address, as `Gateway`s and their routes say.
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
+use rcgen::{CertificateParams, KeyPair};
 use serde_json::{Value, json};
 use weir_e2e::{Answer, Load, Story, Terrain, brief, until};
 use weir_lab::client::Request;
@@ -219,4 +221,93 @@ fn gateways_go_to_the_next_process_without_a_request_lost() {
         let report = load.stop();
         assert_eq!(report.failed, 0, "{report:#?}");
     }
+}
+
+/// Puts a certificate for a name into a folder of certificates; the file that clients trust.
+fn certificate(folder: &Path, secret: &str, name: &str) -> PathBuf {
+    let key = KeyPair::generate().unwrap();
+    let made = CertificateParams::new(vec![name.to_owned()]).unwrap().self_signed(&key).unwrap();
+    let folder = folder.join("default").join(secret);
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("tls.key"), key.serialize_pem()).unwrap();
+    std::fs::write(folder.join("tls.crt"), made.pem()).unwrap();
+    folder.join("tls.crt")
+}
+
+#[test]
+fn clients_speak_tls_by_the_certificate_of_the_name_that_they_ask() {
+    let certificates = tempfile::tempdir().unwrap();
+    let shop = certificate(certificates.path(), "shop", "shop.example.com");
+    let wild = certificate(certificates.path(), "wild", "*.wild.example.com");
+    let routes = route(
+        "shop",
+        "[shop.example.com]",
+        &format!(
+            "[{{matches: [{{path: {{value: /moved}}}}],
+                filters: [{{type: RequestRedirect, requestRedirect: {{path: {{type: ReplaceFullPath,
+                           replaceFullPath: /here}}}}}}]}},
+              {{{V1}}}]"
+        ),
+    ) + &route("wild", "['*.wild.example.com']", &format!("[{{{V2}}}]"));
+    let terrain = terrain(
+        "[{name: shop, port: 8443, protocol: HTTPS, hostname: shop.example.com, tls: {certificateRefs: [{name: shop}]}},
+          {name: wild, port: 8443, protocol: HTTPS, hostname: '*.wild.example.com',
+           tls: {certificateRefs: [{name: wild}]}}]",
+        &routes,
+    );
+    let terrain = terrain.settings(json!({"proxy": {"gateways": {"certificates": certificates.path()}}}));
+    let story = begin(&terrain);
+    let ask = |trusted: &Path, name: &str, path: &str, arguments: &[&str]| {
+        let resolve = format!("{name}:8443:{}", addresses(&story)[0]);
+        let url = format!("https://{name}:8443{path}");
+        let common = ["--cacert", trusted.to_str().unwrap(), "--resolve", &*resolve, &*url];
+        story.curl("remote", &[&common[..], arguments].concat())
+    };
+    let versions: [(&[&str], &str); 3] =
+        [(&["--http1.1"], "HTTP/1.1"), (&["--http2"], "HTTP/2"), (&["--no-alpn"], "HTTP/1.1")];
+    for (count, (arguments, version)) in (1..).zip(versions) {
+        let answer = ask(&shop, "shop.example.com", "/", &[arguments, &["-H", "x-forwarded-proto: http"]].concat());
+        assert_eq!(answer.brief(), "200 v1", "{arguments:?}");
+        let arrived = &answer.json()["headers"];
+        assert_eq!(
+            (&arrived["x-forwarded-proto"], &arrived["host"]),
+            (&json!("https"), &json!("shop.example.com:8443"))
+        );
+        let line = story.await_access("/", count).pop().unwrap();
+        assert_eq!(line["protocol"], json!(version), "{line}");
+    }
+    assert_eq!(ask(&wild, "a.wild.example.com", "/", &[]).brief(), "200 v2");
+    // Neither by the other's certificate, nor by the other's connection.
+    assert_eq!(ask(&wild, "shop.example.com", "/", &[]).exit, 60);
+    let elsewhere = ask(&shop, "shop.example.com", "/", &["-H", "Host: a.wild.example.com"]);
+    assert_eq!(elsewhere.brief(), "421 misdirected");
+    assert_eq!(ask(&shop, "nobody.example.com", "/", &[]).exit, 35);
+    let moved = ask(&shop, "shop.example.com", "/moved", &[]);
+    assert_eq!((moved.status, moved.header("location")), (302, "https://shop.example.com:8443/here"));
+    let clear = story.curl("remote", &[&*format!("http://{}", SocketAddr::new(addresses(&story)[0], 8443))]);
+    assert_eq!(clear.brief(), "400 tls_required");
+    // A new certificate, while the node runs.
+    let renewed = certificate(certificates.path(), "shop", "shop.example.com");
+    until("the new certificate", || match ask(&renewed, "shop.example.com", "/", &[]) {
+        answer if answer.brief() == "200 v1" => Ok(()),
+        answer => Err(answer.brief()),
+    });
+    // One that breaks stays as it was, and the trouble is told.
+    std::fs::write(&renewed, "").unwrap();
+    until("the trouble", || {
+        let text = String::from_utf8_lossy(&story.weir(&["status"]).stdout).into_owned();
+        if text.contains("shop: tls.crt has no certificate") { Ok(()) } else { Err(text) }
+    });
+    let status = story.weir_json(&["status"])["certificates"].clone();
+    assert!(status[0]["name"] == "default/shop" && status[0]["not_after"].is_string(), "{status}");
+    let metrics = story.admin.metrics();
+    for line in [
+        r#"weir_gateway_listening{address="0.0.0.0:8443"} 1"#,
+        r#"weir_gateway_certificate_error{certificate="default/shop"} 1"#,
+        r#"weir_gateway_certificate_error{certificate="default/wild"} 0"#,
+        r#"weir_gateway_certificate_not_after_timestamp_seconds{certificate="default/wild"} 6"#,
+    ] {
+        assert!(metrics.contains(line), "{line} in:\n{metrics}");
+    }
+    assert_eq!((&status[1]["name"], &status[1]["failure"]), (&json!("default/wild"), &Value::Null));
 }
