@@ -211,6 +211,39 @@ fn a_pod_with_addresses_of_both_families_is_one_endpoint() {
 }
 
 #[test]
+fn what_endpoints_weigh_is_said_by_pods_and_slices() {
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: dual}\n\
+                   spec: {clusterIPs: [10.96.0.9], ports: [{name: db, port: 80, appProtocol: kubernetes.io/ws}]}\n";
+    let weighing = |weight: &str, document: &str| {
+        document.replace("{name: ", &format!("{{annotations: {{weir.dev/weight: '{weight}'}}, name: "))
+    };
+    let pod = "---\napiVersion: v1\nkind: Pod\nmetadata: {name: x}\nstatus: {podIP: 10.0.0.1}\n";
+    let slice = slice("IPv4", "dual", 80, &["10.0.0.1", "10.0.0.2"]).replace("port: 80", "name: db, port: 80");
+    for (pod, slice, expected) in [
+        (pod.to_owned(), slice.clone(), (vec![100, 100], false)),
+        (weighing("300", pod), slice.clone(), (vec![300, 100], true)),
+        (
+            pod.to_owned(),
+            slice.replace("{name: dual", "{annotations: {weir.dev/weight: '5'}, name: dual"),
+            (vec![5, 5], false),
+        ),
+        (
+            weighing("300", pod),
+            slice.replace("{name: dual", "{annotations: {weir.dev/weight: '5'}, name: dual"),
+            (vec![300, 5], true),
+        ),
+        (weighing("0", pod), slice, (vec![100, 100], false)),
+    ] {
+        let snapshot = snapshot(&format!("{service}{pod}{slice}"));
+        let frontend = snapshot.frontends().find(|frontend| &*frontend.name.service.name == "dual").unwrap();
+        let Target::Cluster(cluster) = &frontend.service.target else { panic!("no cluster") };
+        let weights: Vec<u16> = cluster.endpoints().iter().map(|endpoint| endpoint.weight.get()).collect();
+        // Where they differ the kernel cannot share connections between them as it should.
+        assert_eq!((weights, frontend.is_intercepted()), expected, "{pod}");
+    }
+}
+
+#[test]
 fn mirrors_copy_safe_methods_unless_told_otherwise() {
     let (kept, copied) = ("r -> $V1", "r -> $V1 + $CANARY");
     let check = |mirror: &str, get: &str, post: &str| {

@@ -63,6 +63,7 @@ const FILES: [(&str, &[&str]); 20] = [
         &[
             "{apiVersion: v1, kind: Pod, metadata: {name: web-1, namespace: a, labels: {app: web, version: v1}}, status: {podIPs: [{ip: 10.0.0.1}]}}",
             "{apiVersion: v1, kind: Pod, metadata: {name: web-1, namespace: a, labels: {app: web, version: v2}}, status: {podIPs: [{ip: 10.0.0.1}]}}",
+            "{apiVersion: v1, kind: Pod, metadata: {name: web-1, namespace: a, labels: {app: web, version: v2}, annotations: {weir.dev/weight: '7'}}, status: {podIPs: [{ip: 10.0.0.1}]}}",
             "{apiVersion: v1, kind: Pod, metadata: {name: web-2, namespace: a, labels: {app: web}}, status: {podIPs: [{ip: 10.0.0.2}]}}",
         ],
     ),

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::sync::{Arc, LazyLock};
 
-use crate::balance::TrafficPolicy;
+use crate::balance::{TrafficPolicy, Weight, Weights};
 use crate::name::ClusterName;
 use crate::snapshot::Protocol;
 
@@ -73,6 +73,8 @@ pub struct Endpoint {
     pub node: Option<Arc<str>>,
     /// The zone of that.
     pub zone: Option<Arc<str>>,
+    /// How much it is to take beside the others.
+    pub weight: Weight,
 }
 
 impl Endpoint {
@@ -114,6 +116,11 @@ impl Cluster {
     /// The endpoint that has this address.
     pub fn endpoint_at(&self, address: SocketAddr) -> Option<&Endpoint> {
         self.endpoints.iter().find(|endpoint| endpoint.addresses.iter().any(|own| own == address))
+    }
+
+    /// Whether requests must be shared between the endpoints in a way that only the proxy can.
+    pub fn needs_proxy(&self) -> bool {
+        self.policy.needs_proxy() || !Weights::new(self.endpoints.iter().map(|endpoint| endpoint.weight)).are_equal()
     }
 
     /// The same cluster, treated in this way.

@@ -212,6 +212,7 @@ mod tests {
             version: None,
             node: None,
             zone: None,
+            weight: crate::balance::Weight::default(),
         };
         let id = |address, pod| endpoint_id(&endpoint(address, pod));
         assert_eq!(id("10.0.0.1:80", Some("db-0")), id("10.0.0.2:80", Some("db-0")));

@@ -72,7 +72,7 @@ impl Frontend {
 
     /// Whether a policy says how its endpoints are treated.
     pub fn has_policy(&self) -> bool {
-        matches!(&self.service.target, Target::Cluster(cluster) if cluster.policy.needs_proxy())
+        matches!(&self.service.target, Target::Cluster(cluster) if cluster.needs_proxy())
     }
 
     /// The table that decides about requests from there.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use support::upstream::{Upstream, refusing, response};
 use support::world::World;
 use support::{Node, get, until};
-use weir_core::balance::{Algorithm, Locality, OutlierDetection, TrafficPolicy};
+use weir_core::balance::{Algorithm, Locality, OutlierDetection, TrafficPolicy, Weight};
 use weir_core::split::StickyKey;
 use weir_telemetry::WorkerEvent;
 
@@ -49,6 +49,28 @@ fn outliers(base_ejection: Duration) -> TrafficPolicy {
         ..OutlierDetection::default()
     };
     TrafficPolicy { outliers: Some(outliers), ..with(Algorithm::RoundRobin) }
+}
+
+#[test]
+fn each_takes_what_it_weighs_and_keeps_it_when_another_goes() {
+    let upstreams = saying();
+    let all = addresses(&upstreams);
+    let mut world = World::new(&all).policy(with(Algorithm::RoundRobin));
+    world.weights = all.iter().zip([50, 150, 200]).map(|(at, weight)| (*at, Weight::new(weight).unwrap())).collect();
+    let mut node = Node::start(world);
+    ask(&node, 80);
+    let near = |counts: &[usize], due: [usize; 3]| counts.iter().zip(due).all(|(count, due)| count.abs_diff(due) <= 3);
+    assert!(near(&counts(&upstreams), [10, 30, 40]), "{:?}", counts(&upstreams));
+    node.publish(|world| drop(world.services.insert("a", all[..2].to_vec())));
+    ask(&node, 40);
+    assert!(near(&counts(&upstreams), [20, 60, 40]), "{:?}", counts(&upstreams));
+    // Of which nothing is said weigh the usual.
+    node.publish(|world| {
+        world.weights.remove(&all[0]);
+        drop(world.services.insert("a", vec![all[0], all[2]]));
+    });
+    ask(&node, 30);
+    assert!(near(&counts(&upstreams), [30, 60, 60]), "{:?}", counts(&upstreams));
 }
 
 #[test]

@@ -106,6 +106,7 @@ fn endpoint(address: SocketAddr, ready: &ReadyEndpoint, pod: Option<&PodRef>, wo
         version: known.and_then(|known| known.version.clone()),
         node: ready.node.as_deref().map(Into::into).or_else(|| known.and_then(|known| known.node.clone())),
         zone: ready.zone.as_deref().map(Into::into),
+        weight: known.and_then(|known| known.weight).or(ready.weight).unwrap_or_default(),
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use weir_core::balance::Weight;
 use weir_core::name::ObjectName;
 use weir_core::workload::{Enrolment, Workload};
 
@@ -17,6 +18,7 @@ pub(super) struct Known {
     pub(super) name: Arc<str>,
     pub(super) version: Option<Arc<str>>,
     pub(super) node: Option<Arc<str>>,
+    pub(super) weight: Option<Weight>,
 }
 
 /// All pods.
@@ -61,7 +63,9 @@ impl Workloads {
                 enrolment: own.or_else(of_namespace).unwrap_or(Enrolment::Enrolled),
             }));
             let node = pod.node.as_deref().map(Into::into);
-            workloads.known.insert(reference, Known { name: Arc::clone(&name.name), version, node });
+            workloads
+                .known
+                .insert(reference, Known { name: Arc::clone(&name.name), version, node, weight: pod.weight });
         }
         workloads
     }

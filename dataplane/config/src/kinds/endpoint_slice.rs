@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use weir_core::balance::Weight;
 use weir_core::name::ServiceName;
 
 use super::metadata::Metadata;
@@ -89,6 +90,8 @@ pub(crate) struct ReadyEndpoint {
     pub(crate) pod: Option<PodRef>,
     pub(crate) node: Option<String>,
     pub(crate) zone: Option<String>,
+    /// How much those of the slice are to take.
+    pub(crate) weight: Option<Weight>,
 }
 
 /// A port of a slice.
@@ -116,6 +119,7 @@ impl Kind for EndpointSliceDocument {
             let message = "without this label the slice belongs to no service and has no effect";
             checker.field("metadata", |c| c.field("labels", |c| c.field(SERVICE_LABEL, |c| c.warning(message))));
         }
+        let weight = self.metadata.weight(checker);
         let family = self.family(checker);
         let mut ready = Vec::new();
         let mut pods = Vec::new();
@@ -127,7 +131,7 @@ impl Kind for EndpointSliceDocument {
                 let address = checker.element(position, |checker| endpoint.address(family, checker));
                 if let Some(address) = address.filter(|_| endpoint.conditions.ready != Some(false)) {
                     let (node, zone) = (endpoint.node_name.clone(), endpoint.zone.clone());
-                    ready.push(ReadyEndpoint { address, pod, node, zone });
+                    ready.push(ReadyEndpoint { address, pod, node, zone, weight });
                 }
             }
         });

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use weir_core::balance::Weight;
 use weir_core::route::Created;
 use weir_core::workload::Enrolment;
 
@@ -11,6 +12,9 @@ use crate::shape::nullable;
 
 /// Says for a pod (as an annotation) or a namespace (as a label) whether the mesh concerns it.
 pub(crate) const MESH: &str = "weir.dev/mesh";
+
+/// Says of a pod, or of the endpoints of a slice, how much they are to take of the requests of their services.
+const WEIGHT: &str = "weir.dev/weight";
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -46,6 +50,18 @@ impl Metadata {
             return None;
         }
         Some(Created(text.into()))
+    }
+
+    /// What the annotation of endpoints says that they weigh. What is no weight is warned about and has no effect, as
+    /// everybody who owns a pod may write it.
+    pub(crate) fn weight<'a>(&'a self, checker: &mut Checker<'a>) -> Option<Weight> {
+        let text = self.annotations.get(WEIGHT)?;
+        let weight = text.parse().ok().and_then(Weight::new);
+        if weight.is_none() {
+            let message = format!("is no number from 1 to {} but `{text}`, and has no effect", Weight::MAX);
+            checker.field("metadata", |c| c.field("annotations", |c| c.field(WEIGHT, |c| c.warning(message))));
+        }
+        weight
     }
 
     /// Keeps of the annotations those that Weir reads: of the kinds of a cluster others change all the time.

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
+use weir_core::balance::Weight;
 use weir_core::workload::Enrolment;
 
 use super::metadata::{Metadata, enrolment};
@@ -56,6 +57,8 @@ pub(crate) struct Pod {
     pub(crate) node: Option<String>,
     /// What its annotation says about the mesh.
     pub(crate) enrolment: Option<Enrolment>,
+    /// How much it is to take of the requests of its services.
+    pub(crate) weight: Option<Weight>,
     /// Addresses that are the pod's own. Empty for pods in the host's network, whose address is the node's, and for
     /// pods that have ended, whose address may be another's by now.
     pub(crate) addresses: Vec<IpAddr>,
@@ -72,6 +75,7 @@ impl Kind for PodDocument {
     fn check<'a>(&'a self, _: &str, checker: &mut Checker<'a>) -> Option<Content> {
         checker.field("metadata", |checker| self.metadata.check(checker));
         let enrolment = enrolment(&self.metadata.annotations, "annotations", checker);
+        let weight = self.metadata.weight(checker);
         let mut addresses = checker.field("status", |checker| self.status.addresses(checker));
         if self.spec.host_network || self.status.has_ended() {
             addresses.clear();
@@ -83,6 +87,7 @@ impl Kind for PodDocument {
             app: self.metadata.app().map(str::to_owned),
             node: self.spec.node_name.clone(),
             enrolment,
+            weight,
             addresses,
         })))
     }

@@ -2,6 +2,8 @@
 
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::weights::Weight;
+
 /// A table from hashes to endpoints that differs little from that of nearly the same endpoints, in which each has nearly
 /// the same part.
 ///
@@ -14,23 +16,28 @@ pub struct Maglev(Box<[u16]>);
 const PLACES: usize = 16_381;
 
 impl Maglev {
-    /// A table of the endpoints with these names.
-    pub fn of_names(names: impl Iterator<Item = String>) -> Self {
-        Self::new(&names.map(|name| xxh3_64(name.as_bytes())).collect::<Vec<_>>())
+    /// A table of the endpoints with these names, in which each has a part by its weight.
+    pub fn of_names(names: impl Iterator<Item = (String, Weight)>) -> Self {
+        Self::new(&names.map(|(name, weight)| (xxh3_64(name.as_bytes()), weight)).collect::<Vec<_>>())
     }
 
     /// A table of the endpoints with these hashes. Of more than 16,381 only the first have a part.
-    pub fn new(hashes: &[u64]) -> Self {
-        let hashes = &hashes[..hashes.len().min(PLACES)];
-        if hashes.is_empty() {
-            return Self(Box::default());
-        }
+    pub fn new(endpoints: &[(u64, Weight)]) -> Self {
+        let endpoints = &endpoints[..endpoints.len().min(PLACES)];
+        let Some(heaviest) = endpoints.iter().map(|(_, weight)| *weight).max() else { return Self(Box::default()) };
         let steps = |hash: u64| ((hash >> 32) as usize % PLACES, (hash & 0xffff_ffff) as usize % (PLACES - 1) + 1);
-        let mut wanted: Vec<(usize, usize)> = hashes.iter().map(|hash| steps(*hash)).collect();
+        let mut wanted: Vec<(usize, usize)> = endpoints.iter().map(|(hash, _)| steps(*hash)).collect();
+        // A round goes by for an endpoint until it has waited for as long as its weight says.
+        let mut waited = vec![0; endpoints.len()];
         let mut table = vec![None; PLACES];
         let mut left = PLACES;
         while left > 0 {
             for (endpoint, (place, step)) in wanted.iter_mut().enumerate() {
+                waited[endpoint] += endpoints[endpoint].1.get();
+                if waited[endpoint] < heaviest.get() {
+                    continue;
+                }
+                waited[endpoint] -= heaviest.get();
                 while table[*place].is_some() {
                     *place = (*place + *step) % PLACES;
                 }

@@ -4,6 +4,7 @@ mod health;
 mod latency;
 mod maglev;
 mod outlier;
+mod weights;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +16,7 @@ pub use health::{Health, HealthCheck, Question};
 pub use latency::PeakEwma;
 pub use maglev::Maglev;
 pub use outlier::{Outcome, Outlier, OutlierDetection};
+pub use weights::{Weight, Weights};
 
 /// How the endpoints of a cluster are treated.
 #[derive(Clone, Debug, PartialEq)]
@@ -183,6 +185,9 @@ impl TrafficPolicy {
     }
 }
 
+/// What is behind the point of the golden ratio, in parts of 2^64.
+const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
+
 /// Random numbers for one decision, made of one.
 #[derive(Clone, Copy, Debug)]
 pub struct Rolls(u64);
@@ -196,7 +201,7 @@ impl Rolls {
     /// The next one.
     fn next(&mut self) -> u64 {
         // SplitMix64 (G. Steele et al., OOPSLA 2014).
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0 = self.0.wrapping_add(GOLDEN_RATIO);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^ (mixed >> 31)
@@ -218,6 +223,8 @@ pub trait Candidates {
     fn latency(&self, at: usize) -> f64;
     /// The share that it takes of what it would, in thousandths; 1,000 except while it starts slowly.
     fn warmth(&self, at: usize) -> u32;
+    /// What each weighs.
+    fn weights(&self) -> &Weights;
 }
 
 /// How often an endpoint that starts slowly is passed over before it is taken after all.
@@ -233,23 +240,43 @@ pub fn pick(algorithm: &Algorithm, turn: u64, mut rolls: Rolls, among: &impl Can
         return (count == 1).then_some(0);
     }
     match algorithm {
-        Algorithm::RoundRobin => {
+        Algorithm::RoundRobin if among.weights().are_equal() => {
             Some(warm(among, &mut rolls, |tries, _| ((turn + tries as u64) % count as u64) as usize))
         }
+        // Multiples of the golden ratio: however many of them there are, each part has as many as it should, and those of
+        // one part are spread over all.
+        Algorithm::RoundRobin => Some(warm(among, &mut rolls, |tries, _| {
+            among.weights().at(count, turn.wrapping_add(tries as u64).wrapping_mul(GOLDEN_RATIO))
+        })),
         Algorithm::Random | Algorithm::ConsistentHash(_) => {
-            Some(warm(among, &mut rolls, |_, rolls| rolls.below(count)))
+            Some(warm(among, &mut rolls, |_, rolls| among.weights().at(count, rolls.next())))
         }
-        Algorithm::LeastRequest => Some(better(among, rolls, |at| f64::from(among.load(at)))),
-        Algorithm::PeakEwma => Some(better(among, rolls, |at| among.latency(at) * (f64::from(among.load(at)) + 1.0))),
+        // Of those without a request under way the first that is drawn is as good as any, so that each has its share.
+        Algorithm::LeastRequest => Some(better(among, rolls, |at| load(among, at))),
+        Algorithm::PeakEwma => Some(better(among, rolls, |at| among.latency(at) * (load(among, at) + 1.0))),
     }
+}
+
+/// The requests under way to one, for what it weighs.
+fn load(among: &impl Candidates, at: usize) -> f64 {
+    let load = f64::from(among.load(at));
+    if among.weights().are_equal() { load } else { load / among.weights().relative(at) }
 }
 
 /// The better of two that are drawn at random and differ.
 fn better(among: &impl Candidates, mut rolls: Rolls, cost: impl Fn(usize) -> f64) -> usize {
     let count = among.count();
-    let first = warm(among, &mut rolls, |_, rolls| rolls.below(count));
+    let draw = |rolls: &mut Rolls| among.weights().at(count, rolls.next());
+    let first = warm(among, &mut rolls, |_, rolls| draw(rolls));
     // From the others.
-    let second = warm(among, &mut rolls, |_, rolls| (first + 1 + rolls.below(count - 1)) % count);
+    let other = |rolls: &mut Rolls| (first + 1 + rolls.below(count - 1)) % count;
+    let second = warm(among, &mut rolls, |_, rolls| {
+        if among.weights().are_equal() {
+            return other(rolls);
+        }
+        let drawn = draw(rolls);
+        if drawn == first { other(rolls) } else { drawn }
+    });
     if cost(second) < cost(first) { second } else { first }
 }
 

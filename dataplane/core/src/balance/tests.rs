@@ -1,8 +1,8 @@
 use super::*;
 use crate::split::StickyKey;
 
-/// Endpoints with their load, their latency and their warmth.
-struct Some3([(u32, f64, u32); 3]);
+/// Endpoints with their load, their latency and their warmth, and what they weigh.
+struct Some3([(u32, f64, u32); 3], Weights);
 
 impl Candidates for Some3 {
     fn count(&self) -> usize {
@@ -19,6 +19,10 @@ impl Candidates for Some3 {
 
     fn warmth(&self, at: usize) -> u32 {
         self.0[at].2
+    }
+
+    fn weights(&self) -> &Weights {
+        &self.1
     }
 }
 
@@ -67,9 +71,39 @@ fn how_each_algorithm_shares_requests() {
         (Algorithm::RoundRobin, [(0, 1.0, 100), idle, idle], [(250, 420), (6_200, 6_500), (3_300, 3_400)]),
     ];
     for (algorithm, candidates, bounds) in cases {
-        let shares = shares(&algorithm, &Some3(candidates));
+        let shares = shares(&algorithm, &Some3(candidates, Weights::default()));
         let is_right = shares.into_iter().zip(bounds).all(|(share, bounds)| within(share, bounds));
         assert!(is_right, "{algorithm:?} {candidates:?}: {shares:?} {bounds:?}");
+    }
+}
+
+#[test]
+fn each_takes_what_it_weighs() {
+    let weights = |all: [u16; 3]| Weights::new(all.map(|weight| Weight::new(weight).unwrap()).into_iter());
+    let idle = (0, 1.0, 1_000);
+    let hash = Algorithm::ConsistentHash(StickyKey::SourceIp);
+    for algorithm in [Algorithm::RoundRobin, Algorithm::Random, Algorithm::LeastRequest, Algorithm::PeakEwma, hash] {
+        let shares = shares(&algorithm, &Some3([idle; 3], weights([50, 100, 350])));
+        let is_right = shares.iter().zip([1_000, 2_000, 7_000]).all(|(share, due)| share.abs_diff(due) < 170);
+        assert!(is_right, "{algorithm:?}: {shares:?}");
+    }
+    // Of one after the other none comes early or late by more than one.
+    let weighed = Some3([idle; 3], weights([100, 200, 300]));
+    let turns = (0..600).map(|turn| pick(&Algorithm::RoundRobin, turn, Rolls::new(0), &weighed).unwrap());
+    let mut taken = [0_i32; 3];
+    for (turn, at) in (1..).zip(turns) {
+        taken[at] += 1;
+        let is_even = taken.iter().zip([1, 2, 3]).all(|(taken, weight)| (taken * 6 - turn * weight).abs() <= 12);
+        assert!(is_even, "{turn}: {taken:?}");
+    }
+    // Thrice the weight carries thrice the load.
+    let loaded = |loads: [u32; 3]| Some3(loads.map(|load| (load, 1.0, 1_000)), weights([100, 100, 300]));
+    for algorithm in [Algorithm::LeastRequest, Algorithm::PeakEwma] {
+        for (loads, expected) in [([2, 2, 5], [false, false, true]), ([1, 1, 4], [true, true, false])] {
+            let shares = shares(&algorithm, &loaded(loads));
+            let heavy = shares[2] > shares[0] + shares[1];
+            assert_eq!(heavy, expected[2], "{algorithm:?} {loads:?}: {shares:?}");
+        }
     }
 }
 
@@ -87,6 +121,9 @@ fn of_none_none_and_of_one_that_one() {
             panic!("nobody asks")
         }
         fn warmth(&self, _: usize) -> u32 {
+            panic!("nobody asks")
+        }
+        fn weights(&self) -> &Weights {
             panic!("nobody asks")
         }
     }
@@ -153,12 +190,17 @@ fn who_takes_requests_by_health_and_by_place() {
     assert_eq!(Distance::between((None, None), (None, None)), Distance::Far, "nobody knows where anything is");
 }
 
+/// A table of endpoints that weigh the same.
+fn even(hashes: &[u64]) -> Maglev {
+    Maglev::new(&hashes.iter().map(|hash| (*hash, Weight::default())).collect::<Vec<_>>())
+}
+
 #[test]
 fn hashes_keep_their_endpoint_when_others_come_and_go() {
     let endpoint = |n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ (n << 17);
     let before: Vec<u64> = (1..=10).map(endpoint).collect();
     let without: Vec<u64> = before.iter().copied().filter(|one| *one != endpoint(4)).collect();
-    let (table, smaller) = (Maglev::new(&before), Maglev::new(&without));
+    let (table, smaller) = (even(&before), even(&without));
     let mut shares = [0; 10];
     let (mut moved, mut skipped) = (0, 0);
     let count = 20_000;
@@ -177,8 +219,8 @@ fn hashes_keep_their_endpoint_when_others_come_and_go() {
     assert_eq!(skipped, 0);
     assert_eq!(table.find(7, |_| false), None);
     assert_eq!(Maglev::new(&[]).find(7, |_| true), None);
-    assert_eq!(Maglev::new(&[5]).find(7, |_| true), Some(0));
-    assert!((0..1_000).all(|hash| Maglev::new(&[5, 6]).find(hash, |at| at == 1) == Some(1)));
+    assert_eq!(even(&[5]).find(7, |_| true), Some(0));
+    assert!((0..1_000).all(|hash| even(&[5, 6]).find(hash, |at| at == 1) == Some(1)));
 }
 
 #[test]
@@ -258,4 +300,26 @@ fn how_long_an_ejection_lasts() {
     for (ejected, all, may) in [(0, 1, true), (1, 1, false), (0, 3, true), (1, 3, false), (1, 4, true), (2, 4, false)] {
         assert_eq!(most.may_eject(ejected, all), may, "{ejected} of {all}");
     }
+}
+
+#[test]
+fn heavier_ones_have_more_of_a_table() {
+    let endpoints: Vec<(u64, Weight)> =
+        [(11, 100), (22, 50), (33, 250)].map(|(hash, weight)| (hash, Weight::new(weight).unwrap())).into();
+    let parts = |endpoints: &[(u64, Weight)]| {
+        let table = Maglev::new(endpoints);
+        let mut parts = [0_usize; 3];
+        (0..16_381).for_each(|hash| parts[table.find(hash, |_| true).unwrap()] += 1);
+        parts
+    };
+    for (part, due) in parts(&endpoints).into_iter().zip([4_095, 2_047, 10_238]) {
+        assert!(part.abs_diff(due) < 30, "{:?}", parts(&endpoints));
+    }
+    // What one weighs less goes to the others, and little else moves.
+    let mut lighter = endpoints.clone();
+    lighter[2].1 = Weight::new(200).unwrap();
+    let (before, after) = (Maglev::new(&endpoints), Maglev::new(&lighter));
+    let of = |table: &Maglev, hash| table.find(hash, |_| true).unwrap();
+    let moved = (0..16_381).filter(|&hash| of(&before, hash) != 2 && of(&before, hash) != of(&after, hash)).count();
+    assert!(moved < 16_381 / 20, "{moved}");
 }

@@ -10,7 +10,7 @@ fn cluster(endpoints: &[&str]) -> Cluster {
             Some((v4, v6)) => Addresses::Both(v4.parse().unwrap(), v6.parse().unwrap()),
             None => text.parse::<SocketAddr>().unwrap().into(),
         };
-        Endpoint { addresses, workload: None, version: None, node: None, zone: None }
+        Endpoint { addresses, workload: None, version: None, node: None, zone: None, weight: Weight::default() }
     };
     let name = ClusterName { service: ServiceName::new("default", "a"), port: 80 };
     Cluster::new(name, Protocol::Http, endpoints.iter().map(endpoint).collect())

@@ -23,6 +23,7 @@ fn destination(service: &str, weight: u32, endpoints: &[u8]) -> Destination {
         version: Some("v2".into()),
         node: None,
         zone: None,
+        weight: crate::balance::Weight::default(),
     });
     let cluster = Cluster::new(name(service), Protocol::Http, endpoints.collect());
     Destination::new(name(service), Target::Cluster(Arc::new(cluster)), weight, StatsId(0))

@@ -7,7 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir_core::balance::{self, Algorithm, Candidates, Distance, Maglev, Outcome, Rolls, Standing, TrafficPolicy};
+use weir_core::balance::{
+    self, Algorithm, Candidates, Distance, Maglev, Outcome, Rolls, Standing, TrafficPolicy, Weight, Weights,
+};
 use weir_core::cluster::{Cluster, Family};
 use weir_core::name::ClusterName;
 use weir_core::session;
@@ -21,8 +23,8 @@ pub(crate) struct Members {
     cluster: Arc<Cluster>,
     family: Family,
     all: Vec<Member>,
-    /// Positions of those that requests are shared between.
-    eligible: RefCell<Vec<usize>>,
+    /// Those that requests are shared between.
+    eligible: RefCell<Eligible>,
     /// What `eligible` was found by.
     generation: Cell<u64>,
     /// Picks so far.
@@ -36,8 +38,16 @@ pub(crate) struct Members {
     shared: Rc<Shared>,
 }
 
+/// Some of the endpoints.
+#[derive(Default)]
+struct Eligible {
+    positions: Vec<usize>,
+    weights: Weights,
+}
+
 struct Member {
     endpoint: Rc<Endpoint>,
+    weight: Weight,
     /// The same pod at its address of the other family.
     other: Option<Rc<Endpoint>>,
     distance: Distance,
@@ -61,6 +71,7 @@ impl Members {
             let address = one.address(family);
             Member {
                 endpoint: endpoint(address),
+                weight: one.weight,
                 other: one.addresses.iter().find(|other| *other != address).map(&endpoint),
                 distance: Distance::between(own, (one.node.as_deref(), one.zone.as_deref())),
             }
@@ -91,8 +102,13 @@ impl Members {
     fn judge(&self) {
         let standing = |member: &Member| Standing { is_well: member.endpoint.is_well(), distance: member.distance };
         let standings: Vec<Standing> = self.all.iter().map(standing).collect();
-        *self.eligible.borrow_mut() = self.policy().eligible(&standings);
+        *self.eligible.borrow_mut() = self.weighed(self.policy().eligible(&standings));
         self.generation.set(self.shared.generation.get());
+    }
+
+    fn weighed(&self, positions: Vec<usize>) -> Eligible {
+        let weights = Weights::new(positions.iter().map(|at| self.all[*at].weight));
+        Eligible { positions, weights }
     }
 
     /// Finds who is eligible, if that may have changed.
@@ -108,8 +124,10 @@ impl Members {
         self.refresh();
         let eligible = self.eligible.borrow();
         let at = match (&self.policy().algorithm, key) {
-            (Algorithm::ConsistentHash(_), Some(key)) => self.table().find(key, |at| eligible.contains(&at))?,
-            _ => eligible[self.pick_of(&eligible, roll)?],
+            (Algorithm::ConsistentHash(_), Some(key)) => {
+                self.table().find(key, |at| eligible.positions.contains(&at))?
+            }
+            _ => eligible.positions[self.pick_of(&eligible, roll)?],
         };
         drop(eligible);
         Some(self.picked(at))
@@ -127,17 +145,17 @@ impl Members {
     pub(super) fn pick_other(self: &Rc<Self>, roll: u64, tried: &[SocketAddr]) -> Option<Picked> {
         self.refresh();
         let is_new = |at: &usize| !tried.contains(&self.all[*at].endpoint.address());
-        let others: Vec<usize> = self.eligible.borrow().iter().copied().filter(is_new).collect();
+        let others = self.weighed(self.eligible.borrow().positions.iter().copied().filter(is_new).collect());
         match self.pick_of(&others, roll) {
-            Some(at) => Some(self.picked(others[at])),
+            Some(at) => Some(self.picked(others.positions[at])),
             None => self.pick(None, roll),
         }
     }
 
-    fn pick_of(&self, positions: &[usize], roll: u64) -> Option<usize> {
+    fn pick_of(&self, of: &Eligible, roll: u64) -> Option<usize> {
         let turn = self.turn.get();
         self.turn.set(turn.wrapping_add(1));
-        balance::pick(&self.policy().algorithm, turn, Rolls::new(roll), &Among { members: self, positions })
+        balance::pick(&self.policy().algorithm, turn, Rolls::new(roll), &Among { members: self, of })
     }
 
     fn picked(self: &Rc<Self>, at: usize) -> Picked {
@@ -147,7 +165,7 @@ impl Members {
 
     /// The table for keys: made of addresses, so that it is the same on every node.
     fn table(&self) -> &Maglev {
-        let names = self.all.iter().map(|member| member.endpoint.address().to_string());
+        let names = self.all.iter().map(|member| (member.endpoint.address().to_string(), member.weight));
         self.table.get_or_init(|| Maglev::of_names(names))
     }
 
@@ -177,21 +195,21 @@ impl Members {
     }
 }
 
-/// Some of the endpoints.
+/// Some of the endpoints, as they are picked from.
 struct Among<'a> {
     members: &'a Members,
-    positions: &'a [usize],
+    of: &'a Eligible,
 }
 
 impl Among<'_> {
     fn member(&self, at: usize) -> &Member {
-        &self.members.all[self.positions[at]]
+        &self.members.all[self.of.positions[at]]
     }
 }
 
 impl Candidates for Among<'_> {
     fn count(&self) -> usize {
-        self.positions.len()
+        self.of.positions.len()
     }
 
     fn load(&self, at: usize) -> u32 {
@@ -205,5 +223,9 @@ impl Candidates for Among<'_> {
     fn warmth(&self, at: usize) -> u32 {
         let slow_start = self.members.policy().slow_start;
         if slow_start.is_none() { 1_000 } else { balance::warmth(slow_start, self.member(at).endpoint.age()) }
+    }
+
+    fn weights(&self) -> &Weights {
+        &self.of.weights
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use weir_core::balance::TrafficPolicy;
+use weir_core::balance::{TrafficPolicy, Weight};
 use weir_core::cluster::{Cluster, Endpoint};
 use weir_core::filter::Filters;
 use weir_core::gateway::{Bind, CertificateName, Hostname, Hosts, Listener, Port};
@@ -51,6 +51,8 @@ pub struct World {
     pub nodes: BTreeMap<SocketAddr, &'static str>,
     /// The versions that endpoints are of.
     pub versions: BTreeMap<SocketAddr, &'static str>,
+    /// What endpoints weigh of which something is said.
+    pub weights: BTreeMap<SocketAddr, Weight>,
     /// Pods that ask.
     pub pods: Vec<Arc<Workload>>,
     /// Where gateways listen whose routes are those of `a`, for every host.
@@ -74,6 +76,7 @@ impl World {
             policy: TrafficPolicy::default(),
             nodes: BTreeMap::new(),
             versions: BTreeMap::new(),
+            weights: BTreeMap::new(),
             pods: Vec::new(),
             gateways: Vec::new(),
             hosts: BTreeMap::new(),
@@ -210,6 +213,7 @@ impl World {
             version: self.versions.get(address).map(|version| (*version).into()),
             node: self.nodes.get(address).map(|node| (*node).into()),
             zone: None,
+            weight: self.weights.get(address).copied().unwrap_or_default(),
         };
         let endpoints = addresses.iter().map(endpoint).collect();
         let protocol = self.protocols.get(name).copied().unwrap_or(self.protocol);

@@ -165,7 +165,14 @@ mod tests {
         let name = ClusterName { service: ServiceName::new("default", "a"), port: 80 };
         let both = Addresses::Both("10.0.0.1:80".parse().unwrap(), "[fd::1]:80".parse().unwrap());
         let four: SocketAddr = "10.0.0.2:80".parse().unwrap();
-        let endpoint = |addresses| Endpoint { addresses, workload: None, version: None, node: None, zone: None };
+        let endpoint = |addresses| Endpoint {
+            addresses,
+            workload: None,
+            version: None,
+            node: None,
+            zone: None,
+            weight: weir_core::balance::Weight::default(),
+        };
         let cluster = Cluster::new(name.clone(), Protocol::Opaque, vec![endpoint(both), endpoint(four.into())]);
         let service = Destination::new(name.clone(), Target::Cluster(Arc::new(cluster)), 1, StatsId(0));
         let addresses = vec!["10.96.0.1:80".parse().unwrap(), "[fd96::1]:80".parse().unwrap()];

@@ -8,7 +8,14 @@ use crate::stats::StatsId;
 use crate::workload::Enrolment;
 
 fn endpoint(addresses: Addresses, pod: Option<&str>) -> Endpoint {
-    Endpoint { addresses, workload: pod.map(Into::into), version: None, node: None, zone: None }
+    Endpoint {
+        addresses,
+        workload: pod.map(Into::into),
+        version: None,
+        node: None,
+        zone: None,
+        weight: crate::balance::Weight::default(),
+    }
 }
 
 fn frontend_of(name: &str, port: u16, addresses: &[&str], endpoints: Vec<Endpoint>) -> Arc<Frontend> {
