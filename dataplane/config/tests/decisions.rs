@@ -325,6 +325,7 @@ fn retries_reach_core() {
                  no answer in time, 502 to 504, gRPC status 14";
     let given =
         "tried again once, at default/service-canary:8080, after at least 1s, on no connection, 429, 500 to 599";
+    let hedged = &format!("{usual}; without an answer for 200ms also beside");
     let of_route = "tried again up to 4 times, at the first destination, after at least 25ms, on no connection, \
                     no response, no answer in time, 500, 503";
     // What it says, and whether POST may be done twice.
@@ -339,6 +340,7 @@ fn retries_reach_core() {
             true,
         ),
         (rule("r", "{methods: [POST]}"), usual, true),
+        (rule("r", "{hedgeAfter: 200ms}"), hedged, false),
         (routed("{codes: [503, 500], attempts: 4}", "GET"), of_route, false),
         (routed("{codes: [503, 500], attempts: 4}", "POST"), of_route, true),
     ];

@@ -23,6 +23,8 @@ pub struct Retry<D = Destination> {
     pub methods: Methods,
     /// How long a retry waits.
     pub backoff: Backoff,
+    /// After how long a try that is not answered gets another one beside it (hedging); `None`: never.
+    pub hedge_after: Option<Duration>,
     /// Where it goes.
     pub to: RetryTo<D>,
 }
@@ -194,7 +196,9 @@ impl Retry {
             RetryTo::Other(other) => format!("at {}", other.name),
         };
         let on = self.on.describe();
-        format!("tried again {times}, {place}, after at least {:?}, on {on}", backoff.base)
+        let beside = self.hedge_after.map(|after| format!("; without an answer for {after:?} also beside"));
+        let beside = beside.unwrap_or_default();
+        format!("tried again {times}, {place}, after at least {:?}, on {on}{beside}", backoff.base)
     }
 }
 

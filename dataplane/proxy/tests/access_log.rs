@@ -145,7 +145,14 @@ fn retries_and_calls_are_told_as_they_ended() {
     let mut on = Failures::unanswered();
     on.add_statuses([503]);
     let backoff = Backoff::from_base(std::time::Duration::from_millis(1));
-    let retry = Retry { attempts: 1, on, methods: Methods::Idempotent, backoff, to: RetryTo::Other("stable") };
+    let retry = Retry {
+        attempts: 1,
+        on,
+        methods: Methods::Idempotent,
+        backoff,
+        hedge_after: None,
+        to: RetryTo::Other("stable"),
+    };
     let rule = RuleOf { to: vec![("a", 1)], retry: Some(retry), ..RuleOf::default() };
     let world = World::new(&[failing.address]).service("stable", &[stable.address]).rule(rule);
     let told = Told::start(world, 100.0, Format::default());

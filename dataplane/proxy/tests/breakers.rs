@@ -20,7 +20,7 @@ fn retry(to: RetryTo<&'static str>) -> Retry<&'static str> {
     let mut on = Failures::unanswered();
     on.add_statuses([503]);
     let backoff = Backoff::from_base(Duration::from_millis(1));
-    Retry { attempts: 1, on, methods: Methods::Idempotent, backoff, to }
+    Retry { attempts: 1, on, methods: Methods::Idempotent, backoff, hedge_after: None, to }
 }
 
 fn breaker(max_requests: Option<u32>, max_retries: Option<u32>) -> TrafficPolicy {

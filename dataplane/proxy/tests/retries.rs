@@ -25,7 +25,7 @@ fn retry() -> Retry<&'static str> {
     on.add_statuses([503]);
     on.add_call(14);
     let backoff = Backoff::from_base(Duration::from_millis(1));
-    Retry { attempts: 2, on, methods: Methods::Idempotent, backoff, to: RetryTo::First }
+    Retry { attempts: 2, on, methods: Methods::Idempotent, backoff, hedge_after: None, to: RetryTo::First }
 }
 
 fn rule(retry: Retry<&'static str>) -> RuleOf {

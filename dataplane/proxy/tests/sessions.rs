@@ -120,7 +120,7 @@ fn the_session_is_at_the_endpoint_that_answered_in_the_end() {
     let mut on = Failures::unanswered();
     on.add_statuses([503]);
     let backoff = Backoff::from_base(Duration::from_millis(1));
-    let retry = Retry { attempts: 3, on, methods: Methods::Idempotent, backoff, to: RetryTo::Same };
+    let retry = Retry { attempts: 3, on, methods: Methods::Idempotent, backoff, hedge_after: None, to: RetryTo::Same };
     let rule = RuleOf { to: vec![("a", 1)], session: Some(by_cookie()), retry: Some(retry), ..RuleOf::default() };
     let node = Node::start(World::new(&[refusing(), good.address]).rule(rule));
     let tokens: BTreeSet<_> = (0..12).map(|_| told(&node.ask(&get("/", &[]))).unwrap()[..33].to_owned()).collect();

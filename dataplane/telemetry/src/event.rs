@@ -214,6 +214,10 @@ pub enum RetryEvent {
     BodyTooLong,
     /// The same: there was too little time left, or the endpoint asked for more.
     TooLate,
+    /// A try here took long, and another one was begun beside it.
+    Hedged,
+    /// That other one was answered well before it.
+    HedgeWon,
 }
 
 impl RetryEvent {
@@ -221,7 +225,7 @@ impl RetryEvent {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every event, in the order of declaration.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::FailedConnect,
         Self::FailedReset,
         Self::FailedTimeout,
@@ -234,6 +238,8 @@ impl RetryEvent {
         Self::OverBudget,
         Self::BodyTooLong,
         Self::TooLate,
+        Self::Hedged,
+        Self::HedgeWon,
     ];
 
     /// The stable name.
@@ -251,6 +257,8 @@ impl RetryEvent {
             Self::OverBudget => "over_budget",
             Self::BodyTooLong => "body_too_long",
             Self::TooLate => "too_late",
+            Self::Hedged => "hedged",
+            Self::HedgeWon => "hedge_won",
         }
     }
 

@@ -9,7 +9,14 @@ use crate::split::Unresolved;
 use crate::stats::StatsId;
 
 fn retry(to: RetryTo<Destination>) -> Retry {
-    Retry { attempts: 2, on: Failures::unanswered(), methods: Methods::Idempotent, backoff: Backoff::default(), to }
+    Retry {
+        attempts: 2,
+        on: Failures::unanswered(),
+        methods: Methods::Idempotent,
+        backoff: Backoff::default(),
+        hedge_after: None,
+        to,
+    }
 }
 
 fn destination(name: &str, weight: u32) -> Destination {

@@ -181,6 +181,7 @@ impl World {
             on: retry.on.clone(),
             methods: retry.methods.clone(),
             backoff: retry.backoff,
+            hedge_after: retry.hedge_after,
             to: match retry.to {
                 RetryTo::First => RetryTo::First,
                 RetryTo::Same => RetryTo::Same,

@@ -197,7 +197,7 @@ fn retry<'a>(spec: &'a RetrySpec, matchers: &[Arc<Matcher>], checker: &mut Check
         let idempotent = [Method::GET, Method::HEAD, Method::PUT, Method::DELETE, Method::OPTIONS, Method::TRACE];
         Methods::Only(idempotent.into_iter().chain(named).collect())
     };
-    Some(Retry { attempts: attempts?, on, methods, backoff, to: RetryTo::First })
+    Some(Retry { attempts: attempts?, on, methods, backoff, hedge_after: None, to: RetryTo::First })
 }
 
 fn matcher<'a>(spec: &'a MatchSpec, checker: &mut Checker<'a>) -> Matcher {

@@ -44,7 +44,7 @@ impl Kind for RouteRuleDocument {
             let mirrors = checker.field("mirror", |checker| route::mirrors(spec.mirror.as_ref(), namespace, checker));
             let timeouts = checker.field("timeouts", |checker| route::timeouts(spec.timeouts.as_ref(), checker));
             let retry = checker.field("retry", |checker| {
-                spec.retry.as_ref().and_then(|retry| retry::retry(retry, namespace, checker)).map(Box::new)
+                spec.retry.as_ref().and_then(|retry| retry::retry(retry, namespace, &timeouts, checker)).map(Box::new)
             });
             let filters = filters::filters(spec, checker).shared();
             let route = route.ok()?;

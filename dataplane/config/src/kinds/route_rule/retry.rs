@@ -2,11 +2,13 @@
 
 use weir_core::methods::Methods;
 use weir_core::retry::{Failures, Retry, RetryTo};
+use weir_core::route::Timeouts;
 
 use super::matches::methods;
 use super::route::named;
 use super::spec::{FailureText, RetrySpec, RetryToSpec};
 use crate::check::Checker;
+use crate::kinds::duration::duration;
 use crate::kinds::retry::{attempts, backoff, is_status};
 use crate::kinds::rules::To;
 use crate::limits;
@@ -39,7 +41,12 @@ fn usual() -> Failures {
     failures
 }
 
-pub(super) fn retry<'a>(spec: &'a RetrySpec, namespace: &str, checker: &mut Checker<'a>) -> Option<Retry<To>> {
+pub(super) fn retry<'a>(
+    spec: &'a RetrySpec,
+    namespace: &str,
+    timeouts: &Timeouts,
+    checker: &mut Checker<'a>,
+) -> Option<Retry<To>> {
     let attempts = attempts(spec.attempts, checker);
     let on = spec.on.as_ref().map_or_else(usual, |on| checker.field("on", |checker| failures(on, checker)));
     let methods = methods(spec.methods.as_deref(), Methods::Idempotent, checker);
@@ -48,7 +55,15 @@ pub(super) fn retry<'a>(spec: &'a RetrySpec, namespace: &str, checker: &mut Chec
         None => Some(RetryTo::First),
         Some(to) => checker.field("destination", |checker| destination(&to.0, namespace, checker)),
     };
-    Some(Retry { attempts: attempts?, on, methods, backoff, to: to? })
+    let hedge_after = duration("hedgeAfter", spec.hedge_after.as_ref(), checker);
+    let ends = [("perTry", timeouts.per_try), ("request", timeouts.request)];
+    for (name, end) in ends.into_iter().filter_map(|(name, end)| Some((name, end?))) {
+        if hedge_after.is_some_and(|after| after >= end) {
+            let message = format!("no try takes as long as this: `timeouts.{name}` is {end:?}, and comes first");
+            checker.field("hedgeAfter", |checker| checker.warning(message));
+        }
+    }
+    Some(Retry { attempts: attempts?, on, methods, backoff, hedge_after, to: to? })
 }
 
 fn destination<'a>(spec: &'a RetryToSpec, namespace: &str, checker: &mut Checker<'a>) -> Option<RetryTo<To>> {

@@ -203,12 +203,18 @@ pub(super) struct TimeoutsSpec {
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "an object with attempts, on, methods, backoff, destination")]
+#[serde(
+    default,
+    deny_unknown_fields,
+    rename_all = "camelCase",
+    expecting = "an object with attempts, on, methods, backoff, hedgeAfter, destination"
+)]
 pub(super) struct RetrySpec {
     pub(super) attempts: Option<i64>,
     pub(super) on: Option<Vec<FailureText>>,
     pub(super) methods: Option<Vec<MethodText>>,
     pub(super) backoff: Option<DurationText>,
+    pub(super) hedge_after: Option<DurationText>,
     pub(super) destination: Option<OrText<RetryToSpec>>,
 }
 
