@@ -52,6 +52,11 @@ pub(crate) struct Upgrade {
 }
 
 impl Downstream {
+    /// Whether the connection changes its protocol now.
+    fn has_upgrade(&self) -> bool {
+        self.upgrade.borrow().is_some()
+    }
+
     /// The connection changes its protocol as soon as the response is sent.
     pub(crate) fn set_upgrade(&self, upgrade: Upgrade) {
         *self.upgrade.borrow_mut() = Some(upgrade);

@@ -6,7 +6,8 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{Request, Response, StatusCode, Version, request};
+use http::header::CONTENT_LENGTH;
+use http::{Method, Request, Response, StatusCode, Version, request};
 use hyper::body::Body;
 use tokio::time::{Instant, Sleep};
 use weir_telemetry::{Cause, WorkerEvent};
@@ -41,6 +42,8 @@ struct Forwarded {
     response: Response<Incoming>,
     lease: Lease,
     deadline: Option<Instant>,
+    /// Whether the connection is something else's from here on.
+    is_tunnel: bool,
 }
 
 async fn forward(
@@ -54,7 +57,9 @@ async fn forward(
         let snapshot = worker.snapshot();
         Entry::new(&head, snapshot.workload(downstream.peer.0.ip()))
     });
-    headers::normalise(&mut head)?;
+    let passes_connect = worker.settings.downstream.connect && !downstream.meant.is_outside();
+    headers::normalise(&mut head, passes_connect)?;
+    let is_connect = head.method == Method::CONNECT;
     // Of HTTP/1.1 the parser has counted them.
     if record.is_stream() && head.headers.len() > worker.settings.downstream.headers {
         return Err(Cause::HeadTooLarge.into());
@@ -127,7 +132,9 @@ async fn forward(
         let failure = record.meter.as_ref().and_then(|meter| meter.failure.get());
         failure.filter(|_| cause == Cause::RequestAborted).unwrap_or(cause)
     })?;
-    Ok(Forwarded { response, lease, deadline })
+    let is_tunnel =
+        response.status() == StatusCode::SWITCHING_PROTOCOLS || is_connect && response.status().is_success();
+    Ok(Forwarded { response, lease, deadline, is_tunnel })
 }
 
 pub(crate) fn outgoing(head: request::Parts, body: RequestBody) -> Request<RequestBody> {
@@ -282,8 +289,10 @@ impl Forwarded {
         if let Some(session) = record.session.take() {
             session.on_response(&mut head.headers);
         }
-        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        if self.is_tunnel {
             headers::prepare_response(&mut head.headers, Upgrading::Yes);
+            // Of the answer to `CONNECT` it says nothing (RFC 9110, section 9.3.6).
+            head.headers.remove(CONTENT_LENGTH);
             downstream.set_upgrade(Upgrade { lease: self.lease });
             return Response::from_parts(head, ResponseBody::nothing(record));
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue, ORIGIN};
 use http::uri::{PathAndQuery, Uri};
-use http::{StatusCode, request};
+use http::{Method, StatusCode, request};
 use weir_core::filter::{Abort, Asked, DirectResponse, Filters, Preflight, Redirect, Scheme};
 use weir_core::route::{Decision, Matcher, Outcome};
 use weir_core::snapshot::Frontend;
@@ -77,6 +77,10 @@ impl FilterChain {
 
     fn change(&self, filters: &Filters, head: &mut request::Parts) {
         filters.request.apply(&mut head.headers);
+        // What it names is not the service's to rewrite.
+        if head.method == Method::CONNECT {
+            return;
+        }
         if let Some(host) = &filters.rewrite.host {
             head.headers.insert(HOST, host.clone());
         }

@@ -4,7 +4,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use http::{HeaderMap, Version, request};
+use http::{HeaderMap, Method, Version, request};
 use weir_core::filter::Filters;
 use weir_core::gateway::{Bind, Port};
 use weir_core::name::{ClusterName, OriginalDst, PeerAddr};
@@ -142,7 +142,7 @@ pub(crate) fn plan(
     let workload = snapshot.workload(peer.0.ip());
     let request = Request {
         method: &head.method,
-        path: head.uri.path(),
+        path: if head.method == Method::CONNECT { "/" } else { head.uri.path() },
         query: head.uri.query(),
         headers: &head.headers,
         source: Source { address: peer.0.ip(), workload: workload.map(|workload| &**workload) },

@@ -130,6 +130,9 @@ impl Default for Gateways {
 pub struct Downstream {
     /// Connections of one worker; further ones are reset. Default: 32,768.
     pub max_connections: usize,
+    /// Whether `CONNECT` in HTTP/1.1 is passed on: to services whose endpoints are proxies themselves. Never at gateways.
+    /// Default: no.
+    pub connect: bool,
     /// Requests of one worker that are under way; further ones are answered with 503. Default: 16,384.
     pub max_requests: usize,
     /// Memory of one worker for bodies of requests in HTTP/2 that arrive before they are passed on: a connection has
@@ -169,6 +172,7 @@ impl Default for Downstream {
     fn default() -> Self {
         Self {
             max_connections: 32_768,
+            connect: false,
             max_requests: 16_384,
             window_bytes: 64 << 20,
             head_bytes: 65_536,

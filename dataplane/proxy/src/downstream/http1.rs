@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::StatusCode;
 use http::header::{CONNECTION, HeaderValue};
 use hyper::body;
 use hyper::service::service_fn;
@@ -78,7 +77,7 @@ async fn converse(downstream: &Rc<Downstream>, client: End<Stream>) -> (End<Stre
         async move {
             let mut response = response.await;
             // Said here, because what is answered at once leaves no moment to tell the connection.
-            if watched.is_ending() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            if watched.is_ending() && !downstream.has_upgrade() {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Ok::<_, Infallible>(response)

@@ -38,11 +38,11 @@ fn heads_that_are_refused() {
         ("http://user@a/", &[("host", "user@a")], refused),
     ];
     for (target, headers, expected) in cases {
-        assert_eq!(normalise(&mut parts(target, headers)), expected, "{target} {headers:?}");
+        assert_eq!(normalise(&mut parts(target, headers), false), expected, "{target} {headers:?}");
     }
     let mut connect = parts("/", &[("host", "a")]);
     connect.method = Method::CONNECT;
-    assert_eq!(normalise(&mut connect), Err(Cause::ConnectMethod));
+    assert_eq!(normalise(&mut connect, false), Err(Cause::ConnectMethod));
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn heads_of_http2_get_the_form_of_http1() {
     for (target, headers, expected) in cases {
         let mut head = parts(target, headers);
         head.version = Version::HTTP_2;
-        let is_ok = normalise(&mut head).is_ok();
+        let is_ok = normalise(&mut head, false).is_ok();
         assert_eq!(
             is_ok.then(|| shown(&head.headers)),
             expected.map(|lines| lines.iter().map(|line| line.to_string()).collect()),
@@ -134,7 +134,7 @@ fn hosts_lose_their_case_and_port() {
 #[test]
 fn a_whole_uri_becomes_host_and_path() {
     let mut head = parts("http://real:81/path?q=1", &[("host", "REAL:81")]);
-    assert_eq!(normalise(&mut head), Ok(()));
+    assert_eq!(normalise(&mut head, false), Ok(()));
     let host = &HeaderValue::from_static("real:81");
     assert_eq!((head.uri.to_string().as_str(), &head.headers["host"]), ("/path?q=1", host));
 }

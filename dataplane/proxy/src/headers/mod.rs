@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE,
 };
-use http::uri::{PathAndQuery, Uri};
+use http::uri::{Authority, PathAndQuery, Uri};
 use http::{Method, Version, request};
 use weir_core::filter::Scheme;
 use weir_core::share::Share;
@@ -37,13 +37,21 @@ const HOPS: usize = 6;
 static HOP_BY_HOP: [HeaderName; HOPS] = [CONNECTION, TE, TRANSFER_ENCODING, UPGRADE, KEEP_ALIVE, PROXY_CONNECTION];
 
 /// Brings the head of a request into the one form that everything else looks at: a path as its target, and the host in
-/// `Host`. Refuses what the parser lets through and what must not be passed on.
-pub(crate) fn normalise(head: &mut request::Parts) -> Result<(), Cause> {
-    if head.method == Method::CONNECT {
+/// `Host`; of `CONNECT`, where it is passed on, an authority as its target. Refuses what the parser lets through and what
+/// must not be passed on.
+pub(crate) fn normalise(head: &mut request::Parts, passes_connect: bool) -> Result<(), Cause> {
+    if head.method == Method::CONNECT && (!passes_connect || head.version == Version::HTTP_2) {
         return Err(Cause::ConnectMethod);
     }
-    if head.uri.authority().is_some() {
-        to_origin_form(head)?;
+    if let Some(authority) = head.uri.authority() {
+        let host = checked_host(head, authority)?;
+        head.headers.insert(HOST, host);
+        if head.method != Method::CONNECT {
+            let uri = std::mem::take(&mut head.uri).into_parts();
+            head.uri = Uri::from(uri.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/")));
+        }
+    } else if head.method == Method::CONNECT {
+        return Err(Cause::BadRequest);
     }
     if head.version == Version::HTTP_2 {
         join_cookies(&mut head.headers);
@@ -65,11 +73,9 @@ pub(crate) fn normalise(head: &mut request::Parts) -> Result<(), Cause> {
     Ok(())
 }
 
-/// Makes `Host` of the authority in the target. The two must not differ (RFC 9112, section 3.2; RFC 9113, section
+/// `Host`, made of the authority in the target. The two must not differ (RFC 9112, section 3.2; RFC 9113, section
 /// 8.3.1): what routes by one of them and what answers by the other would not mean the same request.
-fn to_origin_form(head: &mut request::Parts) -> Result<(), Cause> {
-    let uri = std::mem::take(&mut head.uri).into_parts();
-    let Some(authority) = uri.authority else { return Err(Cause::BadRequest) };
+fn checked_host(head: &request::Parts, authority: &Authority) -> Result<HeaderValue, Cause> {
     let mut hosts = head.headers.get_all(HOST).iter();
     let is_missing = head.version == Version::HTTP_11 && !head.headers.contains_key(HOST);
     let differs = |host: &HeaderValue| !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes());
@@ -77,10 +83,7 @@ fn to_origin_form(head: &mut request::Parts) -> Result<(), Cause> {
     if is_missing || authority.as_str().contains('@') || hosts.any(differs) {
         return Err(Cause::BadRequest);
     }
-    let host = HeaderValue::try_from(authority.as_str()).map_err(|_| Cause::BadRequest)?;
-    head.headers.insert(HOST, host);
-    head.uri = Uri::from(uri.path_and_query.unwrap_or_else(|| PathAndQuery::from_static("/")));
-    Ok(())
+    HeaderValue::try_from(authority.as_str()).map_err(|_| Cause::BadRequest)
 }
 
 /// Joins what HTTP/2 lets a client send in pieces (RFC 9113, section 8.2.3).
@@ -198,6 +201,7 @@ pub(crate) fn prepare_request(
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             Upgrading::Yes
         }
+        None if head.method == Method::CONNECT => Upgrading::Yes,
         None => Upgrading::No,
     }
 }
