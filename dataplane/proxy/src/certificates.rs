@@ -5,23 +5,29 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use weir_core::gateway::CertificateName;
 use weir_core::snapshot::Snapshot;
 use weir_identity::{Acceptor, Certificate, Folder, Found, Server, TlsError};
 
-/// What listeners answer with, by the certificates that they name.
+/// What listeners answer with, as soon as there is one that speaks TLS.
+#[derive(Debug, Default)]
+pub(crate) struct Acceptors(ArcSwapOption<Ready>);
+
 #[derive(Debug)]
-pub(crate) struct Acceptors {
-    ready: ArcSwap<HashMap<Arc<[CertificateName]>, Acceptor>>,
-    /// For a listener that has no certificate.
+struct Ready {
+    /// By the certificates that listeners name.
+    by_certificates: HashMap<Arc<[CertificateName]>, Acceptor>,
+    /// For a listener that has none.
     refusing: Acceptor,
 }
 
 impl Acceptors {
-    /// What a listener with these certificates answers with. One that has none refuses.
-    pub(crate) fn find(&self, certificates: &[CertificateName]) -> Acceptor {
-        self.ready.load().get(certificates).unwrap_or(&self.refusing).clone()
+    /// What a listener with these certificates answers with, if that is known yet. One that has none refuses.
+    pub(crate) fn find(&self, certificates: &[CertificateName]) -> Option<Acceptor> {
+        let ready = self.0.load();
+        let Ready { by_certificates, refusing } = &**ready.as_ref()?;
+        Some(by_certificates.get(certificates).unwrap_or(refusing).clone())
     }
 }
 
@@ -46,7 +52,8 @@ impl GatewayCertificate {
 /// Follows the files.
 #[derive(Debug)]
 pub(crate) struct Certificates {
-    server: Server,
+    /// Made with the first listener in TLS: most nodes have none, and it takes more than a megabyte.
+    server: Option<Server>,
     folder: Folder,
     acceptors: Arc<Acceptors>,
     /// The lists that listeners have.
@@ -54,10 +61,8 @@ pub(crate) struct Certificates {
 }
 
 impl Certificates {
-    pub(crate) fn new(path: &Path) -> Result<Self, TlsError> {
-        let server = Server::new()?;
-        let acceptors = Acceptors { ready: ArcSwap::default(), refusing: server.acceptor(Vec::new())? };
-        Ok(Self { server, folder: Folder::new(path), acceptors: Arc::new(acceptors), lists: BTreeSet::new() })
+    pub(crate) fn new(path: &Path) -> Self {
+        Self { server: None, folder: Folder::new(path), acceptors: Arc::default(), lists: BTreeSet::new() }
     }
 
     pub(crate) fn acceptors(&self) -> Arc<Acceptors> {
@@ -74,15 +79,25 @@ impl Certificates {
             return None;
         }
         self.lists = lists;
-        let ready = self.lists.iter().filter_map(|list| Some((Arc::clone(list), self.acceptor(list)?))).collect();
-        self.acceptors.ready.store(Arc::new(ready));
+        let ready = if self.lists.is_empty() { Ok(None) } else { self.ready().map(Some) };
+        match ready {
+            Ok(ready) => self.acceptors.0.store(ready.map(Arc::new)),
+            Err(error) => tracing::error!("listeners of gateways stay as they were: {error}"),
+        }
         Some(self.folder.iter().map(GatewayCertificate::new).collect())
     }
 
-    fn acceptor(&self, list: &[CertificateName]) -> Option<Acceptor> {
-        let found = |name| self.folder.get(name)?.certificate.clone();
-        let certificates: Vec<Arc<Certificate>> = list.iter().filter_map(found).collect();
-        let acceptor = self.server.acceptor(certificates);
-        acceptor.inspect_err(|error| tracing::error!("a gateway's listener refuses its clients: {error}")).ok()
+    fn ready(&mut self) -> Result<Ready, TlsError> {
+        let server = match &mut self.server {
+            Some(server) => server,
+            none => none.insert(Server::new()?),
+        };
+        let mut by_certificates = HashMap::new();
+        for list in &self.lists {
+            let found = |name| self.folder.get(name)?.certificate.clone();
+            let certificates: Vec<Arc<Certificate>> = list.iter().filter_map(found).collect();
+            by_certificates.insert(Arc::clone(list), server.acceptor(certificates)?);
+        }
+        Ok(Ready { by_certificates, refusing: server.acceptor(Vec::new())? })
     }
 }

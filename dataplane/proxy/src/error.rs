@@ -14,9 +14,6 @@ pub enum BindError {
     /// The access log could not be opened.
     #[error(transparent)]
     AccessLog(#[from] weir_telemetry::access::OpenError),
-    /// There is no TLS.
-    #[error(transparent)]
-    Tls(#[from] weir_identity::TlsError),
     /// A listener could not be made.
     #[error(
         "cannot listen on {address} ({step}): {source}; check that the address is this host's, that nothing else \

@@ -92,7 +92,7 @@ impl Proxy {
         let access_log = access_log.map(|log| AccessLog::open(&log.destination, log.format.clone(), telemetry));
         Ok(Self {
             access_log: access_log.transpose()?,
-            certificates: Certificates::new(&settings.gateways.certificates)?,
+            certificates: Certificates::new(&settings.gateways.certificates),
             settings: Arc::new(settings),
             workers,
             service_addresses,

@@ -92,10 +92,10 @@ fn only_for_the_next(headers: &http::HeaderMap, is_upgrade: bool) {
 
 /// The listener for a host is that of the most specific name that means it.
 fn found_as_by_trying(host: &str) {
-    let own = (!host.is_empty()).then_some(host);
-    let suffix = host.split_once('.').map(|(_, rest)| format!("*.{rest}"));
-    let names = [own, suffix.as_deref(), Some("*.example.com"), Some("*.com"), Some("a.example.com")];
-    let names: Vec<Hostname> = names.into_iter().flatten().map(Hostname::new).chain([Hostname::Any]).collect();
+    let own = (!host.is_empty()).then(|| Hostname::Exact(host.into()));
+    let suffix = host.split_once('.').map(|(_, rest)| Hostname::Suffix(format!(".{rest}").into()));
+    let fixed = ["*.example.com", "*.com", "a.example.com"].map(Hostname::new);
+    let names: Vec<Hostname> = own.into_iter().chain(suffix).chain(fixed).chain([Hostname::Any]).collect();
     for without in 0..names.len() {
         let some = names.iter().enumerate().filter(|(at, _)| *at != without).map(|(_, name)| name);
         let hosts: Hosts<Hostname> = some.clone().map(|name| (name.clone(), name.clone())).collect();

@@ -68,6 +68,8 @@ async fn shake_hands(worker: &Worker, stream: Stream, bind: Bind) -> io::Result<
         let listener = snapshot.gateway_port(&bind).and_then(|port| port.listeners.find(&server_name));
         worker.acceptors.find(listener.map_or(&[], |listener| &listener.certificates))
     };
+    // The port has just become one for TLS: the client comes again.
+    let acceptor = acceptor.ok_or(io::ErrorKind::NotConnected)?;
     let stream = hello.answer(&acceptor).await?;
     let application = stream.application();
     Ok(Shaken::Secured(Secured { stream: Stream::Tls(Box::new(stream)), server_name, application }))
