@@ -57,7 +57,7 @@ async fn forward(
         let snapshot = worker.snapshot();
         Entry::new(&head, snapshot.workload(downstream.peer.0.ip()))
     });
-    let passes_connect = worker.settings.downstream.connect && !downstream.meant.is_outside();
+    let passes_connect = worker.settings.downstream.connect && !downstream.client.is_outside;
     headers::normalise(&mut head, passes_connect)?;
     let is_connect = head.method == Method::CONNECT;
     // Of HTTP/1.1 the parser has counted them.

@@ -72,11 +72,12 @@ fn an_answer_that_is_late_counts_if_the_other_is_later_or_bad() {
         assert_eq!((retries(&node, "hedged", "first"), retries(&node, "hedge_won", "first")), (1, 0), "{bad}");
         until("the request to be counted", || requests(&node, "first") == 1);
         assert_eq!(requests(&node, "second"), 0, "{bad}");
+        assert_eq!(retries(&node, "failed_5xx", "first"), 0, "{bad}: it was not this one's");
     }
 }
 
 #[test]
-fn the_last_failure_is_told_when_both_fail() {
+fn failures_are_told_and_counted() {
     let (answer, wait) = mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
     let late = Upstream::answering(move |_| {
@@ -92,6 +93,24 @@ fn the_last_failure_is_told_when_both_fail() {
     let reply = client.receive();
     assert_eq!((reply.status(), reply.text()), (503, "late"));
     assert_eq!(retries(&node, "exhausted", "first"), 1, "the other try was the only one that it might have");
+    // The other way round the one that it began with is a failed try.
+    let (quick_to_fail, late) = mpsc::channel::<()>();
+    let late = std::sync::Mutex::new(late);
+    let other = Upstream::answering(move |_| {
+        let _ = late.lock().unwrap().recv_timeout(support::PATIENCE);
+        response(200, b"other")
+    });
+    let first = Upstream::answering(|_| {
+        std::thread::park_timeout(AFTER * 3);
+        response(503, b"first")
+    });
+    let node = self::node(&first, &other);
+    let mut client = node.client();
+    client.send(get("/", &[]));
+    until("the first to fail", || retries(&node, "failed_5xx", "first") == 1);
+    quick_to_fail.send(()).unwrap();
+    assert_eq!(client.receive().text(), "other");
+    assert_eq!(retries(&node, "hedge_won", "first"), 1);
 }
 
 #[test]

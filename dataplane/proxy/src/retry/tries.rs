@@ -216,10 +216,16 @@ impl Tries<'_> {
                 let polled = if at == 0 { first.as_mut().poll(context) } else { second.as_mut().poll(context) };
                 let Poll::Ready(tried) = polled else { continue };
                 is_over[at] = true;
-                if course.failure(self, &tried, record).is_none() || is_over == [true; 2] {
-                    return Poll::Ready((tried, at == 1));
+                match course.failure(self, &tried, record) {
+                    Some(failure) if is_over != [true; 2] => {
+                        // What is counted is counted where the request is.
+                        if at == 0 || std::ptr::eq(course.destination, destination) {
+                            record.on_retry(event(failure));
+                        }
+                        discard(tried, true);
+                    }
+                    _ => return Poll::Ready((tried, at == 1)),
                 }
-                discard(tried, true);
             }
             Poll::Pending
         })
