@@ -53,8 +53,6 @@ pub struct Certificate {
     pub(crate) key: Arc<CertifiedKey>,
     /// The names that it is for, in lower case.
     names: Vec<Box<str>>,
-    /// From when on it is valid.
-    pub not_before: SystemTime,
     /// Until when it is valid.
     pub not_after: SystemTime,
 }
@@ -81,10 +79,10 @@ impl Certificate {
         if chain.len() > CHAIN {
             return Err(CertificateError::TooMany { file });
         }
-        let (names, [not_before, not_after]) = facts(first)?;
+        let (names, not_after) = facts(first)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(pem(KEY_FILE))?;
         let key = Arc::new(CertifiedKey::from_der(chain, key, &aws_lc_rs::default_provider())?);
-        Ok(Self { key, names, not_before, not_after })
+        Ok(Self { key, names, not_after })
     }
 
     /// Whether it is for this name, in lower case: `*` stands for one whole label (RFC 9525, section 6.3).
@@ -95,15 +93,10 @@ impl Certificate {
             None => **known == *name,
         })
     }
-
-    /// The names that it is for, in lower case.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.names.iter().map(AsRef::as_ref)
-    }
 }
 
-/// The names that a certificate is for, and from when until when it is valid.
-fn facts(der: &CertificateDer<'_>) -> Result<(Vec<Box<str>>, [SystemTime; 2]), CertificateError> {
+/// The names that a certificate is for, and until when it is valid.
+fn facts(der: &CertificateDer<'_>) -> Result<(Vec<Box<str>>, SystemTime), CertificateError> {
     let unread = |error: &dyn fmt::Display| CertificateError::Certificate(error.to_string());
     let (_, certificate) = X509Certificate::from_der(der).map_err(|error| unread(&error))?;
     let names = certificate.subject_alternative_name().map_err(|error| unread(&error))?;
@@ -112,12 +105,8 @@ fn facts(der: &CertificateDer<'_>) -> Result<(Vec<Box<str>>, [SystemTime; 2]), C
         GeneralName::DNSName(name) => Some(name.to_ascii_lowercase().into()),
         _ => None,
     });
-    let validity = certificate.validity();
-    let time = |seconds: i64| match u64::try_from(seconds) {
-        Ok(seconds) => UNIX_EPOCH + Duration::from_secs(seconds),
-        Err(_) => UNIX_EPOCH,
-    };
-    Ok((names.collect(), [validity.not_before, validity.not_after].map(|at| time(at.timestamp()))))
+    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or_default();
+    Ok((names.collect(), UNIX_EPOCH + Duration::from_secs(seconds)))
 }
 
 #[cfg(test)]
@@ -139,7 +128,7 @@ mod tests {
         ] {
             assert_eq!(certificate.is_for(name), expected, "{name}");
         }
-        assert!(certificate.not_before < SystemTime::now() && SystemTime::now() < certificate.not_after);
+        assert!(SystemTime::now() < certificate.not_after);
         assert!(!format!("{certificate:?}").contains("key"));
     }
 

@@ -150,23 +150,23 @@ mod tests {
         let wanted = [name("shop")];
         let state = |folder: &Folder| {
             let found = folder.get(&wanted[0]).unwrap();
-            let names = found.certificate.as_ref().map(|one| one.names().map(str::to_owned).collect::<Vec<_>>());
-            (names, found.failure.as_ref().map(ToString::to_string))
+            let is_for = |name: &str| found.certificate.as_ref().map(|one| one.is_for(name));
+            (is_for("one"), found.failure.as_ref().map(ToString::to_string))
         };
         assert!(folder.read(&wanted));
-        let (names, failure) = state(&folder);
-        assert!(names.is_none() && failure.as_ref().unwrap().contains("shop/tls.crt: No such file"), "{failure:?}");
+        let (is_one, failure) = state(&folder);
+        assert!(is_one.is_none() && failure.as_ref().unwrap().contains("shop/tls.crt: No such file"), "{failure:?}");
         assert!(!folder.read(&wanted), "nothing is new");
 
         write(&path, &Made::new(&["one"]));
         assert!(folder.read(&wanted));
-        assert_eq!(state(&folder), (Some(vec!["one".to_owned()]), None));
+        assert_eq!(state(&folder), (Some(true), None));
 
         // Half of it is new: of the other half there is one that does not fit.
         fs::write(path.join(KEY_FILE), Made::new(&["two"]).key).unwrap();
         assert!(folder.read(&wanted));
-        let (names, failure) = state(&folder);
-        assert_eq!(names, Some(vec!["one".to_owned()]));
+        let (is_one, failure) = state(&folder);
+        assert_eq!(is_one, Some(true));
         assert!(failure.unwrap().contains("default/shop: the key cannot be used"));
 
         fs::write(path.join(KEY_FILE), "x".repeat(300_000)).unwrap();

@@ -142,7 +142,7 @@ fn what_answers_in_time_or_must_not_be_done_twice_is_sent_once() {
 }
 
 #[test]
-fn both_get_the_whole_body_and_what_their_destination_changes() {
+fn the_other_gets_the_whole_body() {
     let (slow, quick) = (Upstream::hanging(), Upstream::answering(|request| response(200, &request.body)));
     let node = node(&slow, &quick);
     let reply = node.client().ask("PUT /a HTTP/1.1\r\nhost: a\r\ncontent-length: 5\r\n\r\nhello");
