@@ -68,7 +68,6 @@ pub(crate) async fn serve(admission: Admission, stream: TcpStream, peer: SocketA
     let (worker, watched) = (Rc::clone(&admission.worker), Rc::clone(&admission.watched));
     match meant(&worker, &stream, &origin) {
         Ok((mut meant, protocol)) => {
-            let _ = crate::upstream::tune(&stream, &worker.options);
             let mut stream = Stream::Plain(stream);
             let mut application = None;
             if let Meant::Gateway(at) = &mut meant

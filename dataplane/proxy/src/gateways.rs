@@ -20,6 +20,7 @@ use crate::certificates::{Certificates, GatewayCertificate};
 use crate::drain::Phase;
 use crate::listener::{self, Listener, Origin, OwnAddresses};
 use crate::settings::Settings;
+use crate::socket::SocketOptions;
 use crate::watch::{Ending, Verdict};
 use crate::worker::{IDLE_SHARE, Worker};
 
@@ -178,7 +179,7 @@ impl Listeners {
 
     /// Listens at an address; why that cannot be.
     async fn open(&mut self, address: SocketAddr, bind: Bind) -> Option<Arc<str>> {
-        match listener::group(address, &Origin::Gateway(bind), self.settings.mark, self.orders.len()) {
+        match listener::group(address, &Origin::Gateway(bind), &SocketOptions::new(&self.settings), self.orders.len()) {
             Ok(group) => {
                 for (orders, listener) in self.orders.iter().zip(group) {
                     let _ = orders.send(Order::Open(address, listener)).await;

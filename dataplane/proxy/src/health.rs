@@ -29,7 +29,8 @@ use crate::drain::Phase;
 use crate::grpc;
 use crate::listener::OwnAddresses;
 use crate::settings::Settings;
-use crate::upstream::{Endpoint, Lease, Pools, SocketOptions};
+use crate::socket::SocketOptions;
+use crate::upstream::{Endpoint, Lease, Pools};
 use crate::watch::Clock;
 
 /// The addresses that fail their checks.

@@ -34,6 +34,7 @@ mod reply;
 mod retry;
 mod session;
 mod settings;
+mod socket;
 mod socket_io;
 mod stream;
 mod upstream;

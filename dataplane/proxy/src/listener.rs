@@ -10,6 +10,7 @@ use weir_core::gateway::Bind;
 use weir_core::name::ClusterName;
 
 use crate::error::BindError;
+use crate::socket::SocketOptions;
 
 /// Connections that wait to be accepted; the kernel bounds it by `net.core.somaxconn`.
 const BACKLOG: i32 = 4_096;
@@ -36,13 +37,13 @@ pub(crate) struct Listener {
 pub(crate) fn group(
     address: SocketAddr,
     origin: &Origin,
-    mark: u32,
+    options: &SocketOptions,
     workers: usize,
 ) -> Result<Vec<Listener>, BindError> {
     let mut address = address;
     let mut group = Vec::with_capacity(workers);
     for _ in 0..workers {
-        let socket = listen(address, *origin == Origin::Transparent, mark)
+        let socket = listen(address, *origin == Origin::Transparent, options)
             .map_err(|(step, source)| BindError::Listen { address, step, source })?;
         // The first takes the port, the others join it.
         address = socket.local_addr().map_err(|source| BindError::Listen { address, step: "address", source })?;
@@ -57,16 +58,18 @@ pub(crate) fn transparent_address(domain: Domain) -> SocketAddr {
     if domain == Domain::IPV6 { (Ipv6Addr::LOCALHOST, 0).into() } else { (Ipv4Addr::LOCALHOST, 0).into() }
 }
 
-fn listen(address: SocketAddr, transparent: bool, mark: u32) -> Result<TcpListener, (&'static str, io::Error)> {
+fn listen(
+    address: SocketAddr,
+    transparent: bool,
+    options: &SocketOptions,
+) -> Result<TcpListener, (&'static str, io::Error)> {
     let at = |step| move |error| (step, error);
     let domain = Domain::for_address(address);
     let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP)).map_err(at("socket"))?;
     socket.set_nonblocking(true).map_err(at("nonblocking"))?;
     socket.set_reuse_address(true).map_err(at("SO_REUSEADDR"))?;
     socket.set_reuse_port(true).map_err(at("SO_REUSEPORT"))?;
-    if mark != 0 {
-        socket.set_mark(mark).map_err(at("SO_MARK"))?;
-    }
+    options.apply(&socket)?;
     if domain == Domain::IPV6 {
         socket.set_only_v6(true).map_err(at("IPV6_V6ONLY"))?;
     }
@@ -109,13 +112,35 @@ impl OwnAddresses {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Settings;
+
+    fn options() -> SocketOptions {
+        SocketOptions::new(&Settings { mark: 0, ..Settings::default() })
+    }
+
+    fn service() -> Origin {
+        Origin::Service(ClusterName { service: weir_core::name::ServiceName::new("a", "b"), port: 80 })
+    }
 
     #[test]
     fn a_group_shares_one_port() {
-        let origin = Origin::Service(ClusterName { service: weir_core::name::ServiceName::new("a", "b"), port: 80 });
-        let group = group("127.0.0.1:0".parse().unwrap(), &origin, 0, 3).unwrap();
+        let group = group("127.0.0.1:0".parse().unwrap(), &service(), &options(), 3).unwrap();
         let ports: Vec<u16> = group.iter().map(|one| one.socket.local_addr().unwrap().port()).collect();
         assert!(ports.len() == 3 && ports.iter().all(|port| *port == ports[0] && *port != 0), "{ports:?}");
+    }
+
+    #[test]
+    fn accepted_connections_are_set_as_their_listener_is() {
+        let settings = Settings::default();
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let group = group(address.parse().unwrap(), &service(), &options(), 1).unwrap();
+            let _client = std::net::TcpStream::connect(group[0].socket.local_addr().unwrap()).unwrap();
+            group[0].socket.set_nonblocking(false).unwrap();
+            let accepted = Socket::from(group[0].socket.accept().unwrap().0);
+            assert!(accepted.tcp_nodelay().unwrap() && accepted.keepalive().unwrap());
+            assert_eq!(accepted.tcp_keepalive_time().unwrap(), settings.upstream.probe_after);
+            assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(settings.upstream.user_timeout));
+        }
     }
 
     #[test]
@@ -135,8 +160,7 @@ mod tests {
 
     #[test]
     fn an_address_of_another_host_is_an_error_that_says_where() {
-        let name = ClusterName { service: weir_core::name::ServiceName::new("a", "b"), port: 80 };
-        let error = group("192.0.2.1:80".parse().unwrap(), &Origin::Service(name), 0, 1).unwrap_err();
+        let error = group("192.0.2.1:80".parse().unwrap(), &service(), &options(), 1).unwrap_err();
         assert!(error.to_string().starts_with("cannot listen on 192.0.2.1:80"), "{error}");
     }
 }

@@ -20,6 +20,7 @@ use crate::health::{self, Failing};
 use crate::listener::{self, Listener, Origin, OwnAddresses};
 use crate::rate::Buckets;
 use crate::settings::Settings;
+use crate::socket::SocketOptions;
 use crate::upstream::Breakers;
 use crate::worker::{self, Parts};
 
@@ -75,10 +76,11 @@ impl Proxy {
         }
         wanted.extend(settings.services.iter().map(|one| (one.address, Origin::Service(one.cluster()))));
 
+        let options = SocketOptions::new(&settings);
         let mut workers: Vec<Vec<Listener>> = (0..count).map(|_| Vec::new()).collect();
         let (mut own, mut service_addresses) = (Vec::new(), Vec::new());
         for (address, origin) in wanted {
-            let group = listener::group(address, &origin, settings.mark, count)?;
+            let group = listener::group(address, &origin, &options, count)?;
             for (worker, listener) in workers.iter_mut().zip(group) {
                 worker.push(listener);
             }

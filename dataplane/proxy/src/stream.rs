@@ -42,17 +42,14 @@ impl Stream {
 
     /// Reads what is there; `WouldBlock` when that is nothing.
     pub(crate) async fn try_read_buf(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
-        match self {
-            Self::Plain(stream) => stream.try_read_buf(into),
-            Self::Tls(stream) => {
-                let mut read = pin!(stream.read_buf(into));
-                std::future::poll_fn(|context| match read.as_mut().poll(context) {
-                    Poll::Pending => Poll::Ready(Err(io::ErrorKind::WouldBlock.into())),
-                    ready => ready,
-                })
-                .await
-            }
-        }
+        // By polling: unlike `TcpStream::try_read_buf` it learns from a buffer that was not filled that there is no more,
+        // and the next one to read need not ask the kernel.
+        let mut read = pin!(self.read_buf(into));
+        std::future::poll_fn(|context| match read.as_mut().poll(context) {
+            Poll::Pending => Poll::Ready(Err(io::ErrorKind::WouldBlock.into())),
+            ready => ready,
+        })
+        .await
     }
 }
 

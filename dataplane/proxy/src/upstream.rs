@@ -8,7 +8,6 @@ mod http2;
 mod lease;
 mod members;
 mod pool;
-mod socket;
 
 use std::sync::Arc;
 
@@ -22,7 +21,6 @@ pub(crate) use endpoint::Endpoint;
 pub(crate) use lease::Lease;
 pub(crate) use members::Members;
 pub(crate) use pool::{Picked, Pools};
-pub(crate) use socket::{SocketOptions, tune};
 
 /// Why there is no connection to an endpoint.
 #[derive(Debug)]

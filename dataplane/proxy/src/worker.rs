@@ -27,7 +27,8 @@ use crate::random::Random;
 use crate::rate::Buckets;
 use crate::retry::Retries;
 use crate::settings::{Downstream, Http2, SEND_BUFFER_BYTES, Settings, Upstream};
-use crate::upstream::{Breakers, Pools, SocketOptions};
+use crate::socket::SocketOptions;
+use crate::upstream::{Breakers, Pools};
 use crate::watch::{Clock, Ending, Registry, Verdict};
 
 /// The share of the time to drain in which connections without a request may still bring one: one in this many parts.
@@ -75,7 +76,6 @@ pub(crate) struct Worker {
     pub(crate) random: Random,
     /// Which share of the traces that begin here is to be recorded, if any begins here.
     pub(crate) traces: Option<Share>,
-    pub(crate) options: SocketOptions,
     pub(crate) http1: hyper::server::conn::http1::Builder,
     pub(crate) http2: h2::server::Builder,
     /// Told when a connection has ended.
@@ -141,7 +141,6 @@ impl Worker {
             http1,
             http2: http2(down),
             clock,
-            options,
             settings,
         })
     }

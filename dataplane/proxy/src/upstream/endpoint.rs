@@ -15,11 +15,11 @@ use weir_telemetry::{Shard, WorkerEvent};
 
 use super::breaker::Breakers;
 use super::lease::{Carrier, Lease, RawLease, Reused};
-use super::socket::{SocketOptions, is_exhaustion};
 use super::{ConnectError, Open, http1, http2};
 use crate::account::Account;
 use crate::listener::OwnAddresses;
 use crate::settings::{Locality, Upstream};
+use crate::socket::{SocketOptions, is_exhaustion};
 use crate::watch::Clock;
 
 /// What the endpoints of a worker share.

@@ -13,9 +13,9 @@ use weir_telemetry::Shard;
 use super::breaker::{Breakers, Counted, Permit};
 use super::endpoint::{Endpoint, Shared};
 use super::members::Members;
-use super::socket::SocketOptions;
 use crate::listener::OwnAddresses;
 use crate::settings::{Locality, Upstream};
+use crate::socket::SocketOptions;
 use crate::watch::Clock;
 
 /// All endpoints that a worker has connections to.

@@ -1,10 +1,10 @@
-//! Sockets to endpoints.
+//! What the proxy sets its sockets to, and sockets to endpoints.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::settings::Settings;
@@ -34,30 +34,28 @@ impl SocketOptions {
     }
 
     /// Connects to an endpoint, without a bound on the time.
-    pub(super) async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
+    pub(crate) async fn connect(&self, address: SocketAddr) -> io::Result<TcpStream> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         socket.set_nonblocking(true)?;
-        if self.mark != 0 {
-            socket.set_mark(self.mark)?;
-        }
-        self.set(&SockRef::from(&socket))?;
+        self.apply(&socket).map_err(|(_, error)| error)?;
         TcpSocket::from_std_stream(socket.into()).connect(address).await
     }
 
-    fn set(&self, socket: &SockRef<'_>) -> io::Result<()> {
-        socket.set_tcp_nodelay(true)?;
-        socket.set_tcp_user_timeout(Some(self.user_timeout))?;
-        socket.set_tcp_keepalive(&self.keepalive)
+    /// Sets a socket; what a listener is set to, the connections that it accepts have from it. An error says which step
+    /// failed.
+    pub(crate) fn apply(&self, socket: &Socket) -> Result<(), (&'static str, io::Error)> {
+        let at = |step| move |error| (step, error);
+        if self.mark != 0 {
+            socket.set_mark(self.mark).map_err(at("SO_MARK"))?;
+        }
+        socket.set_tcp_nodelay(true).map_err(at("TCP_NODELAY"))?;
+        socket.set_tcp_user_timeout(Some(self.user_timeout)).map_err(at("TCP_USER_TIMEOUT"))?;
+        socket.set_tcp_keepalive(&self.keepalive).map_err(at("SO_KEEPALIVE"))
     }
 }
 
-/// Sets an accepted connection as upstream ones are. Failure means that the client has already gone.
-pub(crate) fn tune(stream: &TcpStream, options: &SocketOptions) -> io::Result<()> {
-    options.set(&SockRef::from(stream))
-}
-
 /// Whether a failure says that this node has run out of something, rather than that the endpoint is at fault.
-pub(super) fn is_exhaustion(error: &io::Error) -> bool {
+pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
     const EXHAUSTED: [i32; 5] = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL];
     error.raw_os_error().is_some_and(|code| EXHAUSTED.contains(&code))
 }
