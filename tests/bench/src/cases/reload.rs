@@ -41,7 +41,7 @@ pub(super) async fn run(ground: &mut Ground) -> anyhow::Result<Table> {
     let setup = ground.setup(&directory)?;
     let launch = weir::launch(&setup, &weir::Rules::many_with_probe(&ground.backends, RULES))?;
     let node = Peer::Weir.start_as(&setup, &launch).await?;
-    let mut probe = Probe { wire: Probe::connect(&node).await?, next: To::Canary };
+    let mut next = To::Canary;
     let reloads = ground.options.reloads();
     let (rounds, each) = (ground.options.rounds(), reloads.div_ceil(ground.options.rounds()));
     let time = EVERY * u32::try_from(each)?;
@@ -57,12 +57,15 @@ pub(super) async fn run(ground: &mut Ground) -> anyhow::Result<Table> {
                 continue;
             }
             let load = ground.start_paced(&node, &PacedLoad { kind: Kind::Get, rate: PACE, time: LONGEST }, true)?;
+            // Of this round: the node ends connections that say nothing for the time that the others take.
+            let mut probe = Probe { wire: Probe::connect(&node).await?, next };
             let mut times = Vec::new();
             for _ in 0..each {
                 let begin = Instant::now();
                 times.push(probe.reload(&directory).await?.as_secs_f64() * 1000.0);
                 tokio::time::sleep_until((begin + EVERY).into()).await;
             }
+            next = probe.next;
             let seen = load.stop().await?;
             times.sort_by(f64::total_cmp);
             let mut figures = figures(&seen);
