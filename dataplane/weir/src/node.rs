@@ -29,6 +29,7 @@ use weir_telemetry::Telemetry;
 
 use crate::interception::{NoKernel, Wiring};
 use crate::metrics::{BuildInfo, GatewayMetrics, KernelMetrics, RevisionMetrics, SourceMetrics};
+use crate::priority::{Background, yield_to_workers};
 use crate::settings::{FailMode, OnStop, Settings};
 use crate::take_over::{Asked, Door, Lent};
 
@@ -49,6 +50,8 @@ struct Node {
     settings: Settings,
     wiring: Option<Wiring>,
     publisher: Arc<Mutex<Publisher>>,
+    /// What the publisher does when nobody waits for its answer.
+    background: Background,
     proxy: JoinHandle<Result<(), RunError>>,
     drain: Drain,
     ready: Readiness,
@@ -161,6 +164,7 @@ async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
         settings: settings.clone(),
         wiring,
         publisher,
+        background: Background::new(),
         proxy,
         drain,
         ready,
@@ -171,7 +175,7 @@ async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
     };
     let door = open_door(settings);
     // The workers' threads are started by a thread that was started before.
-    crate::priority::yield_to_workers();
+    yield_to_workers();
     tracing::info!(node = settings.node, admin = settings.admin.address, "running");
     let stay = node.stay(door.as_ref(), [&mut terminate, &mut interrupt]).await;
     if matches!(stay, Ok(Stay::HandedOver)) {
@@ -280,7 +284,7 @@ impl Node {
             tokio::select! {
                 change = folder.next() => {
                     let change = change.context("the watch of the source's folder has ended")?;
-                    self.publisher().apply(&source, &change);
+                    self.background.run(|| self.publisher().apply(&source, &change));
                     has_read = true;
                     if self.publisher().reader().current().is_some() {
                         drop(self.revision_token.take());
@@ -296,7 +300,7 @@ impl Node {
                 }
                 _ = retry.tick() => {
                     let mut publisher = self.publisher();
-                    publisher.free_retired();
+                    self.background.run(|| publisher.free_retired());
                     if publisher.has_unfinished() {
                         publisher.retry();
                     }
