@@ -1,11 +1,11 @@
 //! Documents that are right each by itself, and the set of all of them: the content of a revision.
 
-use std::collections::HashSet;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use weir_core::name::ObjectName;
 use weir_core::revision::{DocumentHash, RevisionId};
+use weir_core::sorted;
 
 use crate::check::Scope;
 use crate::kinds::Content;
@@ -44,9 +44,14 @@ impl Document {
 
 /// All documents of a configuration, each name once.
 #[derive(Clone, Debug, Default)]
-pub struct DocumentSet {
+pub struct DocumentSet(Arc<Contents>);
+
+#[derive(Debug, Default)]
+struct Contents {
     /// In order of kind, namespace and name.
-    documents: Arc<[Arc<Document>]>,
+    documents: Vec<Arc<Document>>,
+    /// Computed when it is first asked for.
+    id: OnceLock<RevisionId>,
 }
 
 impl DocumentSet {
@@ -62,53 +67,61 @@ impl DocumentSet {
             }
             is_twice
         });
-        (Self { documents: documents.into() }, twice)
+        (Self::of(documents), twice)
     }
 
-    /// This set without some documents and with others. `None` where a name would be there twice.
-    pub(crate) fn updated(&self, gone: &HashSet<*const Document>, mut added: Vec<Arc<Document>>) -> Option<Self> {
+    /// This set without some of its documents and with others. `None` where a name would be there twice.
+    pub(crate) fn updated(&self, gone: &[&Arc<Document>], mut added: Vec<Arc<Document>>) -> Option<Self> {
+        let mut gone: Vec<usize> = gone.iter().filter_map(|document| self.place(&document.name).ok()).collect();
+        gone.sort_unstable();
         added.sort_by(|a, b| a.name.cmp(&b.name));
-        let stays = |document: &&Arc<Document>| !gone.contains(&Arc::as_ptr(document));
-        let mut kept: &[_] = &self.documents.iter().filter(stays).cloned().collect::<Vec<_>>();
-        let mut documents = Vec::with_capacity(kept.len() + added.len());
-        for new in added {
-            let (before, after) = kept.split_at(kept.partition_point(|document| document.name < new.name));
-            documents.extend_from_slice(before);
-            let is_twice = |other: Option<&Arc<Document>>| other.is_some_and(|other| other.name == new.name);
-            if is_twice(documents.last()) || is_twice(after.first()) {
-                return None;
-            }
-            documents.push(new);
-            kept = after;
-        }
-        documents.extend_from_slice(kept);
-        Some(Self { documents: documents.into() })
+        let is_repeated = added.windows(2).any(|pair| pair[0].name == pair[1].name);
+        let place = |new: Arc<Document>| match self.place(&new.name) {
+            Ok(there) if gone.binary_search(&there).is_err() => None,
+            Ok(place) | Err(place) => Some((place, new)),
+        };
+        let added: Option<Vec<_>> = added.into_iter().map(place).collect();
+        let documents = sorted::edited(self.documents(), &gone, added.filter(|_| !is_repeated)?);
+        Some(Self::of(documents))
+    }
+
+    /// Where a document is, or would be.
+    fn place(&self, name: &ObjectName) -> Result<usize, usize> {
+        self.documents().binary_search_by(|document| document.name.cmp(name))
+    }
+
+    /// The set of these documents, which are in order.
+    fn of(documents: Vec<Arc<Document>>) -> Self {
+        Self(Arc::new(Contents { documents, id: OnceLock::new() }))
+    }
+
+    fn documents(&self) -> &[Arc<Document>] {
+        &self.0.documents
     }
 
     /// All documents, in order of kind, namespace and name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Document>> {
-        self.documents.iter()
+        self.documents().iter()
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.documents.len()
+        self.documents().len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.documents.is_empty()
+        self.documents().is_empty()
     }
 
     /// The document of this name.
     pub fn document(&self, name: &ObjectName) -> Option<&Arc<Document>> {
-        let at = self.documents.binary_search_by(|document| document.name.cmp(name)).ok()?;
-        Some(&self.documents[at])
+        self.place(name).ok().map(|at| &self.documents()[at])
     }
 
     /// The documents from this name on, in order.
     pub(crate) fn from(&self, name: &ObjectName) -> impl Iterator<Item = &Arc<Document>> {
-        self.documents[self.documents.partition_point(|document| document.name < *name)..].iter()
+        self.documents()[self.place(name).unwrap_or_else(|place| place)..].iter()
     }
 
     /// What the two sets do not have in common: the documents of this one, and of the other. A document that was read
@@ -133,7 +146,7 @@ impl DocumentSet {
 
     /// How many documents there are of each kind.
     pub fn kinds(&self) -> impl Iterator<Item = (&str, usize)> {
-        let mut rest = &*self.documents;
+        let mut rest = self.documents();
         std::iter::from_fn(move || {
             let kind = &*rest.first()?.name.kind;
             let (of_kind, others) = rest.split_at(rest.partition_point(|document| *document.name.kind == *kind));
@@ -144,6 +157,6 @@ impl DocumentSet {
 
     /// The id of this content.
     pub fn id(&self) -> RevisionId {
-        RevisionId::of(self.documents.iter().map(|document| document.hash))
+        *self.0.id.get_or_init(|| RevisionId::of(self.iter().map(|document| document.hash)))
     }
 }

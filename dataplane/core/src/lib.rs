@@ -20,6 +20,7 @@ pub mod route;
 pub mod session;
 pub mod share;
 pub mod snapshot;
+pub mod sorted;
 pub mod split;
 pub mod stats;
 pub mod workload;

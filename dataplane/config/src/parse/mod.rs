@@ -105,7 +105,7 @@ fn updated(last: &DocumentSet, gone: &[Arc<OfFile>], new: &[Arc<OfFile>]) -> Opt
     if new.iter().any(|part| !part.diagnostics.is_empty()) {
         return None;
     }
-    let gone = gone.iter().flat_map(|part| &part.documents).map(Arc::as_ptr).collect();
+    let gone: Vec<_> = gone.iter().flat_map(|part| &part.documents).collect();
     let new = new.iter().flat_map(|part| &part.documents).map(Arc::clone).collect();
     let documents = last.updated(&gone, new).filter(|documents| documents.len() <= limits::DOCUMENTS)?;
     Some(Parsed { found: documents.len(), documents, diagnostics: Vec::new() })

@@ -12,6 +12,7 @@ use crate::gateway::Hostname;
 use crate::mirror::Mirror;
 use crate::name::ObjectName;
 use crate::retry::Retry;
+use crate::sorted;
 use crate::split::{ChosenBy, Destination, Split};
 use crate::stats::StatsId;
 
@@ -156,28 +157,30 @@ impl RouteTable {
         let mut gone: Vec<usize> = gone.iter().filter_map(place).collect();
         gone.sort_unstable();
         gone.dedup();
-        let mut kept = Vec::with_capacity(self.entries.len() - gone.len());
-        let mut from = 0;
-        for place in gone {
-            kept.extend_from_slice(&self.entries[from..place]);
-            from = place + 1;
-        }
-        kept.extend_from_slice(&self.entries[from..]);
-        let mut kept: &[_] = &kept;
         added.sort_by(|a, b| a.precedence.cmp(&b.precedence));
-        let mut entries = Vec::with_capacity(kept.len() + added.len());
-        for new in added {
-            let (before, after) = kept.split_at(kept.partition_point(|entry| entry.precedence < new.precedence));
-            entries.extend_from_slice(before);
-            entries.push(new);
-            kept = after;
-        }
-        entries.extend_from_slice(kept);
+        let unmatched = self.unmatched_after(&gone, &added);
+        let place = |new: &Arc<Entry>| self.entries.partition_point(|entry| entry.precedence < new.precedence);
+        let added = added.into_iter().map(|new| (place(&new), new)).collect();
+        let entries = sorted::edited(&self.entries, &gone, added);
         let index = match &self.index {
             Some(index) if Index::is_same(&self.entries, &entries) => Some(Arc::clone(index)),
             _ => (entries.len() >= Index::WORTHWHILE).then(|| Arc::new(Index::new(&entries))),
         };
-        Self { unmatched: unmatched(&entries), entries, index }
+        Self { unmatched, entries, index }
+    }
+
+    /// What becomes of requests that no entry matches, without the entries at some places and with others.
+    fn unmatched_after(&self, gone: &[usize], added: &[Arc<Entry>]) -> Unmatched {
+        let says_not_found = |entry: &Arc<Entry>| entry.rule.unmatched == Unmatched::NotFound;
+        let is_said = added.iter().any(says_not_found)
+            || self.unmatched == Unmatched::NotFound && {
+                // All are looked at only where one that says so goes.
+                let is_gone = gone.iter().any(|place| says_not_found(&self.entries[*place]));
+                let mut others =
+                    self.entries.iter().enumerate().filter(|(place, _)| gone.binary_search(place).is_err());
+                !is_gone || others.any(|(_, entry)| says_not_found(entry))
+            };
+        if is_said { Unmatched::NotFound } else { Unmatched::ToService }
     }
 
     /// What becomes of requests that no entry matches.
@@ -212,11 +215,6 @@ impl RouteTable {
             },
         }
     }
-}
-
-fn unmatched(entries: &[Arc<Entry>]) -> Unmatched {
-    let is_said = entries.iter().any(|entry| entry.rule.unmatched == Unmatched::NotFound);
-    if is_said { Unmatched::NotFound } else { Unmatched::ToService }
 }
 
 impl Rule {
