@@ -53,6 +53,12 @@ fn request_line(rest: &[u8], connect: bool) -> Option<Protocol> {
     Some(if target_fits && (!ended || names_http) { Protocol::Http1 } else { Protocol::Other })
 }
 
+/// Whether a server's first bytes are those of HTTP/2: frames of settings (RFC 9113, sections 3.4 and 6.5), which it may
+/// send before it has heard of its client. They have less than 64 KiB.
+pub(crate) fn is_settings(bytes: &[u8]) -> bool {
+    matches!(bytes, [0, _, _, 4, ..])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,6 +93,21 @@ mod tests {
         ];
         for (bytes, expected) in cases {
             assert_eq!(judge(bytes), expected, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn servers_of_http2_may_speak_first() {
+        let cases: [(&[u8], bool); 6] = [
+            (&[0, 0, 18, 4, 0, 0, 0, 0, 0], true),
+            (&[0, 0, 0, 4], true),
+            (&[0, 0, 4], false),
+            (&[0, 0, 4, 0, 0], false),
+            (b"220 ready", false),
+            (b"", false),
+        ];
+        for (bytes, expected) in cases {
+            assert_eq!(is_settings(bytes), expected, "{bytes:?}");
         }
     }
 

@@ -1,5 +1,6 @@
 //! A client's connection from the first byte to the last: detected, then HTTP or passed on unchanged.
 
+mod first;
 mod http1;
 mod http2;
 mod tls;
@@ -18,8 +19,9 @@ use weir_core::snapshot;
 use weir_identity::Application;
 use weir_telemetry::{Cause, WorkerEvent};
 
+use self::first::First;
 use crate::account::{Account, Connected};
-use crate::detect::{self, Protocol};
+use crate::detect::Protocol;
 use crate::headers::Client;
 use crate::linger;
 use crate::listener::Origin;
@@ -168,69 +170,27 @@ async fn converse(
     agreed: Option<Application>,
 ) {
     let first = match agreed {
-        Some(Application::Http1) => Ok(Some((Protocol::Http1, Bytes::new()))),
-        Some(Application::Http2) => Ok(Some((Protocol::Http2, Bytes::new()))),
-        None => downstream.watched.guard(pin!(detect_protocol(downstream, &mut stream, protocol))).await,
+        Some(Application::Http1) => Ok(Some(Protocol::Http1.into())),
+        Some(Application::Http2) => Ok(Some(Protocol::Http2.into())),
+        None => downstream.watched.guard(pin!(first::words(downstream, &mut stream, protocol))).await,
     };
     match first {
         // Each boxed: otherwise a connection that has said nothing yet would have room for the largest of them.
-        Ok(Some((Protocol::Http1, seen))) => Box::pin(http1::serve(downstream, stream, seen)).await,
-        Ok(Some((Protocol::Http2, seen))) => Box::pin(http2::serve(downstream, stream, seen)).await,
-        Ok(Some((Protocol::Other, seen))) => match protocol {
+        Ok(Some(First { protocol: Protocol::Http1, seen, .. })) => {
+            Box::pin(http1::serve(downstream, stream, seen)).await;
+        }
+        Ok(Some(First { protocol: Protocol::Http2, seen, .. })) => {
+            Box::pin(http2::serve(downstream, stream, seen)).await;
+        }
+        Ok(Some(First { protocol: Protocol::Other, seen, connected })) => match protocol {
             snapshot::Protocol::Http | snapshot::Protocol::Http2 => {
                 Box::pin(refuse(&downstream.worker, stream, Cause::Garbage)).await;
             }
-            _ => Box::pin(opaque::pass(downstream, stream, seen)).await,
+            _ => Box::pin(opaque::pass(downstream, stream, seen, connected)).await,
         },
         Ok(None) => {}
         Err(Verdict::HeadTimeout) => downstream.worker.shard.on_unrouted(Cause::HeaderTimeout),
         Err(verdict) => downstream.worker.shard.on(verdict.event()),
-    }
-}
-
-/// What the client speaks, and what was read to find out. `None` when it closed without a word. A client that says
-/// nothing on a port of unknown protocol waits for its server to speak first: not HTTP.
-async fn detect_protocol(
-    downstream: &Downstream,
-    stream: &mut Stream,
-    protocol: snapshot::Protocol,
-) -> Option<(Protocol, Bytes)> {
-    let limit = downstream.worker.settings.downstream.detect_timeout;
-    let mut seen = Vec::new();
-    match protocol {
-        snapshot::Protocol::Detect => match tokio::time::timeout(limit, first_bytes(stream, &mut seen)).await {
-            Ok(first) => Some((first?, seen.into())),
-            // Silence, or a word too short to judge.
-            Err(_) => Some((Protocol::Other, seen.into())),
-        },
-        snapshot::Protocol::Http | snapshot::Protocol::Http2 => {
-            Some((first_bytes(stream, &mut seen).await?, seen.into()))
-        }
-        snapshot::Protocol::Opaque | snapshot::Protocol::Udp => Some((Protocol::Other, Bytes::new())),
-    }
-}
-
-/// How much is read before the rest is left to the parser.
-const FIRST_BYTES: usize = 4_096;
-
-async fn first_bytes(stream: &mut Stream, seen: &mut Vec<u8>) -> Option<Protocol> {
-    loop {
-        stream.readable().await.ok()?;
-        // Only now: a client that says nothing takes no room for it.
-        seen.reserve_exact(FIRST_BYTES.saturating_sub(seen.len()));
-        match stream.try_read_buf(seen).await {
-            Ok(0) if seen.is_empty() => return None,
-            Ok(0) => return Some(Protocol::Other),
-            Ok(_) => {
-                if let Some(protocol) = detect::judge(seen) {
-                    return Some(protocol);
-                }
-            }
-            // The runtime was wrong: nothing has come yet.
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && seen.is_empty() => *seen = Vec::new(),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-            Err(_) => return None,
-        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use tokio::net::TcpStream;
 use weir_core::snapshot::Snapshot;
 use weir_core::split::Target;
 use weir_telemetry::WorkerEvent;
@@ -13,25 +14,34 @@ use crate::downstream::{Downstream, reset};
 use crate::observe::Observation;
 use crate::relay::{self, End};
 use crate::stream::Stream;
-use crate::upstream::Picked;
+use crate::upstream::{Picked, RawLease};
 use crate::watch::Verdict;
 
-/// Passes a connection on. Rules do not concern it: it goes to the service itself.
-pub(crate) async fn pass(downstream: &Rc<Downstream>, stream: Stream, seen: Bytes) {
-    let worker = &downstream.worker;
-    worker.shard.on(WorkerEvent::Opaque);
-    let picked = pick(downstream, &worker.snapshot());
-    let leased = match picked {
-        Some(picked) => {
-            let observation = Observation::begin(&picked);
-            let leased = picked.endpoint.lease_raw().await;
-            observation.connected(leased.is_ok());
-            leased.ok()
-        }
-        None => None,
+/// A connection to an endpoint on which nothing was said yet.
+pub(crate) struct Connected {
+    pub(crate) stream: TcpStream,
+    _lease: RawLease,
+}
+
+/// Connects to an endpoint of the service that a client meant. Rules do not concern it. `None` when none can be reached.
+pub(crate) async fn connect(downstream: &Downstream) -> Option<Connected> {
+    let picked = pick(downstream, &downstream.worker.snapshot())?;
+    let observation = Observation::begin(&picked);
+    let leased = picked.endpoint.lease_raw().await;
+    observation.connected(leased.is_ok());
+    leased.ok().map(|(stream, _lease)| Connected { stream, _lease })
+}
+
+/// Passes a connection on, to an endpoint that is connected already or to another.
+pub(crate) async fn pass(downstream: &Rc<Downstream>, stream: Stream, seen: Bytes, connected: Option<Connected>) {
+    let shard = &downstream.worker.shard;
+    shard.on(WorkerEvent::Opaque);
+    let connected = match connected {
+        Some(connected) => Some(connected),
+        None => connect(downstream).await,
     };
-    let Some((upstream, _lease)) = leased else {
-        worker.shard.on(WorkerEvent::OpaqueFailed);
+    let Some(Connected { stream: upstream, _lease }) = connected else {
+        shard.on(WorkerEvent::OpaqueFailed);
         return reset(stream.tcp());
     };
     let (down, up) = (End { stream, seen }, End { stream: upstream, seen: Bytes::new() });

@@ -148,8 +148,8 @@ pub struct Downstream {
     /// From the first byte of a request's head (or from the start of the connection) to the last. Default: 10 s.
     #[serde(with = "duration")]
     pub head_timeout: Duration,
-    /// How long a connection to a port of unknown protocol may be silent before it is passed on unchanged.
-    /// Default: 500 ms.
+    /// How long a client of a port of unknown protocol may be silent before its server is asked whether it speaks first.
+    /// Default: 5 ms.
     #[serde(with = "duration")]
     pub detect_timeout: Duration,
     /// How long a connection may be kept open between requests. Default: 5 min.
@@ -179,7 +179,7 @@ impl Default for Downstream {
             headers: 100,
             body_bytes: None,
             head_timeout: Duration::from_secs(10),
-            detect_timeout: Duration::from_millis(500),
+            detect_timeout: Duration::from_millis(5),
             keep_alive: Duration::from_secs(300),
             stream_idle: Duration::from_secs(300),
             half_closed: Duration::from_secs(10),

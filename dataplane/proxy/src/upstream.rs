@@ -18,7 +18,7 @@ use crate::body::RequestBody;
 
 pub(crate) use breaker::{Breakers, Counted, Permit};
 pub(crate) use endpoint::Endpoint;
-pub(crate) use lease::Lease;
+pub(crate) use lease::{Lease, RawLease};
 pub(crate) use members::Members;
 pub(crate) use pool::{Picked, Pools};
 

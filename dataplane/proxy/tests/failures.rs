@@ -3,7 +3,7 @@
 mod support;
 
 use std::io::Write;
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -11,7 +11,6 @@ use support::upstream::{Upstream, refusing, response};
 use support::world::{RuleOf, World};
 use support::{Client, Node, get, until};
 use weir_core::route::Timeouts;
-use weir_core::snapshot::Protocol;
 use weir_telemetry::{Cause, WorkerEvent};
 
 /// The status and cause of the answer to a plain request.
@@ -267,34 +266,6 @@ fn nothing_moving_ends_a_request() {
     let mut client = node.client();
     let reply = client.ask(&get("/", &[]));
     assert_eq!((reply.status(), reply.cause()), (504, Some("idle_timeout")));
-}
-
-#[test]
-fn what_is_not_http_is_passed_on_unchanged_where_the_protocol_is_not_known() {
-    let echo = Upstream::raw(|mut stream| {
-        let mut other = stream.try_clone().unwrap();
-        std::io::copy(&mut stream, &mut other).unwrap();
-        other.shutdown(Shutdown::Write).unwrap();
-    });
-    let node = Node::start(World::new(&[echo.address]).protocol(Protocol::Detect));
-    let mut client = node.client();
-    client.send("SSH-2.0-x\r\n");
-    client.send("more");
-    client.stream.shutdown(Shutdown::Write).unwrap();
-    assert_eq!(client.rest().unwrap(), b"SSH-2.0-x\r\nmore");
-    node.await_event(WorkerEvent::Opaque, 1);
-}
-
-#[test]
-fn a_server_that_speaks_first_is_heard() {
-    let greeter = Upstream::raw(|mut stream| stream.write_all(b"220 ready").unwrap());
-    let node = Node::start_with(World::new(&[greeter.address]).protocol(Protocol::Detect), |settings| {
-        settings.downstream.detect_timeout = Duration::from_millis(50);
-    });
-    let mut client = node.client();
-    let mut greeting = [0; 9];
-    std::io::Read::read_exact(&mut client.stream, &mut greeting).unwrap();
-    assert_eq!(&greeting, b"220 ready");
 }
 
 #[test]
