@@ -304,6 +304,27 @@ fn a_cache_parses_what_has_changed() {
 }
 
 #[test]
+fn a_cache_notices_a_name_that_comes_to_be_there_twice() {
+    let rule = |file: &str, name: &str| {
+        let text = format!(
+            "{{apiVersion: weir.dev/v1, kind: RouteRule, metadata: {{name: {name}}}, spec: {{timeouts: {{request: 1s}}}}}}"
+        );
+        Arc::new(SourceFile::new(file, text))
+    };
+    let (a, b) = (rule("a.yaml", "a"), rule("b.yaml", "b"));
+    // A name that was there before; and one that is new.
+    for new in [vec![rule("c.yaml", "a")], vec![rule("c.yaml", "c"), rule("d.yaml", "c")]] {
+        let mut cache = ParseCache::default();
+        assert!(!cache.parse(&[Arc::clone(&a), Arc::clone(&b)]).has_errors());
+        let files: Vec<_> = [Arc::clone(&a)].into_iter().chain(new).collect();
+        let parsed = cache.parse(&files);
+        assert!(parsed.diagnostics[0].message.starts_with("is also in "), "{:?}", parsed.diagnostics);
+        assert_eq!(parsed.documents.id(), parse(&files).documents.id());
+        assert!(!cache.parse(&[Arc::clone(&a)]).has_errors(), "and when it is gone");
+    }
+}
+
+#[test]
 fn references_lead_to_documents() {
     let set = set(include_str!("cases/everything-right.yaml"));
     let references = |kind: &str, name: &str| {

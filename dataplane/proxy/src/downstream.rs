@@ -182,11 +182,11 @@ async fn converse(
         Ok(Some(First { protocol: Protocol::Http2, seen, .. })) => {
             Box::pin(http2::serve(downstream, stream, seen)).await;
         }
-        Ok(Some(First { protocol: Protocol::Other, seen, connected })) => match protocol {
+        Ok(Some(First { protocol: Protocol::Other, seen, opened })) => match protocol {
             snapshot::Protocol::Http | snapshot::Protocol::Http2 => {
                 Box::pin(refuse(&downstream.worker, stream, Cause::Garbage)).await;
             }
-            _ => Box::pin(opaque::pass(downstream, stream, seen, connected)).await,
+            _ => Box::pin(opaque::pass(downstream, stream, seen, opened)).await,
         },
         Ok(None) => {}
         Err(Verdict::HeadTimeout) => downstream.worker.shard.on_unrouted(Cause::HeaderTimeout),

@@ -18,29 +18,29 @@ use crate::upstream::{Picked, RawLease};
 use crate::watch::Verdict;
 
 /// A connection to an endpoint on which nothing was said yet.
-pub(crate) struct Connected {
+pub(crate) struct Opened {
     pub(crate) stream: TcpStream,
     _lease: RawLease,
 }
 
 /// Connects to an endpoint of the service that a client meant. Rules do not concern it. `None` when none can be reached.
-pub(crate) async fn connect(downstream: &Downstream) -> Option<Connected> {
+pub(crate) async fn open(downstream: &Downstream) -> Option<Opened> {
     let picked = pick(downstream, &downstream.worker.snapshot())?;
     let observation = Observation::begin(&picked);
     let leased = picked.endpoint.lease_raw().await;
     observation.connected(leased.is_ok());
-    leased.ok().map(|(stream, _lease)| Connected { stream, _lease })
+    leased.ok().map(|(stream, _lease)| Opened { stream, _lease })
 }
 
 /// Passes a connection on, to an endpoint that is connected already or to another.
-pub(crate) async fn pass(downstream: &Rc<Downstream>, stream: Stream, seen: Bytes, connected: Option<Connected>) {
+pub(crate) async fn pass(downstream: &Rc<Downstream>, stream: Stream, seen: Bytes, opened: Option<Opened>) {
     let shard = &downstream.worker.shard;
     shard.on(WorkerEvent::Opaque);
-    let connected = match connected {
-        Some(connected) => Some(connected),
-        None => connect(downstream).await,
+    let opened = match opened {
+        Some(opened) => Some(opened),
+        None => open(downstream).await,
     };
-    let Some(Connected { stream: upstream, _lease }) = connected else {
+    let Some(Opened { stream: upstream, _lease }) = opened else {
         shard.on(WorkerEvent::OpaqueFailed);
         return reset(stream.tcp());
     };

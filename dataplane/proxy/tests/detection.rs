@@ -67,13 +67,19 @@ fn a_server_that_ends_the_connection_is_heard_as_well() {
 fn a_client_that_connects_long_before_it_asks_is_heard() {
     let (upstream, canary) = (Upstream::saying("stable"), Upstream::saying("canary"));
     let world = World::new(&[upstream.address]).service("b", &[canary.address]).protocol(Protocol::Detect);
-    let node = Node::start(world.rule(RuleOf { to: vec![("b", 1)], ..RuleOf::default() }));
+    let world = world.rule(RuleOf { to: vec![("b", 1)], ..RuleOf::default() });
+    let node = Node::start_with(world, |settings| settings.downstream.head_timeout = Duration::from_millis(150));
     let mut client = node.client();
     // Its server was asked, and says nothing either.
     until("the endpoint to be asked", || upstream.connections() == 1);
+    // One that has begun to ask has only the time that heads have, which the other outlives.
+    let mut slow = node.client();
+    until("the endpoint to be asked again", || upstream.connections() == 2);
+    let reply = slow.ask("GET / HTTP/1.1\r\nhost");
+    assert_eq!((reply.status(), reply.cause()), (408, Some("header_timeout")));
     assert_eq!(client.ask(&get("/", &[])).text(), "canary", "rules hold");
     assert_eq!(client.ask(&get("/", &[])).text(), "canary");
-    node.await_event(WorkerEvent::UpstreamClosed, 1);
+    node.await_event(WorkerEvent::UpstreamClosed, 2);
     assert_eq!((upstream.requests().len(), opaque(&node)), (0, 0));
 }
 
@@ -90,6 +96,11 @@ fn what_a_late_client_says_goes_by_the_connection_that_is_there() {
     client.send("ping");
     assert_eq!(client.rest().unwrap(), b"ping");
     assert_eq!((upstream.connections(), opaque(&node)), (1, 1));
+    // A word that might go on to be a request, by a client that waits for the answer to it.
+    let mut client = node.client();
+    client.send("PING");
+    assert_eq!(client.rest().unwrap(), b"PING");
+    assert_eq!(opaque(&node), 2);
 }
 
 #[test]

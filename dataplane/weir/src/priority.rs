@@ -49,7 +49,7 @@ impl Background {
         match start_guard(&desk) {
             Ok(()) => Self(Some(desk)),
             Err(error) => {
-                tracing::warn!(%error, "changes of the configuration will delay requests a little");
+                tracing::warn!(%error, "changes of the configuration will delay requests a little; CAP_SYS_NICE prevents that");
                 Self(None)
             }
         }

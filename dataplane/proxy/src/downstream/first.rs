@@ -9,7 +9,7 @@ use weir_core::snapshot;
 
 use super::Downstream;
 use crate::detect::{self, Protocol};
-use crate::opaque::{self, Connected};
+use crate::opaque::{self, Opened};
 use crate::stream::Stream;
 use crate::watch::Phase;
 
@@ -19,12 +19,12 @@ pub(super) struct First {
     /// What was read from the client.
     pub(super) seen: Bytes,
     /// Set where an endpoint was asked as well.
-    pub(super) connected: Option<Connected>,
+    pub(super) opened: Option<Opened>,
 }
 
 impl From<Protocol> for First {
     fn from(protocol: Protocol) -> Self {
-        Self { protocol, seen: Bytes::new(), connected: None }
+        Self { protocol, seen: Bytes::new(), opened: None }
     }
 }
 
@@ -33,10 +33,10 @@ pub(super) async fn words(downstream: &Downstream, stream: &mut Stream, protocol
     let mut seen = Vec::new();
     let protocol = match protocol {
         snapshot::Protocol::Opaque | snapshot::Protocol::Udp => return Some(Protocol::Other.into()),
-        snapshot::Protocol::Http | snapshot::Protocol::Http2 => of_client(stream, &mut seen).await?,
+        snapshot::Protocol::Http | snapshot::Protocol::Http2 => of_client(stream, &mut seen, None).await?,
         snapshot::Protocol::Detect => {
             let limit = downstream.worker.settings.downstream.detect_timeout;
-            match tokio::time::timeout(limit, of_client(stream, &mut seen)).await {
+            match tokio::time::timeout(limit, of_client(stream, &mut seen, Some(PAUSE))).await {
                 Ok(first) => first?,
                 // Boxed: most clients have said something by then.
                 Err(_) => return Box::pin(of_either(downstream, stream, seen)).await,
@@ -51,10 +51,10 @@ pub(super) async fn words(downstream: &Downstream, stream: &mut Stream, protocol
 async fn of_either(downstream: &Downstream, stream: &mut Stream, mut seen: Vec<u8>) -> Option<First> {
     // As long as neither says anything, that is what the connection may be.
     downstream.watched.enter(Phase::Opaque);
-    let mut connected = None;
+    let mut opened = None;
     let protocol = {
-        let client = pin!(of_client(stream, &mut seen));
-        let server = pin!(of_server(downstream, &mut connected));
+        let client = pin!(of_client(stream, &mut seen, Some(PAUSE)));
+        let server = pin!(of_server(downstream, &mut opened));
         tokio::select! {
             biased;
             first = client => first?,
@@ -63,19 +63,30 @@ async fn of_either(downstream: &Downstream, stream: &mut Stream, mut seen: Vec<u
     };
     if protocol != Protocol::Other {
         // Its requests go where the rules say, by connections of their own.
-        connected = None;
+        opened = None;
         downstream.watched.enter(Phase::Head);
     }
-    Some(First { protocol, seen: seen.into(), connected })
+    Some(First { protocol, seen: seen.into(), opened })
 }
 
 /// How much is read before the rest is left to the parser.
 const FIRST_BYTES: usize = 4_096;
 
-/// What the client speaks. `None` when it closed without a word.
-async fn of_client(stream: &mut Stream, seen: &mut Vec<u8>) -> Option<Protocol> {
+/// How long a client may stop in the middle of what may become the first line of a request. If it is no request, it
+/// waits for an answer to that.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// What the client speaks; something else than HTTP if it stops for this long before that can be told. `None` when it
+/// closed without a word.
+async fn of_client(stream: &mut Stream, seen: &mut Vec<u8>, pause: Option<Duration>) -> Option<Protocol> {
     loop {
-        stream.readable().await.ok()?;
+        match pause.filter(|_| !seen.is_empty()) {
+            None => stream.readable().await.ok()?,
+            Some(pause) => match tokio::time::timeout(pause, stream.readable()).await {
+                Ok(is_readable) => is_readable.ok()?,
+                Err(_) => return Some(Protocol::Other),
+            },
+        }
         // Only now: a client that says nothing takes no room for it.
         seen.reserve_exact(FIRST_BYTES.saturating_sub(seen.len()));
         match stream.try_read_buf(seen).await {
@@ -98,10 +109,11 @@ async fn of_client(stream: &mut Stream, seen: &mut Vec<u8>) -> Option<Protocol> 
 /// hear of it; one with a request shall have its answer, which rules may have from elsewhere.
 const UNREACHABLE: Duration = Duration::from_millis(500);
 
-/// Connects to an endpoint and waits until it says something, or ends the connection, or cannot be reached.
-async fn of_server(downstream: &Downstream, into: &mut Option<Connected>) {
-    *into = opaque::connect(downstream).await;
-    let Some(Connected { stream, .. }) = into else { return tokio::time::sleep(UNREACHABLE).await };
+/// Connects to an endpoint and waits until it says something, or ends the connection, or cannot be reached. The
+/// connection is the caller's, also when this is not waited for any longer.
+async fn of_server(downstream: &Downstream, into: &mut Option<Opened>) {
+    *into = opaque::open(downstream).await;
+    let Some(Opened { stream, .. }) = into else { return tokio::time::sleep(UNREACHABLE).await };
     let mut beginning = [0; 4];
     // An error is told to the client when the connection is passed on.
     let count = stream.peek(&mut beginning).await.unwrap_or(0);
