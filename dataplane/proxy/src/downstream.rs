@@ -55,7 +55,7 @@ pub(crate) struct Upgrade {
 
 impl Downstream {
     /// Whether the connection changes its protocol now.
-    fn has_upgrade(&self) -> bool {
+    pub(crate) fn has_upgrade(&self) -> bool {
         self.upgrade.borrow().is_some()
     }
 

@@ -1,13 +1,14 @@
 //! One request and its response: decided, sent, answered.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::header::CONTENT_LENGTH;
-use http::{Method, Request, Response, StatusCode, Version, request};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Uri, Version, request};
 use hyper::body::Body;
 use tokio::time::{Instant, Sleep};
 use weir_telemetry::{Cause, WorkerEvent};
@@ -20,7 +21,7 @@ use crate::observe::Observation;
 use crate::plan::{self, Chosen, Local, Plan};
 use crate::record::Record;
 use crate::retry::Tries;
-use crate::upstream::{ConnectError, Endpoint, Lease, Seen, SendError};
+use crate::upstream::{ConnectError, Endpoint, Lease, Parcel, Seen, SendError};
 use crate::watch::Watched;
 use crate::{grpc, mirror, reply};
 
@@ -29,12 +30,19 @@ pub(crate) async fn respond(
     downstream: Rc<Downstream>,
     request: Request<Incoming>,
     mut record: Record,
-) -> Response<ResponseBody> {
-    match forward(&downstream, request, &mut record).await {
+) -> Result<Response<ResponseBody>, Infallible> {
+    let (mut head, incoming) = request.into_parts();
+    let is_stream = record.is_stream();
+    let mut response = match forward(&downstream, &mut head, incoming, &mut record).await {
         Ok(forwarded) => forwarded.into_response(&downstream, record),
         Err(Local::Failure(cause)) => reply::local(cause, record),
         Err(Local::Answer(answer)) => reply::answer(*answer, record),
+    };
+    // Said here, because what is answered at once leaves no moment to tell the connection. In HTTP/2 the connection says it.
+    if !is_stream && downstream.watched.is_ending() && !downstream.has_upgrade() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    Ok(response)
 }
 
 /// The head of an endpoint's response, and the connection that the rest comes on.
@@ -46,19 +54,20 @@ struct Forwarded {
     is_tunnel: bool,
 }
 
+/// Sends a request on to an endpoint. Its head is left behind, without what was sent of it.
 async fn forward(
     downstream: &Rc<Downstream>,
-    request: Request<Incoming>,
+    head: &mut request::Parts,
+    incoming: Incoming,
     record: &mut Record,
 ) -> Result<Forwarded, Local> {
     let worker = &downstream.worker;
-    let (mut head, incoming) = request.into_parts();
     record.entry = worker.access.as_ref().map(|_| {
         let snapshot = worker.snapshot();
-        Entry::new(&head, snapshot.workload(downstream.peer.0.ip()))
+        Entry::new(head, snapshot.workload(downstream.peer.0.ip()))
     });
     let passes_connect = worker.settings.downstream.connect && !downstream.client.is_outside;
-    headers::normalise(&mut head, passes_connect)?;
+    headers::normalise(head, passes_connect)?;
     let is_connect = head.method == Method::CONNECT;
     // Of HTTP/1.1 the parser has counted them.
     if record.is_stream() && head.headers.len() > worker.settings.downstream.headers {
@@ -68,7 +77,7 @@ async fn forward(
     if !record.is_admitted() {
         return Err(Cause::FairShare.into());
     }
-    let planned = plan::plan(worker, &downstream.meant, downstream.peer, &head, record);
+    let planned = plan::plan(worker, &downstream.meant, downstream.peer, head, record);
     if let Some(delay) = record.delay.take() {
         let timeout = planned.as_ref().ok().and_then(|plan| plan.timeouts.request);
         Box::pin(wait(record.watched(), record.deadline(timeout), delay)).await?;
@@ -80,20 +89,20 @@ async fn forward(
     if limit.is_some_and(|limit| incoming.size_hint().lower() > limit) {
         return Err(Cause::BodyTooLarge.into());
     }
-    let upgrading = headers::prepare_request(&mut head, &downstream.client, worker.traces, &worker.random);
+    let upgrading = headers::prepare_request(head, &downstream.client, worker.traces, &worker.random);
     record.entry.iter_mut().for_each(|entry| entry.on_request(&head.headers));
     if let Some(filters) = &record.filters {
-        filters.on_request(&mut head);
+        filters.on_request(head);
     }
     let Plan { chosen, timeouts, mirrors, retrying } = plan;
     let body = if incoming.is_end_stream() {
         if upgrading == Upgrading::No {
-            mirrors.iter().for_each(|planned| drop(mirror::launch(worker, planned, &head, None)));
+            mirrors.iter().for_each(|planned| drop(mirror::launch(worker, planned, head, None)));
         }
         None
     } else {
         let size = incoming.size_hint();
-        let copies = mirrors.into_iter().filter_map(|one| mirror::launch(worker, &one, &head, Some(size)));
+        let copies = mirrors.into_iter().filter_map(|one| mirror::launch(worker, &one, head, Some(size)));
         let copies = copies.collect();
         let meter = Rc::new(Meter::default());
         record.meter = Some(Rc::clone(&meter));
@@ -104,13 +113,13 @@ async fn forward(
         None => {
             let Chosen { picked, protocol } = chosen?;
             if let Some(filters) = &record.filters {
-                filters.on_way_out(&mut head);
+                filters.on_way_out(head);
             }
-            let version = plan::version(protocol, &head, upgrading, record.is_call);
+            let version = plan::version(protocol, head, upgrading, record.is_call);
             let body = body.map_or(RequestBody::Empty, RequestBody::Streamed);
             let observation = Observation::begin(&picked);
-            let request = outgoing(head, body);
-            let sent = pin!(exchange(downstream, &picked.endpoint, version, request, timeouts.per_try));
+            let mut parcel = Some(outgoing(head, body));
+            let sent = pin!(exchange(downstream, &picked.endpoint, version, &mut parcel, timeouts.per_try));
             let response = within(&watched, deadline, sent).await.map_err(|failed| failed.cause);
             match &response {
                 Ok((response, _)) => observation.answered(response),
@@ -137,11 +146,12 @@ async fn forward(
     Ok(Forwarded { response, lease, deadline, is_tunnel })
 }
 
-pub(crate) fn outgoing(head: request::Parts, body: RequestBody) -> Request<RequestBody> {
+/// The request that is sent, of a head that nobody needs any more.
+pub(crate) fn outgoing(head: &mut request::Parts, body: RequestBody) -> Request<RequestBody> {
     let mut request = Request::new(body);
-    *request.method_mut() = head.method;
-    *request.uri_mut() = head.uri;
-    *request.headers_mut() = head.headers;
+    *request.method_mut() = std::mem::take(&mut head.method);
+    *request.uri_mut() = std::mem::take(&mut head.uri);
+    *request.headers_mut() = std::mem::take(&mut head.headers);
     request
 }
 
@@ -199,7 +209,7 @@ impl From<ConnectError> for Failed {
 
 impl From<SendError> for Failed {
     fn from(error: SendError) -> Self {
-        Self { cause: error.cause, is_unseen: matches!(error.seen, Seen::Unsent(_) | Seen::Refused) }
+        Self { cause: error.cause, is_unseen: matches!(error.seen, Seen::Unsent | Seen::Refused) }
     }
 }
 
@@ -208,10 +218,10 @@ pub(crate) async fn exchange(
     downstream: &Downstream,
     endpoint: &Rc<Endpoint>,
     version: Version,
-    request: Request<RequestBody>,
+    parcel: &mut Parcel,
     limit: Option<Duration>,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
-    let mut sent = pin!(send(downstream, endpoint, version, request));
+    let mut sent = pin!(send(downstream, endpoint, version, parcel));
     match limit {
         None => sent.await,
         // Boxed: every request's future would have to have room for the timer.
@@ -227,59 +237,70 @@ async fn send(
     downstream: &Downstream,
     endpoint: &Rc<Endpoint>,
     version: Version,
-    request: Request<RequestBody>,
+    parcel: &mut Parcel,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     let mut lease = endpoint.lease(version, &downstream.account).await?;
-    let spare = if lease.is_reused() { spare(&request) } else { None };
-    let error = match lease.send(request).await {
+    let spare = if lease.is_reused() { parcel.as_ref().and_then(Spare::of) } else { None };
+    let error = match lease.send(parcel).await {
         Ok(response) => return Ok((response, lease)),
         Err(error) => error,
     };
-    match again(lease, error, spare) {
-        // Boxed: it is rare, and every request's future would have to have room for it.
-        Ok(request) => Box::pin(send_fresh(downstream, endpoint, version, request)).await,
-        Err(error) => Err(error.into()),
+    if !may_be_sent_again(lease, &error.seen, spare, parcel) {
+        return Err(error.into());
     }
+    // Boxed: it is rare, and every request's future would have to have room for it.
+    Box::pin(send_fresh(downstream, endpoint, version, parcel)).await
 }
 
 async fn send_fresh(
     downstream: &Downstream,
     endpoint: &Rc<Endpoint>,
     version: Version,
-    request: Request<RequestBody>,
+    parcel: &mut Parcel,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     downstream.worker.shard.on(WorkerEvent::UpstreamRetried);
     let mut lease = endpoint.lease_fresh(version, &downstream.account).await?;
-    let response = lease.send(request).await?;
+    let response = lease.send(parcel).await?;
     Ok((response, lease))
 }
 
-/// A second exemplar of a request that may be sent twice: one without a body whose method allows it (RFC 9110,
-/// section 9.2.2).
-fn spare(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
-    if !request.method().is_idempotent() || !matches!(request.body(), RequestBody::Empty) {
-        return None;
-    }
-    let mut spare = Request::new(RequestBody::Empty);
-    *spare.method_mut() = request.method().clone();
-    *spare.uri_mut() = request.uri().clone();
-    *spare.headers_mut() = request.headers().clone();
-    Some(spare)
+/// What a second exemplar of a request is made from that may be sent twice: one without a body whose method allows it
+/// (RFC 9110, section 9.2.2).
+struct Spare {
+    method: Method,
+    uri: Uri,
+    headers: HeaderMap,
 }
 
-/// The request to send again, if that is safe: nothing of it was sent, or the connection was closed as idle ones are.
-fn again(
-    lease: Lease,
-    error: SendError,
-    spare: Option<Request<RequestBody>>,
-) -> Result<Request<RequestBody>, SendError> {
-    match error {
-        SendError { seen: Seen::Unsent(unsent), .. } if lease.is_reused() => Ok(*unsent),
-        SendError { seen: Seen::Refused | Seen::ClosedEarly, .. } if lease.is_reused() => {
-            spare.filter(|_| !lease.has_unread()).ok_or(error)
+impl Spare {
+    fn of(request: &Request<RequestBody>) -> Option<Self> {
+        if !request.method().is_idempotent() || !matches!(request.body(), RequestBody::Empty) {
+            return None;
         }
-        error => Err(error),
+        Some(Self { method: request.method().clone(), uri: request.uri().clone(), headers: request.headers().clone() })
     }
+
+    fn into_request(self) -> Request<RequestBody> {
+        let mut request = Request::new(RequestBody::Empty);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.headers_mut() = self.headers;
+        request
+    }
+}
+
+/// Whether a request that an endpoint did not answer is there again and may be sent again: nothing of it was sent, or the
+/// connection was closed as idle ones are.
+fn may_be_sent_again(lease: Lease, seen: &Seen, spare: Option<Spare>, parcel: &mut Parcel) -> bool {
+    if !lease.is_reused() {
+        return false;
+    }
+    match seen {
+        Seen::Unsent => {}
+        Seen::Refused | Seen::ClosedEarly => *parcel = spare.filter(|_| !lease.has_unread()).map(Spare::into_request),
+        Seen::Perhaps => return false,
+    }
+    parcel.is_some()
 }
 
 impl Forwarded {

@@ -200,7 +200,7 @@ async fn ask((endpoint, account): (&Rc<Endpoint>, &Rc<Account>), question: &Ques
             let request = request(endpoint, method, path, host.as_ref(), RequestBody::Empty);
             let Some(request) = request else { return false };
             let Ok(mut lease) = endpoint.lease_fresh(version, account).await else { return false };
-            let response = lease.send(request).await;
+            let response = lease.send(&mut Some(request)).await;
             response.is_ok_and(|response| question.is_good(response.status().as_u16()))
         }
         Question::Grpc { service } => {
@@ -210,7 +210,7 @@ async fn ask((endpoint, account): (&Rc<Endpoint>, &Rc<Account>), question: &Ques
             request.headers_mut().insert(CONTENT_TYPE, grpc::TYPE);
             request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
             let Ok(mut lease) = endpoint.lease_fresh(Version::HTTP_2, account).await else { return false };
-            let Ok(response) = lease.send(request).await else { return false };
+            let Ok(response) = lease.send(&mut Some(request)).await else { return false };
             let is_good = question.is_good(response.status().as_u16());
             is_good && is_serving(&read(&mut lease, response.into_body()).await)
         }

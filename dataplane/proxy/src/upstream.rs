@@ -49,6 +49,10 @@ impl ConnectError {
     }
 }
 
+/// A request that is to be sent: there until it is, and again if it was not after all. It is lent from one to the next:
+/// a request is large, and each future that it were moved into would have room for it.
+pub(crate) type Parcel = Option<Request<RequestBody>>;
+
 /// A request got no response.
 pub(crate) struct SendError {
     /// What the client is told.
@@ -57,10 +61,15 @@ pub(crate) struct SendError {
     pub(crate) seen: Seen,
 }
 
+impl SendError {
+    /// Of a request that is sent a second time by mistake: what came of it the first time, nobody knows here.
+    const SENT: Self = Self { cause: Cause::UpstreamClosed, seen: Seen::Perhaps };
+}
+
 /// What an endpoint has seen of a request that it did not answer.
 pub(crate) enum Seen {
-    /// Nothing: it was not sent, and here it is again.
-    Unsent(Box<Request<RequestBody>>),
+    /// Nothing: it was not sent, and is there again.
+    Unsent,
     /// Nothing: it has refused it, or the connection had ended before.
     Refused,
     /// Nothing, very likely: the connection was closed before any byte of a response, as servers close idle ones.

@@ -2,13 +2,11 @@
 
 mod io;
 
-use std::convert::Infallible;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HeaderValue};
 use hyper::body;
 use hyper::service::service_fn;
 use weir_telemetry::{Cause, WorkerEvent};
@@ -71,17 +69,7 @@ async fn rest(watched: &Watched, stream: &mut Stream) -> Option<Outcome> {
 /// Serves requests until the connection ends or there have been none for a while.
 async fn converse(downstream: &Rc<Downstream>, client: End<Stream>) -> (End<Stream>, Outcome) {
     let service = service_fn(|request: http::Request<body::Incoming>| {
-        let record = Record::begin(downstream);
-        let response = exchange::respond(Rc::clone(downstream), request.map(Incoming::Http1), record);
-        let watched = &downstream.watched;
-        async move {
-            let mut response = response.await;
-            // Said here, because what is answered at once leaves no moment to tell the connection.
-            if watched.is_ending() && !downstream.has_upgrade() {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            Ok::<_, Infallible>(response)
-        }
+        exchange::respond(Rc::clone(downstream), request.map(Incoming::Http1), Record::begin(downstream))
     });
     let io = Io::new(client.stream, client.seen, Rc::clone(&downstream.watched));
     let mut connection = downstream.worker.http1.serve_connection(io, service);

@@ -23,9 +23,10 @@ use self::flood::Resets;
 use self::io::Io;
 use super::Downstream;
 use crate::account::Metered;
-use crate::body::{Charge, Incoming, Pump, ResponseBody, Unsent};
+use crate::body::{Charge, Incoming, Pump, Unsent};
 use crate::detect::PREFACE;
 use crate::exchange;
+use crate::headers;
 use crate::record::Record;
 use crate::stream::Stream;
 use crate::watch::{Phase, Verdict, Watched};
@@ -124,14 +125,23 @@ impl Conversation<'_> {
         }
     }
 
-    fn begin(&self, request: Request<RecvStream>, reply: SendResponse<Bytes>) {
+    fn begin(&self, request: Request<RecvStream>, mut reply: SendResponse<Bytes>) {
         if self.resets.borrow_mut().on_begin() {
             self.downstream.watched.condemn(Verdict::Flood);
         }
         let record = Record::begin_stream(self.downstream);
+        let (head, body) = request.into_parts();
+        if head.headers.contains_key(EXPECT) && !body.is_end_stream() {
+            let mut go_on = Response::new(());
+            *go_on.status_mut() = StatusCode::CONTINUE;
+            // An error says that the stream is gone, as does the next thing that is done with it.
+            let _ = reply.send_informational(go_on);
+        }
+        let watched = Rc::clone(record.watched());
+        let body = Incoming::http2(body, &head.headers, Some(Rc::clone(&watched)));
         let second = self.downstream.watched.second();
-        let begun = Begun { reply, second, resets: Rc::clone(&self.resets) };
-        let answer = begun.answer(Rc::clone(self.downstream), request, record);
+        let begun = Begun { reply, watched, second, resets: Rc::clone(&self.resets) };
+        let answer = begun.answer(Rc::clone(self.downstream), Request::from_parts(head, body), record);
         tokio::task::spawn_local(Metered::new(&self.downstream.account, answer));
     }
 }
@@ -139,6 +149,7 @@ impl Conversation<'_> {
 /// A request that waits for its answer.
 struct Begun {
     reply: SendResponse<Bytes>,
+    watched: Rc<Watched>,
     /// When it came.
     second: u64,
     resets: Rc<RefCell<Resets>>,
@@ -146,39 +157,29 @@ struct Begun {
 
 impl Begun {
     /// Answers it, unless its client loses interest.
-    async fn answer(mut self, downstream: Rc<Downstream>, request: Request<RecvStream>, record: Record) {
-        let watched = Rc::clone(record.watched());
-        let (head, body) = request.into_parts();
-        if head.headers.contains_key(EXPECT) && !body.is_end_stream() {
-            let mut go_on = Response::new(());
-            *go_on.status_mut() = StatusCode::CONTINUE;
-            // An error says that the stream is gone, as does the next thing that is done with it.
-            let _ = self.reply.send_informational(go_on);
-        }
-        let body = Incoming::http2(body, &head.headers, Some(Rc::clone(&watched)));
-        let response = pin!(exchange::respond(downstream, Request::from_parts(head, body), record));
-        let Some(response) = self.unless_reset(response).await else { return self.on_reset(&watched) };
-        let (head, body) = response.into_parts();
+    async fn answer(mut self, downstream: Rc<Downstream>, request: Request<Incoming>, record: Record) {
+        // Made here: as an argument it would have room twice, before and while it is polled.
+        let response = self.unless_reset(pin!(exchange::respond(downstream, request, record))).await;
+        let Some(Ok(response)) = response else { return self.on_reset() };
+        let (mut head, body) = response.into_parts();
+        headers::keep_out_of_tables(&mut head.headers);
         let is_end = body.is_end_stream();
         let Ok(stream) = self.reply.send_response(Response::from_parts(head, ()), is_end) else {
-            return self.on_reset(&watched);
+            return self.on_reset();
         };
         if !is_end {
-            let mut pump = Pump::new(body, stream, Some(Rc::clone(&watched)));
+            let mut pump = Pump::new(body, stream, Some(Rc::clone(&self.watched)));
             // However it ends, the response's record has it.
             if let Err(Unsent::Refused) =
                 std::future::poll_fn(|context| pump.poll(context, Reason::INTERNAL_ERROR)).await
             {
-                self.on_reset(&watched);
+                self.on_reset();
             }
         }
     }
 
     /// Runs a future until it is done. `None` when the client has reset the stream before.
-    async fn unless_reset(
-        &mut self,
-        mut response: Pin<&mut impl Future<Output = Response<ResponseBody>>>,
-    ) -> Option<Response<ResponseBody>> {
+    async fn unless_reset<R>(&mut self, mut response: Pin<&mut impl Future<Output = R>>) -> Option<R> {
         std::future::poll_fn(|context| match response.as_mut().poll(context) {
             Poll::Ready(response) => Poll::Ready(Some(response)),
             Poll::Pending => self.reply.poll_reset(context).map(|_| None),
@@ -186,8 +187,8 @@ impl Begun {
         .await
     }
 
-    fn on_reset(&self, watched: &Watched) {
-        if watched.second() == self.second {
+    fn on_reset(&self) {
+        if self.watched.second() == self.second {
             self.resets.borrow_mut().on_early_reset();
         }
     }

@@ -31,6 +31,9 @@ static OF_PROXIES: [HeaderName; 5] = [
     http::header::FORWARDED,
 ];
 
+/// Headers that have another value in every message.
+static OF_ONE_MESSAGE: [HeaderName; 2] = [REQUEST_ID, trace::PARENT];
+
 const HOPS: usize = 6;
 
 /// Headers that concern one connection only (RFC 9110, section 7.6.1).
@@ -230,6 +233,14 @@ fn hex(random: &Random) -> [u8; 32] {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let bits = (u128::from(random.next()) << 64) | u128::from(random.next());
     std::array::from_fn(|position| DIGITS[(bits >> (124 - 4 * position)) as usize & 15])
+}
+
+/// Keeps what is of one message alone out of the tables of HPACK (RFC 7541, section 7.1.3): it would push out what comes
+/// again, and comparing it with all those that came before costs more than sending it.
+pub(crate) fn keep_out_of_tables(headers: &mut HeaderMap) {
+    for name in &OF_ONE_MESSAGE {
+        headers.get_mut(name).into_iter().for_each(|value| value.set_sensitive(true));
+    }
 }
 
 /// Makes the head of a response ready for the client.

@@ -153,3 +153,12 @@ fn upgrades_that_are_passed_on() {
         assert_eq!(head.headers.contains_key("upgrade"), expected == Upgrading::Yes, "{connection} {upgrade}");
     }
 }
+
+#[test]
+fn what_is_of_one_message_alone_is_kept_out_of_the_tables_of_hpack() {
+    let lines = [("x-request-id", "1"), ("traceparent", "00-1-2-01"), ("x-forwarded-for", "10.0.0.1"), ("host", "a")];
+    let mut headers = parts("/", &lines).headers;
+    keep_out_of_tables(&mut headers);
+    let kept_out: Vec<_> = lines.iter().map(|(name, _)| headers[*name].is_sensitive()).collect();
+    assert_eq!(kept_out, [true, true, false, false]);
+}

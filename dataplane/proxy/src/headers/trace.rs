@@ -7,7 +7,7 @@ use weir_core::share::Share;
 use super::{REQUEST_ID, hex};
 use crate::random::Random;
 
-const PARENT: HeaderName = HeaderName::from_static("traceparent");
+pub(super) const PARENT: HeaderName = HeaderName::from_static("traceparent");
 const STATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// Begins a trace for a request that is part of none, or of one that nobody could follow; this share of the traces is

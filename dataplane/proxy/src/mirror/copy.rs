@@ -135,14 +135,15 @@ async fn send(
     request: Request<RequestBody>,
 ) -> MirrorEvent {
     let Ok(mut lease) = endpoint.lease(version, account).await else { return MirrorEvent::Connect };
-    let sent = match lease.send(request).await {
+    let mut parcel = Some(request);
+    let sent = match lease.send(&mut parcel).await {
         Ok(response) => Ok(response),
         Err(error) => match (error.seen, lease.is_reused()) {
             // The endpoint had closed a connection that was kept: that is nobody's fault.
-            (Seen::Unsent(unsent), true) => match endpoint.lease_fresh(version, account).await {
+            (Seen::Unsent, true) => match endpoint.lease_fresh(version, account).await {
                 Ok(fresh) => {
                     lease = fresh;
-                    lease.send(*unsent).await.map_err(|_| MirrorEvent::Failed)
+                    lease.send(&mut parcel).await.map_err(|_| MirrorEvent::Failed)
                 }
                 Err(_) => Err(MirrorEvent::Connect),
             },

@@ -36,7 +36,7 @@ pub(crate) struct Tries<'a> {
     pub(crate) downstream: &'a Rc<Downstream>,
     pub(crate) retrying: Retrying,
     /// As the rule's filters have left it.
-    pub(crate) head: request::Parts,
+    pub(crate) head: &'a request::Parts,
     pub(crate) upgrading: Upgrading,
     /// When the whole request has to be done.
     pub(crate) deadline: Option<Instant>,
@@ -163,9 +163,9 @@ impl Tries<'_> {
         let version = plan::version(chosen.protocol, &head, self.upgrading, record.is_call);
         let body = course.replay.as_ref().map_or(RequestBody::Empty, Replay::body);
         let observation = Observation::begin(&chosen.picked);
-        let (request, endpoint) = (outgoing(head, body), Rc::clone(&chosen.picked.endpoint));
+        let (mut parcel, endpoint) = (Some(outgoing(&mut head, body)), Rc::clone(&chosen.picked.endpoint));
         async move {
-            let tried = exchange(self.downstream, &endpoint, version, request, self.per_try).await;
+            let tried = exchange(self.downstream, &endpoint, version, &mut parcel, self.per_try).await;
             match &tried {
                 Ok((response, _)) => observation.answered(response),
                 Err(failed) => observation.failed(failed.cause),

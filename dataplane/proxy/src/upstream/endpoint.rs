@@ -363,7 +363,7 @@ impl Slot {
     pub(super) fn keep(self, mut connection: Box<http1::Connection>) {
         let shared = &self.endpoint.shared;
         let mut idle = self.endpoint.idle.borrow_mut();
-        if idle.len() < shared.limits.max_idle && connection.is_ready() {
+        if idle.len() < shared.limits.max_idle && connection.rest() {
             idle.push(Idle { connection, since: shared.clock.now() });
         }
     }

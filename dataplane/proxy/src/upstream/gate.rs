@@ -7,9 +7,14 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Wake, Waker};
 
-const OUTSIDE: u8 = 0;
-const INSIDE: u8 = 1;
-const WOKEN: u8 = 2;
+/// Something has happened to the connection since it was polled, or it never was.
+const STIRRED: u8 = 0;
+/// Nothing has.
+const QUIET: u8 = 1;
+/// It is being polled.
+const INSIDE: u8 = 2;
+/// The same, and it has woken itself.
+const WOKEN: u8 = 3;
 
 #[derive(Debug, Default)]
 pub(super) struct Gate {
@@ -40,7 +45,13 @@ impl Gate {
 
     /// Polling has ended. Whether there was a wake-up meanwhile.
     pub(super) fn leave(&self) -> bool {
-        self.state.swap(OUTSIDE, Ordering::AcqRel) == WOKEN
+        let left = |state| Some(if matches!(state, INSIDE | QUIET) { QUIET } else { STIRRED });
+        self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, left) == Ok(WOKEN)
+    }
+
+    /// Whether there is nothing new to see by polling.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.state.load(Ordering::Acquire) == QUIET
     }
 }
 
@@ -50,8 +61,9 @@ impl Wake for Gate {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let inside = |state| (state != OUTSIDE).then_some(WOKEN);
-        if self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, inside).is_err()
+        let woken = |state| Some(if matches!(state, INSIDE | WOKEN) { WOKEN } else { STIRRED });
+        let before = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, woken);
+        if !matches!(before, Ok(INSIDE | WOKEN))
             && let Some(task) = &*self.task.lock().unwrap_or_else(PoisonError::into_inner)
         {
             task.wake_by_ref();
@@ -91,5 +103,21 @@ mod tests {
         gate.set_task(None);
         waker.wake_by_ref();
         assert_eq!(count.0.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn quiet_is_what_was_polled_and_not_woken_since() {
+        let (gate, waker) = Gate::new();
+        assert!(!gate.is_quiet(), "never polled");
+        gate.enter();
+        assert!(!gate.is_quiet(), "being polled");
+        gate.leave();
+        assert!(gate.is_quiet());
+        waker.wake_by_ref();
+        assert!(!gate.is_quiet(), "woken since");
+        gate.enter();
+        waker.wake_by_ref();
+        gate.leave();
+        assert!(!gate.is_quiet(), "it has woken itself");
     }
 }

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use weir_telemetry::Cause;
 
 use super::gate::Gate;
-use super::{Cut, Open, Seen, SendError};
+use super::{Cut, Open, Parcel, Seen, SendError};
 use crate::body::RequestBody;
 use crate::socket_io::SocketIo;
 
@@ -55,10 +55,18 @@ impl Connection {
         Poll::Pending
     }
 
-    /// Whether it can take another request. Looks at the socket, so that a connection that the endpoint has closed is
-    /// noticed as soon as the runtime has heard of it. Nobody is woken by the connection afterwards.
-    pub(super) fn is_ready(&mut self) -> bool {
+    /// Whether it can take another request, now that its last one has ended. Nobody is woken by it from here on.
+    pub(super) fn rest(&mut self) -> bool {
         self.gate.set_task(None);
+        self.look()
+    }
+
+    /// Whether it still can. A connection that the endpoint has closed is noticed as soon as the runtime has heard of it.
+    pub(super) fn is_ready(&mut self) -> bool {
+        if self.gate.is_quiet() { self.sender.is_ready() } else { self.look() }
+    }
+
+    fn look(&mut self) -> bool {
         for _ in 0..PASSES {
             if self.poll_driver().is_ready() {
                 return false;
@@ -84,7 +92,8 @@ impl Connection {
     }
 
     /// Sends a request and waits for the head of its response.
-    pub(super) async fn send(&mut self, mut request: Request<RequestBody>) -> Result<Response<Incoming>, SendError> {
+    pub(super) async fn send(&mut self, parcel: &mut Parcel) -> Result<Response<Incoming>, SendError> {
+        let Some(mut request) = parcel.take() else { return Err(SendError::SENT) };
         frame(&mut request);
         let mut response = pin!(self.sender.try_send_request(request));
         std::future::poll_fn(|context| {
@@ -92,8 +101,8 @@ impl Connection {
             // Only the driver can complete it, and that is polled here: no waker is needed.
             match response.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(result) => Poll::Ready(result.map_err(|mut error| {
-                    let unsent = error.take_message().map(Box::new);
-                    SendError::new(error.error(), unsent)
+                    *parcel = error.take_message();
+                    SendError::new(error.error(), parcel.is_some())
                 })),
                 Poll::Pending if ended.is_ready() => {
                     Poll::Ready(Err(SendError { cause: Cause::UpstreamClosed, seen: Seen::Perhaps }))
@@ -172,7 +181,7 @@ fn poll_incoming(body: &mut Incoming) -> Poll<Option<Result<Frame<Bytes>, Cut>>>
 const MIN_BUFFER: usize = 8_192;
 
 impl SendError {
-    fn new(error: &hyper::Error, unsent: Option<Box<Request<RequestBody>>>) -> Self {
+    fn new(error: &hyper::Error, is_unsent: bool) -> Self {
         let closed = error.is_incomplete_message() || error.is_closed() || error.is_canceled();
         let reset = std::error::Error::source(error)
             .and_then(|source| source.downcast_ref::<std::io::Error>())
@@ -188,10 +197,10 @@ impl SendError {
         } else {
             Cause::UpstreamClosed
         };
-        let seen = match unsent {
-            Some(request) => Seen::Unsent(request),
-            None if closed || reset => Seen::ClosedEarly,
-            None => Seen::Perhaps,
+        let seen = match is_unsent {
+            true => Seen::Unsent,
+            false if closed || reset => Seen::ClosedEarly,
+            false => Seen::Perhaps,
         };
         Self { cause, seen }
     }

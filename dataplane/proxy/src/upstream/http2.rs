@@ -16,9 +16,10 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use weir_telemetry::Cause;
 
-use super::{Cut, Open, Seen, SendError};
+use super::{Cut, Open, Parcel, Seen, SendError};
 use crate::account::Account;
 use crate::body::{Incoming, Pump, RequestBody, Unsent};
+use crate::headers;
 use crate::settings::{Http2, SEND_BUFFER_BYTES, Upstream};
 use crate::socket_io::SocketIo;
 use crate::watch::Clock;
@@ -108,7 +109,8 @@ impl Drop for Stream {
 
 impl Stream {
     /// Sends a request and waits for the head of its response.
-    pub(super) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, SendError> {
+    pub(super) async fn send(&mut self, parcel: &mut Parcel) -> Result<Response<Incoming>, SendError> {
+        let Some(request) = parcel.take() else { return Err(SendError::SENT) };
         let (mut head, body) = request.into_parts();
         translate(&mut head);
         let is_end = body.is_end_stream();
@@ -160,6 +162,7 @@ impl Stream {
 /// From `Host` to `:authority` (RFC 9113, section 8.3.1).
 fn translate(head: &mut request::Parts) {
     head.headers.remove(CONNECTION);
+    headers::keep_out_of_tables(&mut head.headers);
     let host = head.headers.remove(HOST);
     let mut parts = std::mem::take(&mut head.uri).into_parts();
     parts.scheme = Some(Scheme::HTTP);

@@ -3,13 +3,13 @@
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Response;
 use hyper::body::Frame;
 
 use super::breaker::Permit;
 use super::endpoint::Slot;
-use super::{Cut, Open, SendError, http1, http2};
-use crate::body::{Incoming, RequestBody};
+use super::{Cut, Open, Parcel, SendError, http1, http2};
+use crate::body::Incoming;
 
 /// Whether a connection had a request before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,10 +50,10 @@ impl Lease {
     }
 
     /// Sends a request and waits for the head of its response.
-    pub(crate) async fn send(&mut self, request: Request<RequestBody>) -> Result<Response<Incoming>, SendError> {
+    pub(crate) async fn send(&mut self, parcel: &mut Parcel) -> Result<Response<Incoming>, SendError> {
         match &mut self.carrier {
-            Carrier::Http1(connection) => connection.send(request).await.map(|response| response.map(Incoming::Http1)),
-            Carrier::Http2(stream) => stream.send(request).await,
+            Carrier::Http1(connection) => connection.send(parcel).await.map(|response| response.map(Incoming::Http1)),
+            Carrier::Http2(stream) => stream.send(parcel).await,
         }
     }
 
