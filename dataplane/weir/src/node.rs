@@ -29,7 +29,7 @@ use weir_telemetry::Telemetry;
 
 use crate::interception::{NoKernel, Wiring};
 use crate::metrics::{BuildInfo, GatewayMetrics, KernelMetrics, RevisionMetrics, SourceMetrics};
-use crate::priority::{Background, yield_to_workers};
+use crate::priority::{Background, be_prompt, yield_to_workers};
 use crate::settings::{FailMode, OnStop, Settings};
 use crate::take_over::{Asked, Door, Lent};
 
@@ -144,7 +144,11 @@ async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
         open_slots(wiring, &slots)?;
         wiring.with_kernel(|kernel| kernel.remove_other_versions()).transpose()?;
     }
-    let proxy = std::thread::Builder::new().name("weir-proxy".to_owned()).spawn(|| proxy.run())?;
+    let proxy = std::thread::Builder::new().name("weir-proxy".to_owned()).spawn(|| {
+        // The workers are its threads.
+        be_prompt();
+        proxy.run()
+    })?;
     let publisher = Arc::new(Mutex::new(publisher));
     let api = weir_admin::Node {
         name: settings.node.as_str().into(),
