@@ -8,6 +8,7 @@ mod mirror;
 mod reload;
 mod rules;
 mod untouched;
+mod workers;
 
 /// Runs one case.
 pub(crate) async fn run(case: Case, ground: &mut Ground) -> anyhow::Result<Vec<Table>> {
@@ -15,6 +16,7 @@ pub(crate) async fn run(case: Case, ground: &mut Ground) -> anyhow::Result<Vec<T
         Case::Mirror => return mirror::run(ground).await,
         Case::Untouched => return untouched::run(ground).await,
         Case::Rules => rules::run(ground).await?,
+        Case::Workers => workers::run(ground).await?,
         Case::Reload => reload::run(ground).await?,
         Case::Idle => idle::run(ground).await?,
         Case::HeaderRoute

@@ -93,6 +93,8 @@ pub(crate) enum Case {
     Mirror,
     /// Weir alone: the load of `header-route` with 1, 100, 10,000 and 100,000 rules on the service.
     Rules,
+    /// Weir alone: two workers beside one, each with a tenth of a processor.
+    Workers,
     /// Weir alone: reloads of a 10,000-rule folder under load.
     Reload,
     /// Weir alone: pod to pod, where no rule concerns it, with and without enrolment.

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use nix::{
     sys::signal::{Signal, kill},
     time::clock_getcpuclockid,
@@ -78,6 +78,25 @@ impl Tree {
         lines[lines.len().saturating_sub(QUOTED_LINES)..].join("\n")
     }
 
+    /// Takes the process from its core, and gives each of its threads whose name begins so this time of each period on
+    /// whatever processor, at once and no more (`SCHED_DEADLINE`, sched(7)). How many threads that are.
+    pub(crate) fn ration(&self, threads: &str, time: Duration, period: Duration) -> anyhow::Result<usize> {
+        let pid = self.child.id();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        run("taskset", &["-a", "-c", "-p", &format!("0-{}", cores - 1), &pid.to_string()])?;
+        let named = |entry: &fs::DirEntry| {
+            fs::read_to_string(entry.path().join("comm")).is_ok_and(|name| name.starts_with(threads))
+        };
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).context("list the threads of a process")?;
+        let tasks: Vec<_> = tasks.flatten().filter(named).map(|entry| entry.file_name()).collect();
+        let [time, period] = [time, period].map(|time| time.as_nanos().to_string());
+        for task in &tasks {
+            let task = task.to_string_lossy();
+            run("chrt", &["-d", "-T", &time, "-D", &period, "-P", &period, "-p", "0", &task])?;
+        }
+        Ok(tasks.len())
+    }
+
     /// Processor time used so far, user and system, of all its processes and their threads, ended threads included.
     pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
         let mut total = Duration::ZERO;
@@ -123,6 +142,14 @@ impl Drop for Tree {
             std::thread::sleep(Duration::from_millis(5));
         }
     }
+}
+
+/// Runs a program of util-linux to its end.
+fn run(program: &str, args: &[&str]) -> anyhow::Result<()> {
+    let output = Command::new(program).args(args).output().with_context(|| format!("run {program}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{program} {}: {} (this needs root)", args.join(" "), said.trim());
+    Ok(())
 }
 
 /// Resident memory of one process in KiB.

@@ -22,6 +22,9 @@ const PROBE_FILE: &str = "probe.yaml";
 /// The value of `x-user-tag` that the probe's rule matches.
 pub(crate) const PROBE_TAG: &str = "reload-probe";
 
+/// How the threads of its workers are named, before their numbers.
+pub(crate) const WORKER_THREADS: &str = "weir-worker-";
+
 /// Files of a rules folder at most; a node reads twice as many.
 const MOST_FILES: usize = 10_000;
 
@@ -108,12 +111,21 @@ impl Rules {
     }
 }
 
-/// Writes settings and rules; the process listens as the front of the service `default/web`.
+/// Writes settings and rules; the process listens as the front of the service `default/web`, with one worker.
 pub(crate) fn launch(setup: &Setup<'_>, rules: &Rules) -> anyhow::Result<Launch> {
+    launch_workers(setup, rules, 1)
+}
+
+/// The same with so many workers and the header rule.
+pub(crate) fn launch_several(setup: &Setup<'_>, workers: usize) -> anyhow::Result<Launch> {
+    launch_workers(setup, &Rules::header_route(setup.backends), workers)
+}
+
+fn launch_workers(setup: &Setup<'_>, rules: &Rules, workers: usize) -> anyhow::Result<Launch> {
     let folder = setup.directory.join(RULES);
     rules.write(&folder).with_context(|| format!("write the rules folder {}", folder.display()))?;
     let path = setup.directory.join("weir.yaml");
-    fs::write(&path, settings(setup, &folder)).with_context(|| format!("write {}", path.display()))?;
+    fs::write(&path, settings(setup, &folder, workers)).with_context(|| format!("write {}", path.display()))?;
     let args = ["node".into(), "--settings".into(), path.into()];
     Ok(Launch { program: setup.weir.to_owned(), args: args.into(), core: setup.core })
 }
@@ -136,10 +148,10 @@ pub(crate) fn find() -> PathBuf {
     candidates.iter().find(|path| path.exists()).unwrap_or(&candidates[0]).clone()
 }
 
-fn settings(setup: &Setup<'_>, folder: &Path) -> String {
+fn settings(setup: &Setup<'_>, folder: &Path, workers: usize) -> String {
     let Setup { directory, address, .. } = setup;
     format!(
-        "workers: 1
+        "workers: {workers}
 admin:
   address: unix:{admin}
 state: {state}
