@@ -206,6 +206,9 @@ pub struct Upstream {
     pub idle_timeout: Duration,
     /// Bytes of a response's head; more is answered with 502. From 8,192 to 16 MiB. Default: 65,536.
     pub head_bytes: usize,
+    /// Bytes of a body that are read from an endpoint in HTTP/1.1 at a time, at most: the more, the fewer calls of the
+    /// kernel, and the more a client that reads slowly has waiting here. From 8,192 to 16 MiB. Default: 131,072.
+    pub read_bytes: usize,
     /// How long sent data may stay unacknowledged (`TCP_USER_TIMEOUT`), on both sides. Default: 30 s.
     #[serde(with = "duration")]
     pub user_timeout: Duration,
@@ -225,6 +228,7 @@ impl Default for Upstream {
             max_idle: 256,
             idle_timeout: Duration::from_secs(60),
             head_bytes: 65_536,
+            read_bytes: 131_072,
             user_timeout: Duration::from_secs(30),
             probe_after: Duration::from_secs(60),
             http2: Http2::default(),
@@ -364,6 +368,7 @@ impl Settings {
             ("upstream.maxIdle", up.max_idle as u64, (0, COUNT.1)),
             time("upstream.idleTimeout", up.idle_timeout),
             ("upstream.headBytes", up.head_bytes as u64, HEAD),
+            ("upstream.readBytes", up.read_bytes as u64, HEAD),
             time("upstream.userTimeout", up.user_timeout),
             ("upstream.probeAfter", millis(up.probe_after), (1_000, 86_400_000)),
             ("upstream.http2.maxStreams", up.http2.max_streams.into(), STREAMS),

@@ -240,7 +240,7 @@ impl Endpoint {
         }
         let stream = self.open(deadline).await?;
         let open = Open::new(&self.shared.shard);
-        let connection = http1::Connection::new(stream, open, self.shared.limits.head_bytes).await;
+        let connection = http1::Connection::new(stream, open, &self.shared.limits).await;
         let connection = connection.map_err(|_| ConnectError::Failed)?;
         Ok(Lease::new(Carrier::Http1(Box::new(connection)), slot, Reused::No))
     }

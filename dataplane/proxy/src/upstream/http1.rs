@@ -16,6 +16,7 @@ use weir_telemetry::Cause;
 use super::gate::Gate;
 use super::{Cut, Open, Parcel, Seen, SendError};
 use crate::body::RequestBody;
+use crate::settings::Upstream;
 use crate::socket_io::SocketIo;
 
 /// How often a connection is polled again because it woke itself, before others get their turn.
@@ -32,9 +33,11 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(super) async fn new(stream: TcpStream, open: Open, head_bytes: usize) -> Result<Self, hyper::Error> {
+    pub(super) async fn new(stream: TcpStream, open: Open, limits: &Upstream) -> Result<Self, hyper::Error> {
+        let Upstream { head_bytes, read_bytes, .. } = *limits;
         let mut builder = http1::Builder::new();
-        builder.max_buf_size(head_bytes.max(MIN_BUFFER)).max_header_size(head_bytes);
+        // A buffer begins small and grows with what comes. A head has to fit into it.
+        builder.max_buf_size(read_bytes.max(head_bytes)).max_header_size(head_bytes);
         let (sender, driver) = builder.handshake(SocketIo::new(stream)).await?;
         let (gate, waker) = Gate::new();
         Ok(Self { sender, driver, ended: false, gate, waker, open })
@@ -176,9 +179,6 @@ fn poll_incoming(body: &mut Incoming) -> Poll<Option<Result<Frame<Bytes>, Cut>>>
     let frame = Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop()));
     frame.map(|frame| frame.map(|frame| frame.map_err(|_| Cut)))
 }
-
-/// The smallest buffer that hyper accepts.
-const MIN_BUFFER: usize = 8_192;
 
 impl SendError {
     fn new(error: &hyper::Error, is_unsent: bool) -> Self {
