@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Uri, Version, request};
+use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version, request};
 use hyper::body::Body;
 use tokio::time::{Instant, Sleep};
 use weir_telemetry::{Cause, WorkerEvent};
@@ -240,7 +240,7 @@ async fn send(
     parcel: &mut Parcel,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     let mut lease = endpoint.lease(version, &downstream.account).await?;
-    let spare = if lease.is_reused() { parcel.as_ref().and_then(Spare::of) } else { None };
+    let spare = if lease.is_reused() { parcel.as_ref().and_then(spare) } else { None };
     let error = match lease.send(parcel).await {
         Ok(response) => return Ok((response, lease)),
         Err(error) => error,
@@ -264,40 +264,31 @@ async fn send_fresh(
     Ok((response, lease))
 }
 
-/// What a second exemplar of a request is made from that may be sent twice: one without a body whose method allows it
-/// (RFC 9110, section 9.2.2).
-struct Spare {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-}
-
-impl Spare {
-    fn of(request: &Request<RequestBody>) -> Option<Self> {
-        if !request.method().is_idempotent() || !matches!(request.body(), RequestBody::Empty) {
-            return None;
-        }
-        Some(Self { method: request.method().clone(), uri: request.uri().clone(), headers: request.headers().clone() })
+/// A second exemplar of a request that may be sent twice: one without a body whose method allows it (RFC 9110, section
+/// 9.2.2).
+fn spare(request: &Request<RequestBody>) -> Option<Request<()>> {
+    if !request.method().is_idempotent() || !matches!(request.body(), RequestBody::Empty) {
+        return None;
     }
-
-    fn into_request(self) -> Request<RequestBody> {
-        let mut request = Request::new(RequestBody::Empty);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
-        *request.headers_mut() = self.headers;
-        request
-    }
+    let mut spare = Request::new(());
+    *spare.method_mut() = request.method().clone();
+    *spare.uri_mut() = request.uri().clone();
+    *spare.headers_mut() = request.headers().clone();
+    Some(spare)
 }
 
 /// Whether a request that an endpoint did not answer is there again and may be sent again: nothing of it was sent, or the
 /// connection was closed as idle ones are.
-fn may_be_sent_again(lease: Lease, seen: &Seen, spare: Option<Spare>, parcel: &mut Parcel) -> bool {
+fn may_be_sent_again(lease: Lease, seen: &Seen, spare: Option<Request<()>>, parcel: &mut Parcel) -> bool {
     if !lease.is_reused() {
         return false;
     }
     match seen {
         Seen::Unsent => {}
-        Seen::Refused | Seen::ClosedEarly => *parcel = spare.filter(|_| !lease.has_unread()).map(Spare::into_request),
+        Seen::Refused | Seen::ClosedEarly => {
+            let spare = spare.filter(|_| !lease.has_unread());
+            *parcel = spare.map(|request| request.map(|()| RequestBody::Empty));
+        }
         Seen::Perhaps => return false,
     }
     parcel.is_some()
