@@ -339,7 +339,7 @@ impl Settings {
     /// # Errors
     /// The first that is not.
     pub fn check(&self) -> Result<(), OutOfRange> {
-        const HEAD: (u64, u64) = (8_192, 16 << 20);
+        const BUFFER: (u64, u64) = (8_192, 16 << 20);
         const COUNT: (u64, u64) = (1, 1 << 24);
         const STREAMS: (u64, u64) = (1, 1 << 16);
         const WINDOW: u64 = (1 << 31) - 1;
@@ -352,7 +352,7 @@ impl Settings {
             ("downstream.maxConnections", down.max_connections as u64, COUNT),
             ("downstream.maxRequests", down.max_requests as u64, COUNT),
             ("downstream.windowBytes", down.window_bytes as u64, (0, 1 << 34)),
-            ("downstream.headBytes", down.head_bytes as u64, HEAD),
+            ("downstream.headBytes", down.head_bytes as u64, BUFFER),
             ("downstream.headers", down.headers as u64, (16, 1_000)),
             time("downstream.headTimeout", down.head_timeout),
             time("downstream.detectTimeout", down.detect_timeout),
@@ -367,8 +367,8 @@ impl Settings {
             ("upstream.maxPending", up.max_pending as u64, (0, COUNT.1)),
             ("upstream.maxIdle", up.max_idle as u64, (0, COUNT.1)),
             time("upstream.idleTimeout", up.idle_timeout),
-            ("upstream.headBytes", up.head_bytes as u64, HEAD),
-            ("upstream.readBytes", up.read_bytes as u64, HEAD),
+            ("upstream.headBytes", up.head_bytes as u64, BUFFER),
+            ("upstream.readBytes", up.read_bytes as u64, BUFFER),
             time("upstream.userTimeout", up.user_timeout),
             ("upstream.probeAfter", millis(up.probe_after), (1_000, 86_400_000)),
             ("upstream.http2.maxStreams", up.http2.max_streams.into(), STREAMS),

@@ -2,6 +2,9 @@
 
 mod support;
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -44,6 +47,42 @@ fn every_version_is_routed_to_every_version() {
 }
 
 #[test]
+fn what_is_of_one_message_alone_is_sent_so_that_no_table_remembers_it() {
+    // Fields that no table keeps (RFC 7541, section 6.2.2).
+    const ID: &[u8] = b"\x00\x0cx-request-id\x011";
+    const VERSION: &[u8] = b"\x00\x09x-version\x012";
+    let heads = Arc::new(Mutex::new(Vec::new()));
+    let two = upstream::Upstream::raw({
+        let heads = Arc::clone(&heads);
+        move |mut stream| {
+            stream.read_exact(&mut [0; 24]).unwrap();
+            stream.write_all(&frame(SETTINGS, 0, 0, b"")).unwrap();
+            for _ in 0..2 {
+                let (number, head) = await_frame(&mut stream, HEADERS);
+                heads.lock().unwrap().push(head);
+                let reply = [b"\x88", ID, VERSION].concat();
+                stream.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, number, &reply)).unwrap();
+            }
+        }
+    });
+    let node = Node::start(World::new(&[two.address]).protocol(Protocol::Http2));
+    let mut client = TcpStream::connect(node.address).unwrap();
+    client.write_all(&start()).unwrap();
+    let mut replies = Vec::new();
+    for number in [1, 3] {
+        let request = [GET, ID, VERSION].concat();
+        client.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, number, &request)).unwrap();
+        replies.push(await_frame(&mut client, HEADERS).1);
+    }
+    // What a table remembers takes a byte the second time; the name of the id alone takes nine.
+    for heads in [&*heads.lock().unwrap(), &replies] {
+        let [first, second] = &heads[..] else { panic!("{} heads", heads.len()) };
+        assert!(second.len() < first.len(), "the version is remembered: {first:x?}, {second:x?}");
+        assert!(second.len() > 12, "the id is not: {second:x?}");
+    }
+}
+
+#[test]
 fn where_nobody_says_what_endpoints_speak_they_speak_what_their_clients_do() {
     let two = Upstream::saying("two");
     let node = Node::start(World::new(&[two.address]).protocol(Protocol::Detect));
@@ -65,9 +104,9 @@ fn an_endpoint_that_does_not_speak_it_is_said_to_send_garbage() {
 #[test]
 fn requests_at_the_same_time_share_one_connection_and_more_than_it_may_have_take_another() {
     // Nobody is answered before all have come.
-    let all = std::sync::Arc::new(tokio::sync::Barrier::new(100));
+    let all = Arc::new(tokio::sync::Barrier::new(100));
     let two = Upstream::serving(move |_, mut reply| {
-        let all = std::sync::Arc::clone(&all);
+        let all = Arc::clone(&all);
         async move {
             all.wait().await;
             reply.send_response(Response::new(()), true).unwrap();

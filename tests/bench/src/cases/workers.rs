@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 
+use super::in_turns;
 use crate::{
     ground::Ground,
     peers::{Peer, Running, weir},
-    progress,
-    report::{Row, Table, metric},
+    report::{Table, metric},
     wrk::{Lifetime, Load},
 };
 
@@ -20,25 +20,12 @@ const TIME: Duration = Duration::from_millis(2);
 const PERIOD: Duration = Duration::from_millis(20);
 /// Enough connections that each worker always has something to do, however the kernel spreads them.
 const LOAD: Load = Load { connections: 128, path: "/", body: 0, lifetime: Lifetime::Kept };
-/// Seconds of unmeasured load before the first round.
-const WARM_UP: u64 = 1;
-
 pub(super) async fn run(ground: &mut Ground) -> anyhow::Result<Table> {
     let mut nodes = Vec::new();
     for count in COUNTS {
-        let node = start(ground, count).await?;
-        ground.closed(&node, &LOAD, WARM_UP).await?;
-        nodes.push(node);
+        nodes.push((name(count), start(ground, count).await?));
     }
-    let mut rounds: Vec<_> = nodes.iter().map(|_| Vec::new()).collect();
-    for round in 1..=ground.options.rounds() {
-        for at in ground.shuffle.order(nodes.len()) {
-            progress::line(&format!("workers: round {round}, {}", COUNTS[at]));
-            rounds[at].push(ground.closed(&nodes[at], &LOAD, ground.options.seconds()).await?);
-        }
-    }
-    let name = |count: usize| if count == 1 { "1 worker".to_owned() } else { format!("{count} workers") };
-    let rows = COUNTS.iter().zip(&rounds).map(|(count, rounds)| Row::of(&name(*count), rounds)).collect();
+    let rows = in_turns(ground, "workers", &nodes, &LOAD).await?;
     let about = format!(
         "Weir alone: the load of `header-route` on {} connections, each worker with {TIME:?} of every {PERIOD:?} of a processor",
         LOAD.connections
@@ -55,4 +42,8 @@ async fn start(ground: &Ground, workers: usize) -> anyhow::Result<Running> {
     let found = tree.ration(weir::WORKER_THREADS, TIME, PERIOD)?;
     ensure!(found == workers, "of {workers} workers {found} have threads with names of workers");
     Ok(node)
+}
+
+fn name(count: usize) -> String {
+    if count == 1 { "1 worker".to_owned() } else { format!("{count} workers") }
 }
