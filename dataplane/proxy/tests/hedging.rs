@@ -166,10 +166,12 @@ fn another_endpoint_of_the_same_destination_is_asked_and_never_the_same_one() {
     assert_eq!((alone.connections(), retries(&node, "hedged", "a")), (1, 0));
     let (slow, quick) = (Upstream::hanging(), Upstream::saying("quick"));
     let node = Node::start(World::new(&[slow.address, quick.address]).rule(rule()));
-    for _ in 0..4 {
+    // Whom it asks first is drawn.
+    let hedged = (0..100).any(|_| {
         assert_eq!(node.ask(&get("/", &[])).text(), "quick");
-    }
-    assert!(retries(&node, "hedged", "a") >= 1 && retries(&node, "taken_over", "a") == 0);
+        retries(&node, "hedged", "a") >= 1
+    });
+    assert!(hedged && retries(&node, "taken_over", "a") == 0);
 }
 
 #[test]

@@ -318,8 +318,21 @@ impl Story {
     #[track_caller]
     #[must_use]
     pub fn resident(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// What the node has allocated, in bytes: resident memory without the pages of its own file. How many of these are
+    /// mapped depends on the build and on how the kernel happens to hold the file.
+    #[track_caller]
+    #[must_use]
+    pub fn allocated(&self) -> u64 {
+        self.memory("RssAnon:")
+    }
+
+    #[track_caller]
+    fn memory(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(field)).unwrap();
         line.split_ascii_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
 

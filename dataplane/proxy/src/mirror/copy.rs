@@ -116,9 +116,16 @@ async fn run(
 ) {
     let worker = Rc::clone(&admitted.worker);
     let deadline = worker.mirrors.limits.deadline;
-    let sent =
-        tokio::time::timeout(deadline, send(&worker, (admitted.stats, &account), &endpoint, version, request)).await;
-    let event = sent.unwrap_or(MirrorEvent::Timeout);
+    let sending = send(&worker, (admitted.stats, &account), &endpoint, version, request);
+    let sent = tokio::time::timeout(deadline, async {
+        let Some(ending) = &ending else { return sending.await };
+        tokio::select! {
+            biased;
+            event = sending => event,
+            event = ending.giving_up() => event,
+        }
+    });
+    let event = sent.await.unwrap_or(MirrorEvent::Timeout);
     let given_up = ending.as_ref().and_then(Ending::given_up);
     if let Some(ending) = ending {
         worker.shard.mirror(admitted.stats).on_bytes(ending.taken());

@@ -54,7 +54,10 @@ struct Queue {
     waiting: Cell<usize>,
     taken: Cell<u64>,
     state: Cell<State>,
+    /// Who reads, when there is nothing to read.
     waker: RefCell<Option<Waker>>,
+    /// Who waits for the copy to be given up.
+    watcher: RefCell<Option<Waker>>,
     budget: Arc<Budget>,
     holder: Arc<Held>,
     limit: usize,
@@ -67,6 +70,9 @@ impl Queue {
             if let State::GivenUp(_) | State::Abandoned = state {
                 self.pieces.borrow_mut().clear();
                 self.waiting.set(0);
+                if let Some(watcher) = self.watcher.borrow_mut().take() {
+                    watcher.wake();
+                }
             }
             self.wake();
         }
@@ -142,6 +148,7 @@ pub(super) fn queue(
         taken: Cell::new(0),
         state: Cell::new(State::Open),
         waker: RefCell::default(),
+        watcher: RefCell::default(),
         budget: Arc::clone(budget),
         holder: Arc::clone(holder),
         limit: limits.copy_bytes,
@@ -229,6 +236,19 @@ impl Drop for CopyBody {
 pub(super) struct Ending(Rc<Queue>);
 
 impl Ending {
+    /// Waits until the copy is given up, which may be never. A connection that cannot write does not ask for more of
+    /// the body, and would learn it only when the endpoint reads again.
+    pub(super) async fn giving_up(&self) -> MirrorEvent {
+        std::future::poll_fn(|context| match self.given_up() {
+            Some(event) => Poll::Ready(event),
+            None => {
+                *self.0.watcher.borrow_mut() = Some(context.waker().clone());
+                Poll::Pending
+            }
+        })
+        .await
+    }
+
     /// Why the copy was given up, if it was.
     pub(super) fn given_up(&self) -> Option<MirrorEvent> {
         match self.0.state.get() {

@@ -76,10 +76,11 @@ fn ten_thousand_rules() {
     let ask = |user: &str| story.get("client", &format!("http://{}/", RECOGNITION[0]), &[user]);
     assert_eq!(ask("x-user: user-9999"), "200 v2");
     assert_eq!(ask("x-user: user-10000"), "200 v1");
-    // What reading them has taken is given back.
+    // What reading them has taken is given back. (60 MiB with the pages of the binary that is shipped, of which 10 MiB
+    // are mapped then: docs/performance.md.)
     until("memory of rules", || {
-        let now = story.resident();
-        if now < 60 * MIB { Ok(()) } else { Err(format!("{} MiB", now / MIB)) }
+        let now = story.allocated();
+        if now < 50 * MIB { Ok(()) } else { Err(format!("{} MiB", now / MIB)) }
     });
-    println!("10,000 rules: {} MiB", story.resident() / MIB);
+    println!("10,000 rules: {} MiB allocated, {} MiB resident", story.allocated() / MIB, story.resident() / MIB);
 }
