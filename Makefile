@@ -9,7 +9,7 @@ DIST = target/dist
 # A test that cannot go on panics, and the type of its table of cases is the table's business.
 TESTS_MAY = -A clippy::unwrap_used -A clippy::panic -A clippy::type_complexity
 
-.PHONY: help lab test unit e2e build dist bench check fmt fuzz setup clean
+.PHONY: help lab test unit e2e build plugins dist bench check fmt fuzz setup clean
 
 help: ## What there is
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -20,27 +20,32 @@ setup: ## Install what building and testing need (Debian packages, eBPF linker, 
 build: setup ## Build the binary (target/release/weir)
 	$(CARGO) build --release --locked -p weir -p weir-lab
 
+plugins: setup ## Build the reference plugins and the guests of the tests (target/plugins)
+	@plugins/build.sh
+
 lab: build ## A node with pods on this machine: builds it, sends requests, shows where they went, stays up
 	$(BIN) lab
 
-test: build check ## Every test: unit, end-to-end with real eBPF in namespaces, the project's own rules
+test: build plugins check ## Every test: unit, end-to-end with real eBPF in namespaces, the project's own rules
 	$(CARGO) nextest run --release --locked --workspace --no-fail-fast
 
 unit: ## The tests that need neither root nor eBPF
 	$(CARGO) nextest run --release --locked -p weir-core -p weir-config -p weir-ebpf-common -p weir-telemetry
 
-e2e: build ## The end-to-end stories only
+e2e: build plugins ## The end-to-end stories only
 	$(CARGO) nextest run --release --locked -p weir-e2e
 
 check: setup ## Formatting and lints
 	$(CARGO) fmt --all --check
 	cd ebpf/programs && $(CARGO) fmt --check
+	for plugin in plugins/*/Cargo.toml; do $(CARGO) fmt --check --manifest-path $$plugin || exit 1; done
 	$(CARGO) clippy --release --locked --workspace -- -D warnings
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings $(TESTS_MAY)
 
 fmt: ## Format everything
 	$(CARGO) fmt --all
 	cd ebpf/programs && $(CARGO) fmt
+	for plugin in plugins/*/Cargo.toml; do $(CARGO) fmt --manifest-path $$plugin; done
 
 dist: setup ## Build what is shipped (target/dist/weir)
 	$(CARGO) build --profile dist --locked -p weir

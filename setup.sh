@@ -44,6 +44,18 @@ if [ -n "$llvm" ] && ! have bpf-linker; then
     [ -f /usr/include/zstd.h ] || missing+=(libzstd-dev)
 fi
 
+# 3. A compiler for plugins: one that has the target's standard library, one that has the library's source, or Debian's
+# pair of compiler and source (plugins/build.sh chooses).
+has_wasm() { [ -d "$(rustc --print sysroot 2>/dev/null)/lib/rustlib/wasm32-unknown-unknown/lib" ]; }
+has_std_source() { [ -d "$("$1" --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library/std" ]; }
+if has_wasm || has_std_source rustc || { [ -x /usr/bin/rustc ] && has_std_source /usr/bin/rustc; }; then
+    :
+elif have apt-cache; then
+    missing+=(rustc-web cargo-web rust-web-src)
+else
+    die "no compiler for plugins: run 'rustup target add wasm32-unknown-unknown'"
+fi
+
 if [ "${#missing[@]}" -gt 0 ]; then
     have apt-get || die "install these, by the names they have on Debian: ${missing[*]}"
     [ "$(id -u)" = 0 ] || die "run as root, or install: ${missing[*]}"
@@ -53,7 +65,7 @@ if [ "${#missing[@]}" -gt 0 ]; then
     apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
-# 3. Cargo's own tools. The eBPF linker is built against the LLVM of the compiler that makes the programs.
+# 4. Cargo's own tools. The eBPF linker is built against the LLVM of the compiler that makes the programs.
 if ! have bpf-linker; then
     say "building bpf-linker (about a minute)"
     if [ -n "$llvm" ]; then
@@ -67,7 +79,7 @@ if ! cargo nextest --version >/dev/null 2>&1; then
     cargo install -q --locked cargo-nextest
 fi
 
-# 4. The kernel.
+# 5. The kernel.
 [ "$(id -u)" = 0 ] || die "root is needed: network namespaces and eBPF programs are made for real"
 [ -e /sys/kernel/btf/vmlinux ] || die "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF)"
 grep -q cgroup2 /proc/mounts || die "no cgroup v2 is mounted"

@@ -1,0 +1,36 @@
+//! Runs proxy-wasm plugins: the only crate that knows wasmtime.
+//!
+//! A [`Module`] is compiled once, a [`Plugin`] is a module with a configuration, a [`Vm`] is an instance of it in one
+//! worker, and an [`HttpContext`] is one exchange as that instance sees it. Everything is synchronous: a callback returns
+//! before anything else happens, and a plugin that wants to wait says so and is asked again.
+//!
+//! Plugins are not trusted. What they may use is in [`Limits`]; a callback that fails ends its instance and nothing else.
+//! What to do then is not decided here.
+
+mod abi;
+mod engine;
+mod exports;
+mod host;
+mod limits;
+mod metrics;
+mod module;
+mod plugin;
+mod property;
+mod shared;
+mod state;
+mod stats;
+mod stream;
+mod ticker;
+mod vm;
+
+pub use abi::{AbiVersion, Direction};
+pub use engine::{Engine, EngineError, MAX_MEMORY};
+pub use exports::Callback;
+pub use limits::Limits;
+pub use metrics::{Metric, MetricKind};
+pub use module::{Digest, Module, ModuleError};
+pub use plugin::{Options, Plugin};
+pub use shared::Scopes;
+pub use stats::{Ending, TIME_BOUNDS, Totals};
+pub use stream::{Decided, Facts, LocalReply};
+pub use vm::{HttpContext, StartError, Step, Vm};

@@ -1,0 +1,98 @@
+//! A plugin: a module with a configuration, and what all its instances have in common.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::limits::Limits;
+use crate::metrics::{Metric, Metrics};
+use crate::module::Module;
+use crate::shared::{Scopes, Shared};
+use crate::stats::{Stats, Totals};
+
+/// What a plugin is made of.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What it is called in logs and metrics, and what it reads as `plugin_name`.
+    pub name: Box<str>,
+    /// What it reads as `plugin_root_id`: a module with several plugins chooses by it.
+    pub root_id: Box<str>,
+    /// Plugins that name the same share their data and queues. Otherwise it is the plugin's own.
+    pub vm_id: Box<str>,
+    /// What `proxy_on_vm_start` is given.
+    pub vm_configuration: Bytes,
+    /// What `proxy_on_configure` is given.
+    pub configuration: Bytes,
+    /// Environment variables, as `NAME=value`.
+    pub environment: Box<[Box<str>]>,
+    /// What it may use.
+    pub limits: Limits,
+}
+
+/// A plugin. All workers have the same one, each with an instance of its own.
+#[derive(Debug)]
+pub struct Plugin {
+    pub(crate) options: Options,
+    pub(crate) module: Module,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) metrics: Metrics,
+    /// What its instances count.
+    stats: Mutex<Counted>,
+}
+
+#[derive(Debug, Default)]
+struct Counted {
+    live: Vec<Arc<Stats>>,
+    /// Of those that are gone.
+    past: Totals,
+}
+
+impl Plugin {
+    /// A plugin of this module.
+    pub fn new(module: Module, options: Options, scopes: &Scopes) -> Arc<Self> {
+        let shared = scopes.scope(&options.vm_id);
+        Arc::new(Self { options, module, shared, metrics: Metrics::default(), stats: Mutex::default() })
+    }
+
+    /// What it is called.
+    pub fn name(&self) -> &str {
+        &self.options.name
+    }
+
+    /// What it runs.
+    pub fn module(&self) -> &Module {
+        &self.module
+    }
+
+    /// What it may use.
+    pub fn limits(&self) -> &Limits {
+        &self.options.limits
+    }
+
+    /// The metrics that it defines, as they are now.
+    pub fn metrics(&self) -> Vec<Metric> {
+        self.metrics.all()
+    }
+
+    /// What all its instances, also those that are gone, have done.
+    pub fn totals(&self) -> Totals {
+        let counted = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.live.iter().fold(counted.past.clone(), |totals, stats| totals.plus(&stats.totals()))
+    }
+
+    /// Counters for one more instance.
+    pub(crate) fn stats(&self) -> Arc<Stats> {
+        let mut counted = self.stats.lock().unwrap_or_else(PoisonError::into_inner);
+        let Counted { live, past } = &mut *counted;
+        live.retain(|stats| {
+            let is_live = Arc::strong_count(stats) > 1;
+            if !is_live {
+                *past = past.clone().plus(&Totals { memory: 0, instances: 0, ..stats.totals() });
+            }
+            is_live
+        });
+        let stats = Arc::new(Stats::default());
+        live.push(Arc::clone(&stats));
+        stats
+    }
+}

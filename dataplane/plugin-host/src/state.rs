@@ -1,0 +1,119 @@
+//! What an instance has beside its memory: its contexts, and what it is doing at the moment.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use foldhash::fast::RandomState;
+use wasmtime::{Memory, StoreLimits, StoreLimitsBuilder, TypedFunc};
+
+use crate::abi::{LogLevel, Status};
+use crate::plugin::Plugin;
+use crate::stats::Stats;
+use crate::stream::Stream;
+
+/// The context that stands for the plugin itself.
+pub(crate) const ROOT: u32 = 1;
+
+/// Tables: elements of the largest that a module may have.
+const TABLE_ELEMENTS: usize = 100_000;
+
+/// What the plugin is called for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    Running,
+    /// The host wants memory of it: nearly nothing may be asked then.
+    Allocating,
+}
+
+/// How the lines of the current second are counted.
+#[derive(Debug)]
+struct LogRate {
+    since: Instant,
+    lines: u32,
+}
+
+/// What belongs to an instance's store.
+pub(crate) struct State {
+    pub(crate) plugin: Arc<Plugin>,
+    pub(crate) stats: Arc<Stats>,
+    pub(crate) memory: Option<Memory>,
+    pub(crate) allocate: Option<TypedFunc<u32, u32>>,
+    pub(crate) limits: StoreLimits,
+    pub(crate) stage: Stage,
+    /// The context that host functions concern.
+    pub(crate) context: u32,
+    pub(crate) streams: HashMap<u32, Stream, RandomState>,
+    /// How often the plugin wants to be called; zero for never.
+    pub(crate) tick_period: Duration,
+    /// Queues that it registered.
+    pub(crate) queues: Vec<u32>,
+    /// Arguments of a foreign function.
+    pub(crate) foreign_arguments: Option<bytes::Bytes>,
+    /// Processor time that a callback may use, and how much the thread had used when it was first looked at.
+    pub(crate) budget: Duration,
+    pub(crate) looked_at: Option<Duration>,
+    log_rate: LogRate,
+}
+
+impl State {
+    pub(crate) fn new(plugin: &Arc<Plugin>) -> Self {
+        let limits = StoreLimitsBuilder::new()
+            .memory_size(plugin.options.limits.memory)
+            .table_elements(TABLE_ELEMENTS)
+            .memories(1)
+            .instances(1)
+            .build();
+        Self {
+            plugin: Arc::clone(plugin),
+            stats: plugin.stats(),
+            memory: None,
+            allocate: None,
+            limits,
+            stage: Stage::Running,
+            context: 0,
+            streams: HashMap::default(),
+            tick_period: Duration::ZERO,
+            queues: Vec::new(),
+            foreign_arguments: None,
+            budget: plugin.options.limits.start,
+            looked_at: None,
+            log_rate: LogRate { since: Instant::now(), lines: 0 },
+        }
+    }
+
+    /// The exchange that host functions concern.
+    pub(crate) fn stream(&mut self) -> Result<&mut Stream, Status> {
+        self.streams.get_mut(&self.context).ok_or(Status::BadArgument)
+    }
+
+    /// Logs what the plugin says, unless it says too much.
+    pub(crate) fn log(&mut self, level: LogLevel, message: &[u8]) {
+        let limits = &self.plugin.options.limits;
+        let now = Instant::now();
+        if now.duration_since(self.log_rate.since) >= Duration::from_secs(1) {
+            self.log_rate = LogRate { since: now, lines: 0 };
+        }
+        if self.log_rate.lines >= limits.log_lines {
+            self.stats.on_dropped_line();
+            return;
+        }
+        self.log_rate.lines += 1;
+        let message = String::from_utf8_lossy(&message[..message.len().min(limits.log_line)]);
+        let message = message.trim_end();
+        let plugin = self.plugin.name();
+        match level {
+            LogLevel::Trace => tracing::trace!(plugin, "{message}"),
+            LogLevel::Debug => tracing::debug!(plugin, "{message}"),
+            LogLevel::Info => tracing::info!(plugin, "{message}"),
+            LogLevel::Warn => tracing::warn!(plugin, "{message}"),
+            LogLevel::Error => tracing::error!(plugin, "{message}"),
+            LogLevel::Critical => tracing::error!(plugin, critical = true, "{message}"),
+        }
+    }
+
+    /// Wakes everybody who waits for the plugin: it is gone.
+    pub(crate) fn wake_all(&mut self) {
+        self.streams.values_mut().for_each(Stream::wake);
+    }
+}

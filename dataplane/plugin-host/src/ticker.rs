@@ -1,0 +1,85 @@
+//! The clock by which callbacks are interrupted: a thread of its own, since the one that a callback runs on is the one
+//! that it may hold up. It rests while no plugin runs.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::Thread;
+use std::time::Duration;
+
+/// Between two ticks.
+pub(crate) const TICK: Duration = Duration::from_millis(1);
+
+/// Ticks without a callback after which it rests.
+const IDLE_TICKS: u32 = 50;
+
+/// Told of every callback; interrupts those that take long.
+pub(crate) struct Ticker {
+    shared: Arc<Shared>,
+    thread: Thread,
+}
+
+struct Shared {
+    /// Whether a callback began, or was interrupted and went on, since the last tick.
+    is_used: AtomicBool,
+    is_resting: AtomicBool,
+    is_over: AtomicBool,
+}
+
+impl Ticker {
+    pub(crate) fn start(engine: &wasmtime::Engine) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            is_used: AtomicBool::new(false),
+            is_resting: AtomicBool::new(false),
+            is_over: AtomicBool::new(false),
+        });
+        let (engine, of_thread) = (engine.clone(), Arc::clone(&shared));
+        let thread = std::thread::Builder::new().name("weir-plugin-clock".to_owned()).stack_size(64 << 10);
+        let thread = thread.spawn(move || of_thread.run(&engine))?.thread().clone();
+        Ok(Self { shared, thread })
+    }
+
+    /// A callback begins, or goes on after it was interrupted.
+    pub(crate) fn on_callback(&self) {
+        let Shared { is_used, is_resting, .. } = &*self.shared;
+        // Once a tick this is a write; the other times it costs nothing that workers would have in common.
+        if is_used.load(Ordering::Acquire) {
+            return;
+        }
+        is_used.store(true, Ordering::SeqCst);
+        if is_resting.load(Ordering::SeqCst) {
+            self.thread.unpark();
+        }
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.shared.is_over.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+}
+
+impl Shared {
+    fn run(&self, engine: &wasmtime::Engine) {
+        let mut idle = 0;
+        while !self.is_over.load(Ordering::Acquire) {
+            std::thread::sleep(TICK);
+            engine.increment_epoch();
+            idle = if self.is_used.swap(false, Ordering::SeqCst) { 0 } else { idle + 1 };
+            if idle >= IDLE_TICKS {
+                self.rest();
+                idle = 0;
+            }
+        }
+    }
+
+    /// Waits for the next callback. Whoever begins one marks it first and then looks whether anybody rests; here it is
+    /// the other way round, so that at least one of both sees the other.
+    fn rest(&self) {
+        self.is_resting.store(true, Ordering::SeqCst);
+        while !self.is_used.load(Ordering::SeqCst) && !self.is_over.load(Ordering::Acquire) {
+            std::thread::park();
+        }
+        self.is_resting.store(false, Ordering::SeqCst);
+    }
+}

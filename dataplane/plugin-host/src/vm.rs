@@ -1,0 +1,505 @@
+//! One instance of a plugin, and the exchanges that it has.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, request, response};
+use rustix::time::{ClockId, clock_gettime};
+use wasmtime::{Instance, Store, Trap, TypedFunc, UpdateDeadline, WasmParams, WasmResults};
+
+use crate::abi::Direction;
+use crate::exports::{Callback, Exports, HeadersFn};
+use crate::host::Exit;
+use crate::plugin::Plugin;
+use crate::state::{ROOT, State};
+use crate::stats::{Ending, Stats};
+use crate::stream::{Buffer, Decided, Facts, LocalReply, Stream, no_request, no_response};
+use crate::ticker::TICK;
+
+/// Why an instance cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// There is no slot or no memory for it.
+    #[error("no instance can be made: {0}")]
+    NoSlot(String),
+    /// A callback of its start failed.
+    #[error("{} failed: {reason}", callback.name())]
+    Failed {
+        /// Which.
+        callback: Callback,
+        /// In what way.
+        reason: String,
+    },
+    /// It does not want to start, or not with this configuration.
+    #[error("{} refuses {}", .0.name(), if *.0 == Callback::VmStart { "to start" } else { "its configuration" })]
+    Refused(Callback),
+}
+
+/// An instance. It ends with the first callback that fails.
+pub struct Vm {
+    plugin: Arc<Plugin>,
+    stats: Arc<Stats>,
+    exports: Exports,
+    /// `None` after a callback has failed.
+    store: RefCell<Option<Box<Store<State>>>>,
+    /// The number of the last context.
+    last: Cell<u32>,
+}
+
+impl std::fmt::Debug for Vm {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Vm({})", self.plugin.name())
+    }
+}
+
+/// What a plugin wants of an exchange after a callback.
+#[derive(Debug)]
+pub enum Step {
+    /// It goes on.
+    Continue,
+    /// It waits, until [`HttpContext::poll_resumed`] says otherwise.
+    Pause,
+    /// The plugin answers, instead of an endpoint.
+    Reply(Box<LocalReply>),
+    /// It is broken off.
+    Reset,
+    /// A body that the plugin holds back has become too large.
+    TooLarge,
+    /// There is no instance any more. What that means, the plugin's policy says.
+    Failed,
+}
+
+impl Vm {
+    /// Makes an instance, starts it and has it configured.
+    ///
+    /// # Errors
+    /// When there is no room for it, or it fails or refuses on the way.
+    pub fn start(plugin: &Arc<Plugin>) -> Result<Rc<Self>, StartError> {
+        let state = State::new(plugin);
+        let stats = Arc::clone(&state.stats);
+        let started = Self::started(plugin, state);
+        let (store, exports) = started.inspect_err(|error| {
+            stats.on_ending(if let StartError::NoSlot(_) = error { Ending::NoInstance } else { Ending::Trap });
+        })?;
+        let vm = Self {
+            plugin: Arc::clone(plugin),
+            stats,
+            exports,
+            store: RefCell::new(Some(store)),
+            last: Cell::new(ROOT),
+        };
+        vm.measure();
+        Ok(Rc::new(vm))
+    }
+
+    fn started(plugin: &Arc<Plugin>, state: State) -> Result<(Box<Store<State>>, Exports), StartError> {
+        let engine = plugin.module.engine();
+        let mut store = Box::new(Store::new(&engine.inner, state));
+        store.limiter(|state| &mut state.limits);
+        store.epoch_deadline_callback(|mut context| {
+            let state = context.data_mut();
+            state.plugin.module.engine().ticker.on_callback();
+            let now = processor_time();
+            let first = *state.looked_at.get_or_insert(now);
+            // What it used before the first look is at most a tick.
+            if now.saturating_sub(first) + TICK > state.budget {
+                return Err(Trap::Interrupt.into());
+            }
+            Ok(UpdateDeadline::Continue(1))
+        });
+        engine.ticker.on_callback();
+        store.set_epoch_deadline(1);
+        let ready = plugin.module.ready();
+        let instance = ready.instantiate(&mut *store).map_err(|error| match error.downcast_ref::<Trap>() {
+            Some(_) => StartError::Failed { callback: Callback::Start, reason: brief(&error) },
+            None => StartError::NoSlot(format!("{error:#}")),
+        })?;
+        let memory = instance.get_memory(&mut *store, "memory");
+        let allocate = ["malloc", "proxy_on_memory_allocate"];
+        let allocate = allocate.iter().find_map(|name| instance.get_typed_func(&mut *store, name).ok());
+        let state = store.data_mut();
+        (state.memory, state.allocate) = (memory, allocate);
+        run_start(&instance, &mut store)?;
+        let exports = Exports::find(&instance, &mut store);
+        let (vm_size, size) = (size(&plugin.options.vm_configuration), size(&plugin.options.configuration));
+        let failed = |callback| move |error: wasmtime::Error| StartError::Failed { callback, reason: brief(&error) };
+        store.data_mut().context = ROOT;
+        if let Some(create) = &exports.context_create {
+            create.call(&mut *store, (ROOT, 0)).map_err(failed(Callback::ContextCreate))?;
+        }
+        let steps = [(Callback::VmStart, vm_size), (Callback::Validate, size), (Callback::Configure, size)];
+        for (callback, size) in steps {
+            let function: Option<TypedFunc<(u32, u32), u32>> =
+                crate::exports::function(&instance, &mut store, callback);
+            let Some(function) = function else { continue };
+            store.data_mut().context = ROOT;
+            if function.call(&mut *store, (ROOT, size)).map_err(failed(callback))? == 0 {
+                return Err(StartError::Refused(callback));
+            }
+        }
+        store.data_mut().budget = plugin.options.limits.callback;
+        Ok((store, exports))
+    }
+
+    /// The plugin that it is an instance of.
+    pub fn plugin(&self) -> &Arc<Plugin> {
+        &self.plugin
+    }
+
+    /// Whether it can still be used.
+    pub fn is_alive(&self) -> bool {
+        self.store.borrow().is_some()
+    }
+
+    /// Begins an exchange; `None` when the instance is gone.
+    pub fn open(self: &Rc<Self>, facts: Facts) -> Option<HttpContext> {
+        let id = {
+            let mut store = self.store.borrow_mut();
+            let state = store.as_mut()?.data_mut();
+            let mut id = self.last.get();
+            loop {
+                id = id.checked_add(1).unwrap_or(ROOT + 1);
+                if !state.streams.contains_key(&id) {
+                    break;
+                }
+            }
+            self.last.set(id);
+            state.streams.insert(id, Stream::new(facts));
+            id
+        };
+        let context = HttpContext { vm: Rc::clone(self), id };
+        if let Some(create) = &self.exports.context_create {
+            self.call(Callback::ContextCreate, id, create, (id, ROOT)).ok()?;
+        }
+        Some(context)
+    }
+
+    /// How often [`Vm::tick`] is to be called; `None` for never.
+    pub fn tick_period(&self) -> Option<Duration> {
+        let store = self.store.borrow();
+        let period = store.as_ref()?.data().tick_period;
+        (!period.is_zero()).then_some(period)
+    }
+
+    /// Its time has come.
+    pub fn tick(&self) {
+        if let Some(tick) = &self.exports.tick {
+            // What failed is told by the instance being gone.
+            let _ = self.call(Callback::Tick, ROOT, tick, ROOT);
+        }
+    }
+
+    /// Runs a callback. When it fails, the instance is gone.
+    fn call<P: WasmParams, R: WasmResults>(
+        &self,
+        callback: Callback,
+        context: u32,
+        function: &TypedFunc<P, R>,
+        parameters: P,
+    ) -> Result<R, Ending> {
+        let mut slot = self.store.borrow_mut();
+        let store = slot.as_mut().ok_or(Ending::NoInstance)?;
+        let state = store.data_mut();
+        (state.context, state.looked_at) = (context, None);
+        self.plugin.module.engine().ticker.on_callback();
+        store.set_epoch_deadline(1);
+        let began = Instant::now();
+        let result = function.call(&mut **store, parameters);
+        self.stats.on_call(began.elapsed());
+        let error = match result {
+            Ok(result) => return Ok(result),
+            Err(error) => error,
+        };
+        let ending = ending(&error);
+        self.stats.on_ending(ending);
+        self.stats.set_memory(0);
+        let plugin = self.plugin.name();
+        tracing::warn!(plugin, callback = callback.name(), "the plugin's instance has ended: {}", brief(&error));
+        store.data_mut().wake_all();
+        *slot = None;
+        Err(ending)
+    }
+
+    /// Changes an exchange; `None` when the instance is gone.
+    fn with<T>(&self, id: u32, act: impl FnOnce(&mut Stream) -> T) -> Option<T> {
+        self.store.borrow_mut().as_mut()?.data_mut().streams.get_mut(&id).map(act)
+    }
+
+    /// Notes how much memory it has.
+    fn measure(&self) {
+        let store = self.store.borrow();
+        if let Some(store) = store.as_ref()
+            && let Some(memory) = store.data().memory
+        {
+            self.stats.set_memory(memory.data_size(&**store));
+        }
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        self.stats.set_memory(0);
+    }
+}
+
+/// Runs what a module has to be begun with: `_initialize`, and then `main`, or `_start`.
+fn run_start(instance: &Instance, store: &mut Store<State>) -> Result<(), StartError> {
+    let failed = |error: wasmtime::Error| match error.downcast_ref::<Exit>() {
+        // A command that ends well.
+        Some(Exit(0)) => Ok(()),
+        _ => Err(StartError::Failed { callback: Callback::Start, reason: brief(&error) }),
+    };
+    let plain = |store: &mut Store<State>, name| instance.get_typed_func::<(), ()>(store, name).ok();
+    if let Some(initialize) = plain(store, "_initialize") {
+        initialize.call(&mut *store, ()).or_else(failed)?;
+        if let Ok(main) = instance.get_typed_func::<(u32, u32), u32>(&mut *store, "main") {
+            main.call(&mut *store, (0, 0)).map(drop).or_else(failed)?;
+        } else if let Ok(main) = instance.get_typed_func::<(), u32>(&mut *store, "__main_void") {
+            main.call(&mut *store, ()).map(drop).or_else(failed)?;
+        }
+    } else if let Some(start) = plain(store, "_start") {
+        start.call(&mut *store, ()).or_else(failed)?;
+    }
+    Ok(())
+}
+
+fn size(bytes: &Bytes) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
+}
+
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+fn ending(error: &wasmtime::Error) -> Ending {
+    if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) { Ending::Timeout } else { Ending::Trap }
+}
+
+/// What went wrong, and where in the module.
+fn brief(error: &wasmtime::Error) -> String {
+    if ending(error) == Ending::Timeout {
+        return "it took more processor time than it may".to_owned();
+    }
+    format!("{error:#}")
+}
+
+/// An exchange of an instance. Dropping it ends it: the plugin hears `proxy_on_log`, `proxy_on_done` and
+/// `proxy_on_delete`.
+#[derive(Debug)]
+pub struct HttpContext {
+    vm: Rc<Vm>,
+    id: u32,
+}
+
+impl HttpContext {
+    /// The instance.
+    pub fn vm(&self) -> &Rc<Vm> {
+        &self.vm
+    }
+
+    /// Whether the plugin wants to see the bodies of requests, or of responses.
+    pub fn wants_body(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::Request => self.vm.exports.request_body.is_some(),
+            Direction::Response => self.vm.exports.response_body.is_some(),
+        }
+    }
+
+    /// What the proxy has decided meanwhile.
+    pub fn set_decided(&self, decided: Decided) {
+        self.vm.with(self.id, |stream| stream.facts.decided = decided);
+    }
+
+    /// The head of the request. While the plugin has it, `head` is empty; it is whole again after
+    /// [`Step::Continue`], and after [`HttpContext::take_request`].
+    pub fn on_request_headers(&self, head: &mut request::Parts, is_end: bool) -> Step {
+        let Some(function) = &self.vm.exports.request_headers else { return Step::Continue };
+        let taken = std::mem::replace(head, no_request());
+        let count = self.vm.with(self.id, |stream| {
+            stream.request = Some(taken);
+            stream.request_way.is_open = true;
+            stream.headers(Direction::Request).map_or(0, |fields| fields.len())
+        });
+        let Some(count) = count else { return Step::Failed };
+        let result = self.headers(Callback::RequestHeaders, function, count, is_end);
+        let step = self.step(Direction::Request, result);
+        if matches!(step, Step::Continue) {
+            self.take_request(head);
+        }
+        step
+    }
+
+    /// Takes the request's head back: the plugin has decided. It can still read it.
+    pub fn take_request(&self, head: &mut request::Parts) {
+        self.vm.with(self.id, |stream| {
+            stream.request_way.is_open = false;
+            if let Some(kept) = &mut stream.request {
+                *head = kept.clone();
+            }
+        });
+    }
+
+    /// The head of the response; like [`HttpContext::on_request_headers`].
+    pub fn on_response_headers(&self, head: &mut response::Parts, is_end: bool) -> Step {
+        let Some(function) = &self.vm.exports.response_headers else { return Step::Continue };
+        let taken = std::mem::replace(head, no_response());
+        let count = self.vm.with(self.id, |stream| {
+            stream.response = Some(taken);
+            stream.response_way.is_open = true;
+            stream.headers(Direction::Response).map_or(0, |fields| fields.len())
+        });
+        let Some(count) = count else { return Step::Failed };
+        let result = self.headers(Callback::ResponseHeaders, function, count, is_end);
+        let step = self.step(Direction::Response, result);
+        if matches!(step, Step::Continue) {
+            self.take_response(head);
+        }
+        step
+    }
+
+    /// Takes the response's head back. From here on there can be no other answer.
+    pub fn take_response(&self, head: &mut response::Parts) {
+        self.vm.with(self.id, |stream| {
+            stream.response_way.is_open = false;
+            stream.is_answered = true;
+            if let Some(kept) = &mut stream.response {
+                *head = kept.clone();
+            }
+        });
+    }
+
+    fn headers(&self, callback: Callback, function: &HeadersFn, count: usize, is_end: bool) -> Result<u32, Ending> {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        match function {
+            HeadersFn::WithEnd(function) => {
+                self.vm.call(callback, self.id, function, (self.id, count, u32::from(is_end)))
+            }
+            HeadersFn::WithoutEnd(function) => self.vm.call(callback, self.id, function, (self.id, count)),
+        }
+    }
+
+    /// A piece of a body, and whether it is the last. With [`Step::Continue`], what goes on is in `data`.
+    pub fn on_body(&self, direction: Direction, data: &mut Bytes, is_end: bool) -> Step {
+        let (function, callback) = match direction {
+            Direction::Request => (&self.vm.exports.request_body, Callback::RequestBody),
+            Direction::Response => (&self.vm.exports.response_body, Callback::ResponseBody),
+        };
+        let Some(function) = function else { return Step::Continue };
+        let limit = self.vm.plugin.options.limits.body;
+        let size = self.vm.with(self.id, |stream| {
+            let way = stream.way(direction);
+            let (was_held, body) = (way.is_paused, way.body.get_or_insert_with(Buffer::default));
+            body.push(std::mem::take(data));
+            (body.len() <= limit || !was_held).then(|| body.len())
+        });
+        let size = match size {
+            None => return Step::Failed,
+            Some(None) => return Step::TooLarge,
+            Some(Some(size)) => u32::try_from(size).unwrap_or(u32::MAX),
+        };
+        let result = self.vm.call(callback, self.id, function, (self.id, size, u32::from(is_end)));
+        let step = self.step(direction, result);
+        if matches!(step, Step::Continue) {
+            *data = self.take_body(direction);
+        }
+        step
+    }
+
+    /// Takes what the plugin has held back of a body.
+    pub fn take_body(&self, direction: Direction) -> Bytes {
+        let taken = self.vm.with(self.id, |stream| stream.way(direction).body.take());
+        taken.flatten().map_or_else(Bytes::new, |mut body| body.take())
+    }
+
+    /// The trailers. With [`Step::Continue`] they are as the plugin left them.
+    pub fn on_trailers(&self, direction: Direction, trailers: &mut HeaderMap) -> Step {
+        let (function, callback) = match direction {
+            Direction::Request => (&self.vm.exports.request_trailers, Callback::RequestTrailers),
+            Direction::Response => (&self.vm.exports.response_trailers, Callback::ResponseTrailers),
+        };
+        let Some(function) = function else { return Step::Continue };
+        let count = u32::try_from(trailers.len()).unwrap_or(u32::MAX);
+        let taken = std::mem::take(trailers);
+        if self.vm.with(self.id, |stream| stream.way(direction).trailers = Some(taken)).is_none() {
+            return Step::Failed;
+        }
+        let result = self.vm.call(callback, self.id, function, (self.id, count));
+        let step = self.step(direction, result);
+        if matches!(step, Step::Continue) {
+            self.take_trailers(direction, trailers);
+        }
+        step
+    }
+
+    /// Takes the trailers back.
+    pub fn take_trailers(&self, direction: Direction, trailers: &mut HeaderMap) {
+        self.vm.with(self.id, |stream| {
+            if let Some(kept) = &stream.way(direction).trailers {
+                *trailers = kept.clone();
+            }
+        });
+    }
+
+    /// Whether an exchange that waits may go on: whether the plugin has let it, answered it, or broken it off.
+    pub fn poll_resumed(&self, direction: Direction, context: &mut Context<'_>) -> Poll<Step> {
+        let polled = self.vm.with(self.id, |stream| {
+            let step = decided(stream, direction);
+            if let Step::Pause = step {
+                stream.waker = Some(context.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(step)
+        });
+        polled.unwrap_or(Poll::Ready(Step::Failed))
+    }
+
+    /// What a callback, with the action that it returned, has come to.
+    fn step(&self, direction: Direction, result: Result<u32, Ending>) -> Step {
+        let Ok(action) = result else { return Step::Failed };
+        let step = self.vm.with(self.id, |stream| {
+            // 0 is to go on. Whatever else there is (`StopIteration` and its kin in Envoy) is to wait.
+            stream.way(direction).is_paused = action != 0;
+            decided(stream, direction)
+        });
+        step.unwrap_or(Step::Failed)
+    }
+}
+
+fn decided(stream: &mut Stream, direction: Direction) -> Step {
+    if stream.is_reset {
+        return Step::Reset;
+    }
+    match stream.reply.take() {
+        Some(reply) => Step::Reply(reply),
+        None if stream.way(direction).is_paused => Step::Pause,
+        None => Step::Continue,
+    }
+}
+
+impl Drop for HttpContext {
+    fn drop(&mut self) {
+        let Exports { log, done, delete, .. } = &self.vm.exports;
+        if !self.vm.is_alive() {
+            return;
+        }
+        // In the order in which Envoy does it. A failure ends the instance, and with it the rest.
+        if let Some(log) = log {
+            let _ = self.vm.call(Callback::Log, self.id, log, self.id);
+        }
+        if let Some(done) = done {
+            let _ = self.vm.call(Callback::Done, self.id, done, self.id);
+        }
+        if let Some(delete) = delete {
+            let _ = self.vm.call(Callback::Delete, self.id, delete, self.id);
+        }
+        if let Some(store) = self.vm.store.borrow_mut().as_mut() {
+            store.data_mut().streams.remove(&self.id);
+        }
+        self.vm.measure();
+    }
+}

@@ -1,0 +1,5 @@
+//! The host, run with plugins: those of `plugins/`, and small ones in the text form of WebAssembly.
+
+mod misbehaviour;
+mod reference;
+mod support;
