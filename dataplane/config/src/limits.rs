@@ -90,6 +90,18 @@ pub const CONDITION_BYTES: usize = 4_096;
 /// Bytes of a compiled regular expression, and of its cache.
 pub const REGEX_BYTES: usize = 1 << 20;
 
+/// Bytes of a plugin's memory: as many as the host has room for.
+pub const PLUGIN_MEMORY: usize = 256 << 20;
+
+/// Bytes of a body that a plugin holds back.
+pub const PLUGIN_BODY: usize = 16 << 20;
+
+/// Bytes of a plugin's configuration.
+pub const PLUGIN_CONFIGURATION: usize = 1 << 20;
+
+/// Environment variables of a plugin.
+pub const PLUGIN_ENVIRONMENT: usize = 64;
+
 /// Ports of a service.
 pub const SERVICE_PORTS: usize = 1_000;
 

@@ -7,7 +7,7 @@ use weir_core::name::{ObjectName, ServiceName};
 use crate::document::{Document, DocumentSet};
 use crate::kinds::Content;
 use crate::kinds::endpoint_slice::{PodRef, SERVICE_LABEL};
-use crate::kinds::rules::{AttachesTo, Rules, To};
+use crate::kinds::rules::{AppliesTo, AttachesTo, Rules, To};
 use crate::kinds::traffic_policy::Target;
 use crate::place::{Segment, written};
 
@@ -37,10 +37,25 @@ impl DocumentSet {
                 let name = |one: &Target| format!("{}.name", written(&one.path()));
                 policy.targets.iter().map(|one| (name(one), object(&one.service))).collect()
             }
+            Content::Plugin(plugin) => match &plugin.applies_to {
+                Some(services) => {
+                    let field = |one: &AppliesTo| format!("spec.services[{}]", one.position);
+                    services.iter().map(|one| (field(one), object(&one.service))).collect()
+                }
+                None => self.all_services(&of.namespace),
+            },
             Content::Service(_) | Content::Namespace(_) | Content::Gateway(_) | Content::ReferenceGrant(_) => {
                 Vec::new()
             }
         }
+    }
+
+    /// The services of a namespace, as they are named by naming none.
+    fn all_services(&self, namespace: &str) -> Vec<(String, ObjectName)> {
+        let first = ObjectName::new("Service", namespace, "");
+        let all = self.from(&first).map(|document| &document.name);
+        let all = all.take_while(|name| *name.kind == *"Service" && *name.namespace == *namespace);
+        all.map(|name| ("spec.services".to_owned(), name.clone())).collect()
     }
 
     fn of_rules(&self, namespace: &str, rules: &Rules) -> Vec<(String, ObjectName)> {
@@ -51,12 +66,7 @@ impl DocumentSet {
                 references
                     .extend(services.iter().map(|one| (written(&syntax.applies_path(one)), object(&one.service))));
             }
-            None => {
-                let first = ObjectName::new("Service", namespace, "");
-                let all = self.from(&first).map(|document| &document.name);
-                let all = all.take_while(|name| *name.kind == *"Service" && *name.namespace == *namespace);
-                references.extend(all.map(|name| ("spec.services".to_owned(), name.clone())));
-            }
+            None => references = self.all_services(namespace),
         }
         let gateway = |one: &AttachesTo| (format!("{}.name", written(&one.path())), one.gateway.clone());
         references.extend(rules.attached().iter().map(gateway));
@@ -142,6 +152,10 @@ impl Document {
             }
             Content::Pod(_) => meant.namespaces.contains(&*self.name.namespace),
             Content::TrafficPolicy(policy) => policy.targets.iter().any(|one| meant.services.contains(&one.service)),
+            Content::Plugin(plugin) => match &plugin.applies_to {
+                Some(services) => services.iter().any(|one| meant.services.contains(&one.service)),
+                None => meant.services.iter().any(|service| service.namespace == self.name.namespace),
+            },
             Content::Service(_) | Content::Namespace(_) | Content::Gateway(_) | Content::ReferenceGrant(_) => false,
         }
     }

@@ -14,6 +14,7 @@ pub mod gateway;
 pub mod methods;
 pub mod mirror;
 pub mod name;
+pub mod plugin;
 pub mod retry;
 pub mod revision;
 pub mod route;

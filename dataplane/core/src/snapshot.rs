@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use crate::gateway::{Bind, Port};
 use crate::name::{ClusterName, OriginalDst, ServiceName};
+use crate::plugin::Plugin;
 use crate::revision::{RevisionId, Sequence};
 use crate::route::{Decision, Request, RouteTable, Source};
 use crate::split::{Destination, Target};
@@ -49,6 +50,8 @@ pub struct Frontend {
     pub consumers: BTreeMap<Arc<str>, RouteTable>,
     /// The service itself: takes what no rule matches.
     pub service: Destination,
+    /// What sees its requests before a rule is chosen, in their order.
+    pub plugins: Arc<[Arc<Plugin>]>,
 }
 
 impl Frontend {
@@ -61,13 +64,14 @@ impl Frontend {
             routes: RouteTable::default(),
             consumers: BTreeMap::new(),
             service,
+            plugins: Arc::default(),
         }
     }
 
     /// Whether the proxy must see this port's connections.
     pub fn is_intercepted(&self) -> bool {
         let has_routes = !self.routes.entries().is_empty() || !self.consumers.is_empty();
-        self.protocol.may_be_http() && (has_routes || self.has_policy())
+        self.protocol.may_be_http() && (has_routes || self.has_policy() || !self.plugins.is_empty())
     }
 
     /// Whether a policy says how its endpoints are treated.
@@ -168,6 +172,12 @@ impl Snapshot {
     /// All frontends, in order of name and port.
     pub fn frontends(&self) -> impl Iterator<Item = &Arc<Frontend>> {
         self.frontends.values()
+    }
+
+    /// Every plugin, each once.
+    pub fn plugins(&self) -> impl Iterator<Item = &Arc<Plugin>> {
+        let all = self.frontends.values().flat_map(|frontend| frontend.plugins.iter());
+        all.map(|plugin| (&plugin.name, plugin)).collect::<BTreeMap<_, _>>().into_values()
     }
 
     /// The listeners of gateways that share this address and port.

@@ -3,7 +3,7 @@
 //! # Time
 //! A callback runs on a worker's thread and is not left until it returns. So that it returns, the engine interrupts it
 //! at every tick of a clock ([`crate::ticker`], 1 ms) to look at the processor time that the thread has used since the
-//! first of them, and ends it when that is more than [`Limits::callback`](crate::Limits::callback) allows. It is
+//! first of them, and ends it when that is more than [`Limits::callback`](weir_core::plugin::Limits::callback) allows. It is
 //! processor time: a node that is busy with something else is not the plugin's fault. A callback that computes for ever
 //! is ended after what it may use, and two ticks more at the most.
 //!
@@ -23,7 +23,7 @@ use crate::ticker::Ticker;
 /// The stack of a plugin: of a worker's 1 MiB, a quarter.
 const STACK_BYTES: usize = 256 << 10;
 
-/// The most that [`Limits::memory`](crate::Limits::memory) can be.
+/// The most that [`Limits::memory`](weir_core::plugin::Limits::memory) can be.
 pub const MAX_MEMORY: usize = 256 << 20;
 
 /// Instances at a time: of every plugin one in each worker, and as many again while one version takes over from another.

@@ -4,14 +4,13 @@
 //! worker, and an [`HttpContext`] is one exchange as that instance sees it. Everything is synchronous: a callback returns
 //! before anything else happens, and a plugin that wants to wait says so and is asked again.
 //!
-//! Plugins are not trusted. What they may use is in [`Limits`]; a callback that fails ends its instance and nothing else.
+//! Plugins are not trusted. What they may use is in [`weir_core::plugin::Limits`]; a callback that fails ends its instance and nothing else.
 //! What to do then is not decided here.
 
 mod abi;
 mod engine;
 mod exports;
 mod host;
-mod limits;
 mod metrics;
 mod module;
 mod plugin;
@@ -26,7 +25,6 @@ mod vm;
 pub use abi::{AbiVersion, Direction};
 pub use engine::{Engine, EngineError, MAX_MEMORY};
 pub use exports::Callback;
-pub use limits::Limits;
 pub use metrics::{Metric, MetricKind};
 pub use module::{Digest, Module, ModuleError};
 pub use plugin::{Options, Plugin};

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use weir_core::plugin::Limits;
 
-use crate::limits::Limits;
 use crate::metrics::{Metric, Metrics};
 use crate::module::Module;
 use crate::shared::{Scopes, Shared};

@@ -8,6 +8,7 @@ use weir_core::route::Precedence;
 
 use super::Last;
 use super::names::Names;
+use super::plugins::Plugins;
 use super::world::World;
 use crate::document::{Document, DocumentSet};
 use crate::kinds::Content;
@@ -32,7 +33,7 @@ pub(super) enum Difference {
 
 impl Difference {
     /// The world of the new set, and what must be compiled anew in it.
-    pub(super) fn find(last: &Last, set: &DocumentSet, names: &Names<'_>) -> (Arc<World>, Self) {
+    pub(super) fn find(last: &Last, set: &DocumentSet, names: &Names<'_>, plugins: &Plugins) -> (Arc<World>, Self) {
         let (gone, new) = last.documents.differences(set);
         let changed: Vec<&Arc<Document>> = gone.into_iter().chain(new).collect();
         let (world, services) = world(last, &changed, names);
@@ -45,6 +46,9 @@ impl Difference {
         }
         let mut concerned: HashMap<ServiceName, Vec<Precedence>> =
             services.into_iter().map(|service| (service, Vec::new())).collect();
+        for service in plugins.differences(&last.plugins) {
+            concerned.entry(service.clone()).or_default();
+        }
         for name in &rules {
             if let Some((document, rules)) = rules_of(&last.documents, name) {
                 let before: Vec<_> = rules.precedences(name).collect();
@@ -109,7 +113,10 @@ impl Difference {
 /// The world after these documents changed, and the services that are not what they were.
 fn world(last: &Last, changed: &[&Arc<Document>], names: &Names<'_>) -> (Arc<World>, BTreeSet<ServiceName>) {
     let is_no_part = |document: &&Arc<Document>| {
-        matches!(document.content, Content::Rules(_) | Content::Gateway(_) | Content::ReferenceGrant(_))
+        matches!(
+            document.content,
+            Content::Rules(_) | Content::Gateway(_) | Content::ReferenceGrant(_) | Content::Plugin(_)
+        )
     };
     if changed.iter().all(is_no_part) {
         return (Arc::clone(&last.world), BTreeSet::new());
@@ -127,7 +134,8 @@ fn world(last: &Last, changed: &[&Arc<Document>], names: &Names<'_>) -> (Arc<Wor
         | Content::Rules(_)
         | Content::TrafficPolicy(_)
         | Content::Gateway(_)
-        | Content::ReferenceGrant(_) => None,
+        | Content::ReferenceGrant(_)
+        | Content::Plugin(_) => None,
     }));
     (Arc::new(world), services)
 }

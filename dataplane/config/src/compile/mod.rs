@@ -6,6 +6,7 @@ mod difference;
 mod gateways;
 mod names;
 mod plan;
+mod plugins;
 mod policies;
 mod rules;
 mod workloads;
@@ -26,6 +27,7 @@ use crate::parse::in_reading_order;
 use difference::Difference;
 use gateways::{Candidate, Gateways};
 use names::Names;
+use plugins::Plugins;
 use rules::{Entries, Tables};
 use world::World;
 
@@ -60,6 +62,7 @@ struct Last {
     /// About rules; all of them warnings.
     diagnostics: Vec<Arc<Diagnostic>>,
     gateways: Arc<Gateways>,
+    plugins: Plugins,
 }
 
 impl Compiler {
@@ -67,8 +70,10 @@ impl Compiler {
     pub fn compile(&mut self, set: &DocumentSet, sequence: Sequence, stats: &mut StatsTable) -> Compiled {
         let names = Names::new(set);
         let last = self.last.as_ref();
+        let mut of_plugins = Vec::new();
+        let plugins = Plugins::new(&names, last.map(|last| &last.plugins), &mut of_plugins);
         let (world, difference) = match last {
-            Some(last) => Difference::find(last, set, &names),
+            Some(last) => Difference::find(last, set, &names, &plugins),
             None => (Arc::new(World::new(&names, None)), Difference::Everything),
         };
         let documents = difference.rules(set, &names);
@@ -94,7 +99,7 @@ impl Compiler {
             Some(last) if !difference.concerns_gateways() => Candidate::Same(Arc::clone(&last.gateways)),
             _ => Candidate::New(gateways::plan(&names)),
         };
-        let of_others = world.diagnostics.iter().chain(gateways.diagnostics());
+        let of_others = world.diagnostics.iter().chain(gateways.diagnostics()).chain(&of_plugins);
         let diagnostics = in_reading_order(of_others.chain(of_rules.iter().map(Arc::as_ref)));
         if diagnostics.iter().any(Diagnostic::is_error) {
             return Compiled { snapshot: None, diagnostics };
@@ -107,12 +112,13 @@ impl Compiler {
             }
         };
         let entries = rules::entries(&planned, &names, &world.clusters, stats);
-        let frontends = Frontends { names: &names, world: &world, last, difference: &difference, stats };
+        let frontends =
+            Frontends { names: &names, world: &world, plugins: &plugins, last, difference: &difference, stats };
         let frontends = frontends.with(entries);
         let all = frontends.values().map(Arc::clone).collect();
         let snapshot = Snapshot::new(sequence, set.id(), all, &world.workloads).with_gateways(gateways.ports.clone());
         let documents = set.clone();
-        self.last = Some(Last { documents, world, frontends, diagnostics: of_rules, gateways });
+        self.last = Some(Last { documents, world, frontends, diagnostics: of_rules, gateways, plugins });
         Compiled { snapshot: Some(snapshot), diagnostics }
     }
 }
@@ -131,6 +137,7 @@ impl Last {
 struct Frontends<'a, 's> {
     names: &'a Names<'s>,
     world: &'a World,
+    plugins: &'a Plugins,
     last: Option<&'a Last>,
     difference: &'a Difference,
     stats: &'a mut StatsTable,
@@ -139,7 +146,7 @@ struct Frontends<'a, 's> {
 impl Frontends<'_, '_> {
     /// All frontends, with the entries that are new.
     fn with(self, mut entries: HashMap<ClusterName, Entries>) -> HashMap<ClusterName, Arc<Frontend>> {
-        let Self { names, world, last, difference, stats } = self;
+        let Self { names, world, plugins, last, difference, stats } = self;
         let frontends = names.ports().filter_map(|(name, port)| {
             let before = last.and_then(|last| last.frontends.get(&name));
             let gone = difference.gone(&name.service);
@@ -156,8 +163,13 @@ impl Frontends<'_, '_> {
             let new = entries.remove(&name).unwrap_or_default();
             let Tables { routes, consumers } = tables.updated(gone.unwrap_or_default(), new);
             let addresses = world.addresses.get(&name).cloned().unwrap_or_default();
-            let frontend =
-                Frontend { addresses, routes, consumers, ..Frontend::new(name.clone(), port.protocol, service) };
+            let frontend = Frontend {
+                addresses,
+                routes,
+                consumers,
+                plugins: plugins.find(&name),
+                ..Frontend::new(name.clone(), port.protocol, service)
+            };
             Some((name, Arc::new(frontend)))
         });
         frontends.collect()

@@ -11,6 +11,7 @@ use crate::kinds::Content;
 use crate::kinds::endpoint_slice::EndpointSlice;
 use crate::kinds::gateway_api::{From, Gateway, ReferenceGrant};
 use crate::kinds::namespace::Namespace;
+use crate::kinds::plugin::PluginFor;
 use crate::kinds::pod::Pod;
 use crate::kinds::rules::Rules;
 use crate::kinds::service::{Service, ServicePort};
@@ -36,6 +37,7 @@ pub(super) struct Names<'s> {
     pub(super) pods: Vec<(&'s ObjectName, &'s Document, &'s Pod)>,
     pub(super) rules: Vec<(&'s Document, &'s Rules)>,
     pub(super) policies: Vec<(&'s Document, &'s PolicyFor)>,
+    pub(super) plugins: Vec<(&'s Document, &'s PluginFor)>,
     namespaces: HashMap<&'s str, &'s Namespace>,
     gateways: BTreeMap<&'s ObjectName, FoundGateway<'s>>,
     /// Each with its namespace.
@@ -50,6 +52,7 @@ impl<'s> Names<'s> {
             pods: Vec::new(),
             rules: Vec::new(),
             policies: Vec::new(),
+            plugins: Vec::new(),
             namespaces: HashMap::new(),
             gateways: BTreeMap::new(),
             grants: Vec::new(),
@@ -72,6 +75,7 @@ impl<'s> Names<'s> {
                 }
                 Content::Rules(rules) => names.rules.push((document, rules)),
                 Content::TrafficPolicy(policy) => names.policies.push((document, policy)),
+                Content::Plugin(plugin) => names.plugins.push((document, plugin)),
                 Content::Gateway(gateway) => {
                     names.gateways.insert(name, FoundGateway { document, gateway });
                 }

@@ -6,14 +6,17 @@ mod duration;
 pub(crate) mod endpoint_slice;
 mod envelope;
 pub(crate) mod gateway_api;
+mod host;
 pub(crate) mod metadata;
 pub(crate) mod namespace;
+pub(crate) mod plugin;
 pub(crate) mod pod;
 pub(crate) mod protocol;
 mod retry;
 pub(crate) mod route_rule;
 pub(crate) mod rules;
 pub(crate) mod service;
+mod services;
 pub(crate) mod traffic_policy;
 
 use serde::Serialize;
@@ -54,10 +57,11 @@ pub(crate) enum Content {
     TrafficPolicy(Box<traffic_policy::PolicyFor>),
     Gateway(Box<gateway_api::Gateway>),
     ReferenceGrant(Box<gateway_api::ReferenceGrant>),
+    Plugin(Box<plugin::PluginFor>),
 }
 
 /// What Weir reads, for people who wrote something else.
-pub(crate) const KINDS: [(&str, &[&str]); 10] = [
+pub(crate) const KINDS: [(&str, &[&str]); 11] = [
     (service::ServiceDocument::KIND, service::ServiceDocument::API_VERSIONS),
     (endpoint_slice::EndpointSliceDocument::KIND, endpoint_slice::EndpointSliceDocument::API_VERSIONS),
     (pod::PodDocument::KIND, pod::PodDocument::API_VERSIONS),
@@ -67,5 +71,6 @@ pub(crate) const KINDS: [(&str, &[&str]); 10] = [
     (gateway_api::GrpcRouteDocument::KIND, gateway_api::GrpcRouteDocument::API_VERSIONS),
     (gateway_api::GatewayDocument::KIND, gateway_api::GatewayDocument::API_VERSIONS),
     (gateway_api::ReferenceGrantDocument::KIND, gateway_api::ReferenceGrantDocument::API_VERSIONS),
+    (plugin::PluginDocument::KIND, plugin::PluginDocument::API_VERSIONS),
     (traffic_policy::TrafficPolicyDocument::KIND, traffic_policy::TrafficPolicyDocument::API_VERSIONS),
 ];

@@ -16,6 +16,7 @@ use crate::document::{Document, Origin};
 use crate::kinds::endpoint_slice::EndpointSliceDocument;
 use crate::kinds::gateway_api::{GatewayDocument, GrpcRouteDocument, HttpRouteDocument, ReferenceGrantDocument};
 use crate::kinds::namespace::NamespaceDocument;
+use crate::kinds::plugin::PluginDocument;
 use crate::kinds::pod::PodDocument;
 use crate::kinds::route_rule::RouteRuleDocument;
 use crate::kinds::service::ServiceDocument;
@@ -77,6 +78,7 @@ fn read_object(value: Value, scope: &Scope<'_>, to: &mut OfFile) {
         Some((GatewayDocument::KIND, _)) => read_kind::<GatewayDocument>(value, scope, to),
         Some((ReferenceGrantDocument::KIND, _)) => read_kind::<ReferenceGrantDocument>(value, scope, to),
         Some((TrafficPolicyDocument::KIND, _)) => read_kind::<TrafficPolicyDocument>(value, scope, to),
+        Some((PluginDocument::KIND, _)) => read_kind::<PluginDocument>(value, scope, to),
         _ => to.diagnostics.push(unknown(version, kind, scope)),
     }
 }
@@ -146,6 +148,7 @@ fn document<K: Kind>(mut written: K, content: Content, name: ObjectName, scope: 
             | Content::EndpointSlice(_)
             | Content::TrafficPolicy(_)
             | Content::Gateway(_)
+            | Content::Plugin(_)
     );
     let line = scope.locations.find(&[]).map(|position| position.line);
     let canonical: Arc<str> = canonical::text(&value).into();

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::support::{engine, get, open, options, plugin, text};
-use weir_plugin_host::{Limits, Module, ModuleError, Options, StartError, Step, Totals, Vm};
+use weir_core::plugin::Limits;
+use weir_plugin_host::{Module, ModuleError, Options, StartError, Step, Totals, Vm};
 
 const HEADERS: &str = r#"(export "proxy_on_request_headers") (param i32 i32 i32) (result i32)"#;
 

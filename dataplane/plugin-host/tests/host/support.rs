@@ -7,7 +7,8 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Version, request, response};
-use weir_plugin_host::{Engine, Facts, HttpContext, Limits, Module, Options, Plugin, Scopes, Vm};
+use weir_core::plugin::Limits;
+use weir_plugin_host::{Engine, Facts, HttpContext, Module, Options, Plugin, Scopes, Vm};
 
 /// The engine of all tests of this process: making one reserves address space.
 pub(crate) fn engine() -> &'static Engine {

@@ -1,7 +1,6 @@
 //! `RouteRule` (weir.dev/v1): which requests go where, and what is copied. A document is one rule.
 
 mod filters;
-mod host;
 mod matches;
 mod retry;
 mod route;
@@ -9,10 +8,9 @@ mod spec;
 
 use weir_core::route::Unmatched;
 
-use super::destination::port;
 use super::metadata::Metadata;
-use super::rules::{AppliesTo, Rule, Rules, Syntax};
-use super::{Content, Kind};
+use super::rules::{Rule, Rules, Syntax};
+use super::{Content, Kind, services};
 use crate::check::Checker;
 use crate::limits;
 
@@ -36,7 +34,9 @@ impl Kind for RouteRuleDocument {
                 checker.warning("the rule says nothing: it needs match, route or something else to do");
             }
             let priority = spec.priority(checker);
-            let services = checker.field("services", |checker| spec.services(namespace, checker));
+            let services = checker.field("services", |checker| {
+                spec.services.as_ref().map(|written| services::services("a rule", written, namespace, checker))
+            });
             let matchers = checker.field("match", |checker| matches::matchers(spec.matches.as_ref(), checker));
             let route = checker.field("route", |checker| {
                 spec.route.as_ref().map(|route| route::route(route, namespace, checker)).transpose()
@@ -73,55 +73,5 @@ impl spec::Spec {
             return 0;
         }
         priority as i32
-    }
-
-    fn services<'a>(&'a self, namespace: &str, checker: &mut Checker<'a>) -> Option<Vec<AppliesTo>> {
-        let services = self.services.as_ref()?;
-        if services.is_empty() {
-            checker.error("an empty list names no service; leave it out for every service of the namespace");
-        }
-        if services.len() > limits::SERVICES {
-            checker.error(format!("at most {} services, here are {}", limits::SERVICES, services.len()));
-        }
-        let mut valid: Vec<AppliesTo> = Vec::new();
-        for (position, service) in services.iter().enumerate().take(limits::SERVICES) {
-            checker.element(position, |checker| {
-                let applies = service.0.check(position, namespace, checker);
-                if applies.as_ref().is_some_and(|applies| valid.iter().any(|other| other.is_same(applies))) {
-                    checker.error("the rule names this service twice");
-                }
-                valid.extend(applies);
-            });
-        }
-        // There are many rules, and each names few services.
-        valid.shrink_to_fit();
-        Some(valid)
-    }
-}
-
-impl spec::ServiceSpec {
-    fn check<'a>(&'a self, position: usize, namespace: &str, checker: &mut Checker<'a>) -> Option<AppliesTo> {
-        let port = port(self.port, checker);
-        let Some(name) = &self.name else {
-            checker.missing("name", "must name a service");
-            return None;
-        };
-        match host::parse(name, namespace) {
-            Some(service) if *service.namespace == *namespace => {
-                Some(AppliesTo { service, port, port_name: None, position })
-            }
-            Some(service) => {
-                let message = format!(
-                    "a rule applies to services of its own namespace `{namespace}`, `{name}` is in `{}`",
-                    service.namespace
-                );
-                checker.error(message);
-                None
-            }
-            None => {
-                checker.error(format!("\"{name}\" is not the name of a service"));
-                None
-            }
-        }
     }
 }

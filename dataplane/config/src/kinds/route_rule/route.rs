@@ -6,13 +6,13 @@ use weir_core::route::Timeouts;
 use weir_core::share::Share;
 use weir_core::split::StickyKey;
 
-use super::host;
 use super::matches::methods;
 use super::spec::{DestinationSpec, MirrorSpec, RouteSpec, StickySpec, TimeoutsSpec};
 use crate::check::Checker;
 use crate::kinds::condition::cookie;
 use crate::kinds::destination::{port, weight};
 use crate::kinds::duration;
+use crate::kinds::host;
 use crate::kinds::rules::{MirrorTo, Route, To, WeightedTo};
 use crate::limits;
 use crate::shape::OneOrMany;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::kinds::duration::DurationText;
 use crate::kinds::envelope::Envelope;
 use crate::kinds::retry::ATTEMPTS;
+use crate::kinds::services::ServiceSpec;
 use crate::shape::{OneOrMany, OrText, Shape, Text, nullable, text_or_number};
 
 /// A `RouteRule` as it is written.
@@ -74,24 +75,6 @@ pub(super) struct AbortSpec {
     pub(super) http_status: Option<i64>,
     pub(super) grpc_status: Option<i64>,
     pub(super) percentage: Option<f64>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "an object with name and port")]
-pub(super) struct ServiceSpec {
-    pub(super) name: Option<String>,
-    pub(super) port: Option<i64>,
-}
-
-impl Shape for ServiceSpec {
-    const ONE: &'static str = "text (the name of a service) or an object with name and port";
-    const SEVERAL: &'static str = "a list of names of services";
-}
-
-impl From<String> for ServiceSpec {
-    fn from(name: String) -> Self {
-        Self { name: Some(name), port: None }
-    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
