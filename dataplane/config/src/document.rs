@@ -8,8 +8,9 @@ use weir_core::revision::{DocumentHash, RevisionId};
 use weir_core::sorted;
 
 use crate::check::Scope;
+use crate::diagnostic::Diagnostic;
 use crate::kinds::Content;
-use crate::place::Locations;
+use crate::place::{Locations, Segment};
 
 /// Where a document was written.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -117,6 +118,15 @@ impl DocumentSet {
     /// The document of this name.
     pub fn document(&self, name: &ObjectName) -> Option<&Arc<Document>> {
         self.place(name).ok().map(|at| &self.documents()[at])
+    }
+
+    /// An error about a field of a document, with its place.
+    pub fn error(&self, name: &ObjectName, field: &[&str], message: String) -> Diagnostic {
+        let path: Vec<_> = field.iter().map(|key| Segment::Key(key)).collect();
+        match self.document(name) {
+            Some(document) => document.scope().error(&path, message),
+            None => Diagnostic { object: Some(name.clone()), ..Diagnostic::error(message) },
+        }
     }
 
     /// The documents from this name on, in order.

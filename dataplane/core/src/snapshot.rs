@@ -105,6 +105,7 @@ pub struct Snapshot {
     by_address: HashMap<SocketAddr, Arc<Frontend>>,
     workloads: HashMap<IpAddr, Arc<Workload>>,
     gateways: BTreeMap<Bind, Arc<Port>>,
+    has_plugins: bool,
 }
 
 impl Snapshot {
@@ -128,7 +129,8 @@ impl Snapshot {
             workload.addresses.iter().map(|ip| (*ip, Arc::clone(workload))).collect::<Vec<_>>()
         };
         let workloads = workloads.iter().flat_map(by_ip).collect();
-        Self { sequence, revision, frontends, by_address, workloads, gateways: BTreeMap::new() }
+        let has_plugins = frontends.values().any(|frontend| !frontend.plugins.is_empty());
+        Self { sequence, revision, frontends, by_address, workloads, gateways: BTreeMap::new(), has_plugins }
     }
 
     /// The same with gateways.
@@ -172,6 +174,11 @@ impl Snapshot {
     /// All frontends, in order of name and port.
     pub fn frontends(&self) -> impl Iterator<Item = &Arc<Frontend>> {
         self.frontends.values()
+    }
+
+    /// Whether any request meets a plugin.
+    pub fn has_plugins(&self) -> bool {
+        self.has_plugins
     }
 
     /// Every plugin, each once.

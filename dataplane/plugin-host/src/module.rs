@@ -105,6 +105,11 @@ impl Module {
         self.inner.version
     }
 
+    /// Whether somebody else has it too.
+    pub(crate) fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.inner) > 1
+    }
+
     pub(crate) fn engine(&self) -> &Engine {
         &self.inner.engine
     }

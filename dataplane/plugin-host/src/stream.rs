@@ -131,12 +131,20 @@ pub(crate) struct Way {
     pub(crate) is_open: bool,
 }
 
+/// A head as it was before the plugin changed it, where it did.
+#[derive(Debug, Default)]
+pub(crate) struct Unchanged {
+    pub(crate) request: Option<request::Parts>,
+    pub(crate) response: Option<response::Parts>,
+}
+
 /// An exchange.
 #[derive(Debug)]
 pub(crate) struct Stream {
     pub(crate) facts: Facts,
     pub(crate) request: Option<request::Parts>,
     pub(crate) response: Option<response::Parts>,
+    pub(crate) unchanged: Unchanged,
     pub(crate) request_way: Way,
     pub(crate) response_way: Way,
     /// What the plugin answers.
@@ -157,6 +165,7 @@ impl Stream {
             facts,
             request: None,
             response: None,
+            unchanged: Unchanged::default(),
             request_way: Way::default(),
             response_way: Way::default(),
             reply: None,
@@ -182,6 +191,19 @@ impl Stream {
             }
             Direction::Response => self.response.as_mut().map(Fields::Response).ok_or(Status::BadArgument),
         }
+    }
+
+    /// The same, to be changed: as they are now is remembered, in case that the plugin fails.
+    pub(crate) fn headers_to_change(&mut self, direction: Direction) -> Result<Fields<'_>, Status> {
+        if !self.way(direction).is_open {
+            return Err(Status::BadArgument);
+        }
+        match direction {
+            Direction::Request if self.unchanged.request.is_none() => self.unchanged.request = self.request.clone(),
+            Direction::Response if self.unchanged.response.is_none() => self.unchanged.response = self.response.clone(),
+            Direction::Request | Direction::Response => {}
+        }
+        self.headers(direction)
     }
 
     pub(crate) fn trailers(&mut self, direction: Direction) -> Result<Fields<'_>, Status> {

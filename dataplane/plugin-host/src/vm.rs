@@ -1,12 +1,14 @@
 //! One instance of a plugin, and the exchanges that it has.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use http::{HeaderMap, request, response};
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{Instance, Store, Trap, TypedFunc, UpdateDeadline, WasmParams, WasmResults};
@@ -46,6 +48,8 @@ pub struct Vm {
     exports: Exports,
     /// `None` after a callback has failed.
     store: RefCell<Option<Box<Store<State>>>>,
+    /// The exchanges that an instance had when it failed: what it had of them is given back.
+    left: RefCell<HashMap<u32, Stream, RandomState>>,
     /// The number of the last context.
     last: Cell<u32>,
 }
@@ -90,6 +94,7 @@ impl Vm {
             stats,
             exports,
             store: RefCell::new(Some(store)),
+            left: RefCell::default(),
             last: Cell::new(ROOT),
         };
         vm.measure();
@@ -220,6 +225,7 @@ impl Vm {
         let plugin = self.plugin.name();
         tracing::warn!(plugin, callback = callback.name(), "the plugin's instance has ended: {}", brief(&error));
         store.data_mut().wake_all();
+        *self.left.borrow_mut() = std::mem::take(&mut store.data_mut().streams);
         *slot = None;
         Err(ending)
     }
@@ -227,6 +233,14 @@ impl Vm {
     /// Changes an exchange; `None` when the instance is gone.
     fn with<T>(&self, id: u32, act: impl FnOnce(&mut Stream) -> T) -> Option<T> {
         self.store.borrow_mut().as_mut()?.data_mut().streams.get_mut(&id).map(act)
+    }
+
+    /// Takes something of an exchange back, also of one that the instance had when it failed.
+    fn recover<T>(&self, id: u32, act: impl FnOnce(&mut Stream) -> T) -> Option<T> {
+        match self.store.borrow_mut().as_mut() {
+            Some(store) => store.data_mut().streams.get_mut(&id).map(act),
+            None => self.left.borrow_mut().get_mut(&id).map(act),
+        }
     }
 
     /// Notes how much memory it has.
@@ -319,6 +333,9 @@ impl HttpContext {
     /// [`Step::Continue`], and after [`HttpContext::take_request`].
     pub fn on_request_headers(&self, head: &mut request::Parts, is_end: bool) -> Step {
         let Some(function) = &self.vm.exports.request_headers else { return Step::Continue };
+        if !self.vm.is_alive() {
+            return Step::Failed;
+        }
         let taken = std::mem::replace(head, no_request());
         let count = self.vm.with(self.id, |stream| {
             stream.request = Some(taken);
@@ -334,12 +351,15 @@ impl HttpContext {
         step
     }
 
-    /// Takes the request's head back: the plugin has decided. It can still read it.
+    /// Takes the request's head back: the plugin has decided. It can still read it. After a failure it is as it was
+    /// before.
     pub fn take_request(&self, head: &mut request::Parts) {
-        self.vm.with(self.id, |stream| {
+        let is_alive = self.vm.is_alive();
+        self.vm.recover(self.id, |stream| {
             stream.request_way.is_open = false;
-            if let Some(kept) = &mut stream.request {
-                *head = kept.clone();
+            let before = stream.unchanged.request.take();
+            if let Some(kept) = before.filter(|_| !is_alive).or_else(|| stream.request.clone()) {
+                *head = kept;
             }
         });
     }
@@ -347,6 +367,9 @@ impl HttpContext {
     /// The head of the response; like [`HttpContext::on_request_headers`].
     pub fn on_response_headers(&self, head: &mut response::Parts, is_end: bool) -> Step {
         let Some(function) = &self.vm.exports.response_headers else { return Step::Continue };
+        if !self.vm.is_alive() {
+            return Step::Failed;
+        }
         let taken = std::mem::replace(head, no_response());
         let count = self.vm.with(self.id, |stream| {
             stream.response = Some(taken);
@@ -364,11 +387,13 @@ impl HttpContext {
 
     /// Takes the response's head back. From here on there can be no other answer.
     pub fn take_response(&self, head: &mut response::Parts) {
-        self.vm.with(self.id, |stream| {
+        let is_alive = self.vm.is_alive();
+        self.vm.recover(self.id, |stream| {
             stream.response_way.is_open = false;
             stream.is_answered = true;
-            if let Some(kept) = &mut stream.response {
-                *head = kept.clone();
+            let before = stream.unchanged.response.take();
+            if let Some(kept) = before.filter(|_| !is_alive).or_else(|| stream.response.clone()) {
+                *head = kept;
             }
         });
     }
@@ -390,6 +415,9 @@ impl HttpContext {
             Direction::Response => (&self.vm.exports.response_body, Callback::ResponseBody),
         };
         let Some(function) = function else { return Step::Continue };
+        if !self.vm.is_alive() {
+            return Step::Failed;
+        }
         let limit = self.vm.plugin.options.limits.body;
         let size = self.vm.with(self.id, |stream| {
             let way = stream.way(direction);
@@ -412,7 +440,7 @@ impl HttpContext {
 
     /// Takes what the plugin has held back of a body.
     pub fn take_body(&self, direction: Direction) -> Bytes {
-        let taken = self.vm.with(self.id, |stream| stream.way(direction).body.take());
+        let taken = self.vm.recover(self.id, |stream| stream.way(direction).body.take());
         taken.flatten().map_or_else(Bytes::new, |mut body| body.take())
     }
 
@@ -423,6 +451,9 @@ impl HttpContext {
             Direction::Response => (&self.vm.exports.response_trailers, Callback::ResponseTrailers),
         };
         let Some(function) = function else { return Step::Continue };
+        if !self.vm.is_alive() {
+            return Step::Failed;
+        }
         let count = u32::try_from(trailers.len()).unwrap_or(u32::MAX);
         let taken = std::mem::take(trailers);
         if self.vm.with(self.id, |stream| stream.way(direction).trailers = Some(taken)).is_none() {
@@ -438,7 +469,7 @@ impl HttpContext {
 
     /// Takes the trailers back.
     pub fn take_trailers(&self, direction: Direction, trailers: &mut HeaderMap) {
-        self.vm.with(self.id, |stream| {
+        self.vm.recover(self.id, |stream| {
             if let Some(kept) = &stream.way(direction).trailers {
                 *trailers = kept.clone();
             }
@@ -485,6 +516,7 @@ impl Drop for HttpContext {
     fn drop(&mut self) {
         let Exports { log, done, delete, .. } = &self.vm.exports;
         if !self.vm.is_alive() {
+            self.vm.left.borrow_mut().remove(&self.id);
             return;
         }
         // In the order in which Envoy does it. A failure ends the instance, and with it the rest.

@@ -11,6 +11,8 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version, request};
 use hyper::body::Body;
 use tokio::time::{Instant, Sleep};
+use weir_core::snapshot::Snapshot;
+use weir_plugin_host::Direction;
 use weir_telemetry::{Cause, WorkerEvent};
 
 use crate::access::Entry;
@@ -19,6 +21,7 @@ use crate::downstream::{Downstream, Upgrade};
 use crate::headers::{self, Upgrading};
 use crate::observe::Observation;
 use crate::plan::{self, Chosen, Local, Plan};
+use crate::plugins::{Chain, Passage};
 use crate::record::Record;
 use crate::retry::Tries;
 use crate::upstream::{ConnectError, Endpoint, Lease, Parcel, Seen, SendError};
@@ -34,15 +37,22 @@ pub(crate) async fn respond(
     let (mut head, incoming) = request.into_parts();
     let is_stream = record.is_stream();
     let mut response = match forward(&downstream, &mut head, incoming, &mut record).await {
-        Ok(forwarded) => forwarded.into_response(&downstream, record),
-        Err(Local::Failure(cause)) => reply::local(cause, record),
-        Err(Local::Answer(answer)) => reply::answer(*answer, record),
+        Ok(forwarded) => forwarded.into_response(&downstream, record).await,
+        Err(local) => own(local, record),
     };
     // Said here, because what is answered at once leaves no moment to tell the connection. In HTTP/2 the connection says it.
     if !is_stream && downstream.watched.is_ending() && !downstream.has_upgrade() {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
+}
+
+/// What the client gets from the proxy itself.
+fn own(local: Local, record: Record) -> Response<ResponseBody> {
+    match local {
+        Local::Failure(cause) => reply::local(cause, record),
+        Local::Answer(answer) => reply::answer(*answer, record),
+    }
 }
 
 /// The head of an endpoint's response, and the connection that the rest comes on.
@@ -77,7 +87,13 @@ async fn forward(
     if !record.is_admitted() {
         return Err(Cause::FairShare.into());
     }
-    let planned = plan::plan(worker, &downstream.meant, downstream.peer, head, record);
+    let snapshot = worker.snapshot();
+    if snapshot.has_plugins() {
+        let is_end = incoming.is_end_stream();
+        // Boxed: most requests meet none.
+        Box::pin(show(downstream, &snapshot, head, is_end, record)).await?;
+    }
+    let planned = plan::plan(worker, &snapshot, &downstream.meant, downstream.peer, head, record);
     if let Some(delay) = record.delay.take() {
         let timeout = planned.as_ref().ok().and_then(|plan| plan.timeouts.request);
         Box::pin(wait(record.watched(), record.deadline(timeout), delay)).await?;
@@ -106,7 +122,8 @@ async fn forward(
         let copies = copies.collect();
         let meter = Rc::new(Meter::default());
         record.meter = Some(Rc::clone(&meter));
-        Some(Streamed::new(incoming, meter, limit, copies))
+        let passage = record.chain.as_ref().and_then(|chain| Passage::new(chain, Direction::Request));
+        Some(Streamed::new(incoming, passage, meter, limit, copies))
     };
     let watched = Rc::clone(record.watched());
     let response = match retrying {
@@ -137,13 +154,30 @@ async fn forward(
         }
     };
     let (response, lease) = response.map_err(|cause| {
+        if let Some(stopped) = record.chain.as_ref().and_then(|chain| chain.take_reply()) {
+            return Local::from(stopped);
+        }
         // The body knows better why it broke off.
         let failure = record.meter.as_ref().and_then(|meter| meter.failure.get());
-        failure.filter(|_| cause == Cause::RequestAborted).unwrap_or(cause)
+        failure.filter(|_| cause == Cause::RequestAborted).unwrap_or(cause).into()
     })?;
     let is_tunnel =
         response.status() == StatusCode::SWITCHING_PROTOCOLS || is_connect && response.status().is_success();
     Ok(Forwarded { response, lease, deadline, is_tunnel })
+}
+
+/// Shows the head of a request to the plugins that it meets.
+async fn show(
+    downstream: &Downstream,
+    snapshot: &Snapshot,
+    head: &mut request::Parts,
+    is_end: bool,
+    record: &mut Record,
+) -> Result<(), Local> {
+    let Some(chain) = Chain::begin(downstream, snapshot, head)? else { return Ok(()) };
+    record.chain = Some(Rc::clone(&chain));
+    let shown = pin!(chain.on_request(head, is_end));
+    Ok(within(record.watched(), None, shown).await?)
 }
 
 /// The request that is sent, of a head that nobody needs any more.
@@ -295,7 +329,7 @@ fn may_be_sent_again(lease: Lease, seen: &Seen, spare: Option<Request<()>>, parc
 }
 
 impl Forwarded {
-    fn into_response(self, downstream: &Rc<Downstream>, mut record: Record) -> Response<ResponseBody> {
+    async fn into_response(self, downstream: &Rc<Downstream>, mut record: Record) -> Response<ResponseBody> {
         let (mut head, incoming) = self.response.into_parts();
         record.on_response(&head);
         if let Some(session) = record.session.take() {
@@ -312,6 +346,16 @@ impl Forwarded {
         if let Some(filters) = record.filters.take() {
             filters.on_response(&mut head.headers);
         }
+        let mut passage = None;
+        if let Some(chain) = record.chain.clone() {
+            let is_end = incoming.is_end_stream();
+            let shown = Box::pin(chain.on_response(&mut head, is_end));
+            if let Err(stopped) = within(record.watched(), self.deadline, pin!(shown)).await {
+                return own(stopped.into(), record);
+            }
+            record.on_status(head.status.as_u16());
+            passage = Passage::new(&chain, Direction::Response).filter(|_| !is_end);
+        }
         head.version = Version::HTTP_11;
         if incoming.is_end_stream() {
             self.lease.give_back();
@@ -319,6 +363,7 @@ impl Forwarded {
         }
         let streaming = Streaming {
             incoming,
+            passage,
             lease: Some(self.lease),
             deadline: self.deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline))),
             watched: Rc::clone(record.watched()),

@@ -51,7 +51,7 @@ pub(crate) fn timeout(headers: &HeaderMap) -> Option<Duration> {
 /// The status for a cause. Callers repeat what is unavailable; what a second try cannot change is something else.
 pub(crate) fn code(cause: Cause) -> Code {
     match cause {
-        Cause::RequestTimeout | Cause::PerTryTimeout => Code::DeadlineExceeded,
+        Cause::RequestTimeout | Cause::PerTryTimeout | Cause::PluginTimeout => Code::DeadlineExceeded,
         Cause::DownstreamGone | Cause::RequestAborted => Code::Cancelled,
         Cause::BodyTooLarge | Cause::HeadTooLarge | Cause::TargetTooLong => Code::ResourceExhausted,
         Cause::NoRoute | Cause::ConnectMethod => Code::Unimplemented,
@@ -59,6 +59,9 @@ pub(crate) fn code(cause: Cause) -> Code {
         // Also where a rule's destination does not resolve: `GRPCRoute` wants it so.
         Cause::Misdirected
         | Cause::NoDestination
+        | Cause::PluginFailed
+        | Cause::PluginReset
+        | Cause::PluginReply
         | Cause::Unresolved
         | Cause::Loop
         | Cause::UnknownService

@@ -25,6 +25,7 @@ mod mirror;
 mod observe;
 mod opaque;
 mod plan;
+mod plugins;
 mod proxy;
 mod random;
 mod rate;

@@ -130,15 +130,15 @@ impl From<Cause> for Local {
     }
 }
 
-/// Decides about a request with the snapshot of this moment. Later changes do not touch it.
+/// Decides about a request with the snapshot that it pinned.
 pub(crate) fn plan(
     worker: &Worker,
+    snapshot: &Snapshot,
     meant: &Meant,
     peer: PeerAddr,
     head: &request::Parts,
     record: &mut Record,
 ) -> Result<Plan, Local> {
-    let snapshot = worker.snapshot();
     let workload = snapshot.workload(peer.0.ip());
     let request = Request {
         method: &head.method,
@@ -150,7 +150,7 @@ pub(crate) fn plan(
     if let Some(entry) = &mut record.entry {
         entry.revision = Some(snapshot.sequence);
     }
-    let frontend = meant.frontend(&snapshot, &head.headers)?;
+    let frontend = meant.frontend(snapshot, &head.headers)?;
     if let Some(entry) = &mut record.entry {
         entry.service = Some(frontend.name.clone());
     }

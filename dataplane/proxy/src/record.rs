@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, response};
 use weir_core::cluster::Cluster;
 use weir_core::stats::StatsId;
+use weir_plugin_host::Decided;
 use weir_telemetry::{CallStatus, Cause, RequestEnd, RetryEvent, RowId};
 
 use crate::access::Entry;
@@ -16,6 +17,7 @@ use crate::body::Meter;
 use crate::downstream::Downstream;
 use crate::filters::FilterChain;
 use crate::grpc;
+use crate::plugins::Chain;
 use crate::session::Kept;
 use crate::watch::{Phase, Verdict, Watched};
 
@@ -49,6 +51,8 @@ pub(crate) struct Record {
     pub(crate) delay: Option<Duration>,
     /// When a client that is refused may come again.
     pub(crate) retry_after: Option<Duration>,
+    /// Set when it meets plugins.
+    pub(crate) chain: Option<Rc<Chain>>,
     /// Set when its rule keeps clients at their endpoints.
     pub(crate) session: Option<Box<Kept>>,
     /// Set when there is an access log.
@@ -92,6 +96,7 @@ impl Record {
             filters: None,
             delay: None,
             retry_after: None,
+            chain: None,
             session: None,
             entry: None,
         }
@@ -183,6 +188,18 @@ impl Record {
         self.cause = Some(cause);
     }
 
+    /// What plugins can know of it when it has ended.
+    fn decided(&self, end: &RequestEnd) -> Decided {
+        Decided {
+            tries: self.retries + 1,
+            status: end.status,
+            cause: end.cause.map(Cause::name),
+            request_bytes: end.request_bytes,
+            response_bytes: end.response_bytes,
+            ..Decided::default()
+        }
+    }
+
     /// The response is whole.
     pub(crate) fn complete(&mut self) {
         self.is_complete = true;
@@ -231,6 +248,9 @@ impl Drop for Record {
             (Some(route), _) => shard.route(route).on_end(&end),
             (None, Some(cause)) => shard.on_unrouted(cause),
             (None, None) => {}
+        }
+        if let Some(chain) = self.chain.take() {
+            chain.end(&self.decided(&end), &self.downstream);
         }
         let Downstream { worker, peer, .. } = &*self.downstream;
         if let (Some(access), Some(entry)) = (&worker.access, &self.entry) {

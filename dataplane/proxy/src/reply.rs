@@ -28,7 +28,9 @@ pub(crate) fn status(cause: Cause) -> StatusCode {
         Cause::NoRoute => StatusCode::NOT_FOUND,
         Cause::RateLimited => StatusCode::TOO_MANY_REQUESTS,
         Cause::NoDestination | Cause::Unresolved | Cause::Loop => StatusCode::INTERNAL_SERVER_ERROR,
-        Cause::UpstreamClosed | Cause::UpstreamGarbage | Cause::UpstreamAborted => StatusCode::BAD_GATEWAY,
+        Cause::UpstreamClosed | Cause::UpstreamGarbage | Cause::UpstreamAborted | Cause::PluginReset => {
+            StatusCode::BAD_GATEWAY
+        }
         Cause::FairShare
         | Cause::UnknownService
         | Cause::NoEndpoint
@@ -37,8 +39,12 @@ pub(crate) fn status(cause: Cause) -> StatusCode {
         | Cause::ConnectTimeout
         | Cause::OutOfSockets
         | Cause::Drained
-        | Cause::Fault => StatusCode::SERVICE_UNAVAILABLE,
-        Cause::RequestTimeout | Cause::PerTryTimeout | Cause::IdleTimeout => StatusCode::GATEWAY_TIMEOUT,
+        | Cause::Fault
+        | Cause::PluginFailed
+        | Cause::PluginReply => StatusCode::SERVICE_UNAVAILABLE,
+        Cause::RequestTimeout | Cause::PerTryTimeout | Cause::IdleTimeout | Cause::PluginTimeout => {
+            StatusCode::GATEWAY_TIMEOUT
+        }
     }
 }
 
@@ -60,6 +66,10 @@ fn text(cause: Cause) -> &'static str {
         Cause::NoRoute => "no route of the service matches the request\n",
         Cause::RateLimited => "there were too many requests\n",
         Cause::Fault => "the rule makes this request fail\n",
+        Cause::PluginFailed => "a plugin that the request must pass has failed\n",
+        Cause::PluginReset => "a plugin broke the request off\n",
+        Cause::PluginTimeout => "a plugin held the request back for too long\n",
+        Cause::PluginReply => "a plugin answered\n",
         Cause::NoDestination => "the rule has no destination with a weight\n",
         Cause::Unresolved => "the destination of the rule does not exist\n",
         Cause::NoEndpoint => "no endpoint of the destination is ready\n",

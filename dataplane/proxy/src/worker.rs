@@ -23,6 +23,7 @@ use crate::gateways::{self, Mailbox};
 use crate::health::Failing;
 use crate::listener::{Listener, OwnAddresses};
 use crate::mirror::Mirrors;
+use crate::plugins::Instances;
 use crate::random::Random;
 use crate::rate::Buckets;
 use crate::retry::Retries;
@@ -67,6 +68,7 @@ pub(crate) struct Worker {
     pub(crate) pools: Pools,
     pub(crate) mirrors: Mirrors,
     pub(crate) retries: Retries,
+    pub(crate) plugins: Instances,
     /// What all workers share, for requests whose rules limit them.
     pub(crate) buckets: Arc<Buckets>,
     failing: Failing,
@@ -130,6 +132,7 @@ impl Worker {
             pools: pools(up),
             mirrors: Mirrors::new(&settings.mirror, pools(&of_copies)),
             retries: Retries::new(&settings.retry),
+            plugins: Instances::default(),
             buckets: Arc::clone(&parts.buckets),
             failing: Arc::clone(&parts.failing),
             acceptors: Arc::clone(&parts.acceptors),
@@ -228,6 +231,6 @@ async fn tick(worker: Rc<Worker>) {
         worker.accounts.settle();
         worker.access.iter().for_each(Access::flush);
         // A worker without requests must not keep an old snapshot alive.
-        drop(worker.snapshot());
+        worker.plugins.sweep(&worker.snapshot());
     }
 }

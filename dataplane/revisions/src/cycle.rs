@@ -73,6 +73,8 @@ pub enum StepName {
     DiffGraph,
     /// The candidate was compiled.
     Compiled,
+    /// The plugins of the candidate were loaded; left out where it has none.
+    Prepared,
     /// The kernel's side was planned, and what the candidate needs added.
     Planned,
     /// The candidate was swapped in.

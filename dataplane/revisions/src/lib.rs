@@ -6,6 +6,7 @@
 mod cycle;
 mod interception;
 pub mod log;
+mod preparation;
 mod publisher;
 mod reader;
 mod record;
@@ -15,6 +16,7 @@ mod unrecorded;
 pub use cycle::{Cycle, Outcome, Rejection, Step, StepName, Trigger};
 pub use interception::{Interception, KernelPlan, NoInterception};
 pub use log::{Kept, KeptDocument, Log, LogError, Retention, Seen, SelectError, Selector};
+pub use preparation::{NoPreparation, Preparation, Unready};
 pub use publisher::{Publisher, Source};
 pub use reader::{Announcement, InForce, Reader};
 pub use record::{Cause, ContentHash, Counts, Diff, Record, VersionRef};

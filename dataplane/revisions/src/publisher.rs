@@ -35,6 +35,7 @@ use weir_sources::Change;
 use crate::cycle::{Cycle, Outcome, Rejection, Running, StepName, Trigger};
 use crate::interception::Interception;
 use crate::log::{Log, Seen};
+use crate::preparation::{NoPreparation, Preparation};
 use crate::reader::{Reader, Shared};
 use crate::record::Record;
 
@@ -49,6 +50,7 @@ pub struct Publisher {
     retired: Vec<Arc<Snapshot>>,
     stats: Arc<Mutex<StatsTable>>,
     interception: Box<dyn Interception + Send>,
+    preparation: Box<dyn Preparation + Send>,
     parsed: ParseCache,
     compiler: Compiler,
     /// The documents of the revision in force.
@@ -79,6 +81,7 @@ impl Publisher {
             retired: Vec::new(),
             stats,
             interception,
+            preparation: Box::new(NoPreparation),
             parsed: ParseCache::default(),
             compiler: Compiler::default(),
             documents: DocumentSet::default(),
@@ -89,6 +92,12 @@ impl Publisher {
             is_settled: true,
             last_cycle: 0,
         }
+    }
+
+    /// The same, with what makes plugins ready. To be said before [`Publisher::restore`].
+    #[must_use]
+    pub fn with_preparation(self, preparation: Box<dyn Preparation + Send>) -> Self {
+        Self { preparation, ..self }
     }
 
     /// A handle for everyone who wants to know.

@@ -33,6 +33,14 @@ pub enum Cause {
     RateLimited,
     /// The rule makes requests fail.
     Fault,
+    /// A plugin failed, or has no instance, and its requests must not go on without it.
+    PluginFailed,
+    /// A plugin broke the request off.
+    PluginReset,
+    /// A plugin held the request, or its response, back for too long.
+    PluginTimeout,
+    /// A plugin answered while the body of the request was on its way.
+    PluginReply,
     /// The rule has no destination, or every one has weight 0.
     NoDestination,
     /// The rule's destination names a service or port that does not exist.
@@ -74,7 +82,7 @@ impl Cause {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every cause, in the order of declaration.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 35] = [
         Self::BadRequest,
         Self::Garbage,
         Self::TlsRequired,
@@ -89,6 +97,10 @@ impl Cause {
         Self::NoRoute,
         Self::RateLimited,
         Self::Fault,
+        Self::PluginFailed,
+        Self::PluginReset,
+        Self::PluginTimeout,
+        Self::PluginReply,
         Self::NoDestination,
         Self::Unresolved,
         Self::NoEndpoint,
@@ -125,6 +137,10 @@ impl Cause {
             Self::NoRoute => "no_route",
             Self::RateLimited => "rate_limited",
             Self::Fault => "fault",
+            Self::PluginFailed => "plugin_failed",
+            Self::PluginReset => "plugin_reset",
+            Self::PluginTimeout => "plugin_timeout",
+            Self::PluginReply => "plugin_reply",
             Self::NoDestination => "no_destination",
             Self::Unresolved => "unresolved",
             Self::NoEndpoint => "no_endpoint",

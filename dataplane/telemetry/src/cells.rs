@@ -18,3 +18,21 @@ impl Counter {
         self.0.load(Ordering::Relaxed)
     }
 }
+
+/// A row of counters.
+#[derive(Debug)]
+pub(crate) struct Counters<const COUNT: usize>([Counter; COUNT]);
+
+impl<const COUNT: usize> Default for Counters<COUNT> {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Counter::default()))
+    }
+}
+
+impl<const COUNT: usize> std::ops::Deref for Counters<COUNT> {
+    type Target = [Counter; COUNT];
+
+    fn deref(&self) -> &[Counter; COUNT] {
+        &self.0
+    }
+}

@@ -8,7 +8,7 @@ use weir_core::stats::{StatsId, StatsTable};
 
 use crate::call::CallStatus;
 use crate::cause::Cause;
-use crate::cells::Counter;
+use crate::cells::{Counter, Counters};
 use crate::event::{MirrorEvent, RetryEvent, WorkerEvent};
 use crate::histogram::Histogram;
 use crate::source::{SourceCounters, SourceId, SourceTable};
@@ -44,7 +44,7 @@ pub struct RouteCounters {
     pub(crate) status: [Counter; 6],
     /// Made with the first call of gRPC: most routes have none.
     pub(crate) calls: OnceLock<Box<[Counter; CallStatus::COUNT]>>,
-    pub(crate) causes: [Counter; Cause::COUNT],
+    pub(crate) causes: Counters<{ Cause::COUNT }>,
     /// Made with the first of them: most routes have no retries.
     pub(crate) retries: OnceLock<Box<[Counter; RetryEvent::COUNT]>>,
     pub(crate) request_bytes: Counter,
@@ -177,7 +177,7 @@ pub struct Shard {
     mirrors: Blocks<MirrorCounters, { StatsTable::CAPACITY }>,
     events: [Counter; WorkerEvent::COUNT],
     /// Causes of requests that never came to a route.
-    causes: [Counter; Cause::COUNT],
+    causes: Counters<{ Cause::COUNT }>,
 }
 
 impl std::fmt::Debug for Shard {

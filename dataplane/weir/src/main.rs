@@ -10,6 +10,7 @@ mod memory;
 mod metrics;
 mod node;
 mod open_files;
+mod plugins;
 mod priority;
 mod settings;
 mod take_over;

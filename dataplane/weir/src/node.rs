@@ -22,6 +22,7 @@ use weir_core::snapshot::Snapshot;
 use weir_core::stats::StatsTable;
 use weir_kernel::pods::{PodLinks, PodOptions, PodWatch};
 use weir_kernel::{Kernel, KernelSettings, LogLevel, Reason, Slot};
+use weir_plugin_host::Loader;
 use weir_proxy::{Drain, Proxy, RunError};
 use weir_revisions::{Interception, Log, NoInterception, Publisher, Retention, Source};
 use weir_sources::Folder;
@@ -29,6 +30,7 @@ use weir_telemetry::Telemetry;
 
 use crate::interception::{NoKernel, Wiring};
 use crate::metrics::{BuildInfo, GatewayMetrics, KernelMetrics, RevisionMetrics, SourceMetrics};
+use crate::plugins::Plugins;
 use crate::priority::{Background, be_prompt, yield_to_workers};
 use crate::settings::{FailMode, OnStop, Settings};
 use crate::take_over::{Asked, Door, Lent};
@@ -125,7 +127,9 @@ async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
         Some(wiring) => Box::new(wiring.clone()),
         None => Box::new(NoInterception),
     };
-    let mut publisher = Publisher::new(log, Arc::clone(&snapshot), Arc::clone(&stats), interception);
+    let loader = Plugins(Loader::new(settings.plugins_folder()));
+    let mut publisher =
+        Publisher::new(log, Arc::clone(&snapshot), Arc::clone(&stats), interception).with_preparation(Box::new(loader));
     publisher.restore(&[SOURCE]);
     let reader = publisher.reader();
     telemetry.register_collector(Box::new(RevisionMetrics(reader.clone())));

@@ -42,6 +42,9 @@ pub(crate) struct Settings {
     /// Limits of the data path.
     #[serde(default)]
     pub(crate) proxy: ProxyLimits,
+    /// What concerns plugins.
+    #[serde(default)]
+    pub(crate) plugins: Plugins,
     /// How many revisions the version log keeps, 1 to 10,000. Default: 100.
     #[serde(default = "default_revisions")]
     pub(crate) revisions: usize,
@@ -106,6 +109,14 @@ impl Default for Admin {
     fn default() -> Self {
         Self { address: crate::client::DEFAULT_ADDRESS.to_owned() }
     }
+}
+
+/// What concerns plugins.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub(crate) struct Plugins {
+    /// What the files that `Plugin` documents name are below. Default: `source.folder`.
+    pub(crate) folder: Option<PathBuf>,
 }
 
 /// An address that stands for one port of a service.
@@ -266,6 +277,11 @@ impl Settings {
         }
         anyhow::ensure!(wrong.is_empty(), "{}", wrong.join("; "));
         Ok(())
+    }
+
+    /// What the files of plugins are below.
+    pub(crate) fn plugins_folder(&self) -> &Path {
+        self.plugins.folder.as_ref().unwrap_or(&self.source.folder)
     }
 
     /// What concerns gateways; on a host without IPv6 all of its addresses are those of IPv4.

@@ -25,6 +25,17 @@ pub fn server_program() -> ServerProgram {
     ServerProgram::at(built(beside("weir-lab-server")))
 }
 
+/// A plugin of `plugins/`.
+///
+/// # Panics
+/// When it was not built.
+#[track_caller]
+pub fn plugin(name: &str) -> PathBuf {
+    let path = beside("../plugins").join(name).with_extension("wasm");
+    assert!(path.is_file(), "{} is missing: run `make plugins`", path.display());
+    path
+}
+
 /// `target/release/deps/stories-…` is two levels below what cargo builds for people.
 fn beside(name: &str) -> PathBuf {
     let this = std::env::current_exe().unwrap();

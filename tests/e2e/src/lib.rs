@@ -21,12 +21,12 @@ mod terrain;
 mod wait;
 
 pub use admin::Admin;
-pub use binaries::{server_program, weir};
+pub use binaries::{plugin as built_plugin, server_program, weir};
 pub use capture::{Capture, capture};
 pub use curl::Answer;
 pub use grpc::{GrpcClient, GrpcServer};
 pub use kernel::{Footprint, network_state};
 pub use load::{Load, LoadReport};
 pub use story::{Story, brief};
-pub use terrain::{CANARY, PLAIN, RECOGNITION, SHADOW, Terrain, rule, service};
+pub use terrain::{CANARY, PLAIN, RECOGNITION, SHADOW, Terrain, plugin, rule, service};
 pub use wait::{PATIENCE, until, until_within};

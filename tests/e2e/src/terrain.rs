@@ -76,6 +76,12 @@ impl Terrain {
         self.file(&format!("{name}.yaml"), rule(name, spec))
     }
 
+    /// Adds a plugin of `plugins/` for `vehicle-recognition`, with more of its `spec` in YAML, in a file of its name.
+    #[must_use]
+    pub fn plugin(self, name: &str, more: &str) -> Self {
+        self.file(&format!("{name}.yaml"), plugin(name, more))
+    }
+
     /// Lays something over the node's settings.
     #[must_use]
     pub fn settings(mut self, overlay: Value) -> Self {
@@ -106,6 +112,17 @@ impl Terrain {
         }
         self
     }
+}
+
+/// A document with a plugin of `plugins/` for `vehicle-recognition`, and more of its `spec` in YAML.
+#[must_use]
+pub fn plugin(name: &str, more: &str) -> String {
+    let file = crate::binaries::plugin(name);
+    format!(
+        "apiVersion: weir.dev/v1\nkind: Plugin\nmetadata: {{name: {name}}}\nspec:\n  module: {{file: {}}}\n  services: \
+         [vehicle-recognition]\n  {more}\n",
+        file.display()
+    )
 }
 
 /// A service in `default`.

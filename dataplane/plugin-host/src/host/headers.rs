@@ -26,17 +26,11 @@ fn fields(state: &mut State, kind: MapKind) -> Result<Fields<'_>, Status> {
 
 /// Fields that a plugin may change at this moment.
 fn changeable(state: &mut State, kind: MapKind) -> Result<Fields<'_>, Status> {
-    let direction = match kind {
-        MapKind::RequestHeaders => Some(Direction::Request),
-        MapKind::ResponseHeaders => Some(Direction::Response),
-        _ => None,
-    };
-    if let Some(direction) = direction
-        && !state.stream()?.way(direction).is_open
-    {
-        return Err(Status::BadArgument);
+    match kind {
+        MapKind::RequestHeaders => state.stream()?.headers_to_change(Direction::Request),
+        MapKind::ResponseHeaders => state.stream()?.headers_to_change(Direction::Response),
+        other => fields(state, other),
     }
-    fields(state, kind)
 }
 
 /// `proxy_get_header_map_size`.

@@ -12,6 +12,7 @@ use weir_telemetry::{Cause, MirrorEvent};
 use super::Incoming;
 use super::replay::Replayed;
 use crate::mirror::{CopyBody, Tee};
+use crate::plugins::{Interrupted, Passage};
 
 /// What passed of a request's body, and why no more does. Outlives the body.
 #[derive(Debug, Default)]
@@ -48,6 +49,8 @@ pub(crate) enum RequestBody {
 /// The body that a client sends.
 pub(crate) struct Streamed {
     incoming: Incoming,
+    /// Set where plugins look at it.
+    passage: Option<Box<Passage>>,
     meter: Rc<Meter>,
     limit: u64,
     copies: Vec<Tee>,
@@ -55,22 +58,38 @@ pub(crate) struct Streamed {
 
 impl Streamed {
     /// The body that a client sends, of at most `limit` bytes, copied to each of `copies`.
-    pub(crate) fn new(incoming: Incoming, meter: Rc<Meter>, limit: Option<u64>, copies: Vec<Tee>) -> Box<Self> {
-        Box::new(Self { incoming, meter, limit: limit.unwrap_or(u64::MAX), copies })
+    pub(crate) fn new(
+        incoming: Incoming,
+        passage: Option<Box<Passage>>,
+        meter: Rc<Meter>,
+        limit: Option<u64>,
+        copies: Vec<Tee>,
+    ) -> Box<Self> {
+        Box::new(Self { incoming, passage, meter, limit: limit.unwrap_or(u64::MAX), copies })
     }
 
     pub(super) fn is_end(&self) -> bool {
-        self.incoming.is_end_stream()
+        self.passage.as_ref().map_or_else(|| self.incoming.is_end_stream(), |passage| passage.is_end())
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        // Nobody knows what plugins make of it.
+        if self.passage.is_some() { SizeHint::default() } else { self.incoming.size_hint() }
     }
 
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let frame = match ready!(Pin::new(&mut self.incoming).poll_frame(context)) {
+        let incoming = &mut self.incoming;
+        let mut next = |context: &mut Context<'_>| Pin::new(&mut *incoming).poll_frame(context);
+        let frame = match &mut self.passage {
+            None => next(context).map_err(|_| Cause::RequestAborted),
+            Some(passage) => passage.poll(context, next).map_err(|interrupted| match interrupted {
+                Interrupted::Source(_) => Cause::RequestAborted,
+                Interrupted::Stopped(cause) => cause,
+            }),
+        };
+        let frame = match ready!(frame) {
             Some(Ok(frame)) => frame,
-            Some(Err(_)) => return Poll::Ready(Some(Err(self.fail(Cause::RequestAborted)))),
+            Some(Err(cause)) => return Poll::Ready(Some(Err(self.fail(cause)))),
             None => {
                 self.end();
                 return Poll::Ready(None);
@@ -85,7 +104,7 @@ impl Streamed {
         }
         self.copies.iter().for_each(|copy| copy.push(&frame));
         // Whoever sends this need not ask again after the last piece.
-        if self.incoming.is_end_stream() {
+        if self.is_end() {
             self.end();
         }
         Poll::Ready(Some(Ok(frame)))

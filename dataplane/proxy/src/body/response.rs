@@ -11,6 +11,7 @@ use weir_telemetry::Cause;
 
 use super::Incoming;
 use crate::grpc;
+use crate::plugins::{Interrupted, Passage};
 use crate::record::Record;
 use crate::upstream::Lease;
 use crate::watch::Watched;
@@ -35,6 +36,8 @@ enum Content {
 /// A body that comes from an endpoint.
 pub(crate) struct Streaming {
     pub(crate) incoming: Incoming,
+    /// Set where plugins look at it.
+    pub(crate) passage: Option<Box<Passage>>,
     /// Given back when the body has ended.
     pub(crate) lease: Option<Lease>,
     /// When the whole request has to be done.
@@ -74,8 +77,23 @@ impl Streaming {
             return Poll::Ready(Some(Err(Aborted(Cause::RequestTimeout))));
         }
         let Some(lease) = &mut self.lease else { return Poll::Ready(None) };
-        let frame = lease.poll_frame(context, &mut self.incoming);
-        frame.map(|frame| frame.map(|frame| frame.map_err(|_| Aborted(Cause::UpstreamAborted))))
+        let incoming = &mut self.incoming;
+        let mut next = |context: &mut Context<'_>| lease.poll_frame(context, incoming);
+        match &mut self.passage {
+            None => next(context).map_err(|_| Aborted(Cause::UpstreamAborted)),
+            Some(passage) => passage.poll(context, next).map_err(|interrupted| match interrupted {
+                Interrupted::Source(_) => Aborted(Cause::UpstreamAborted),
+                Interrupted::Stopped(cause) => Aborted(cause),
+            }),
+        }
+    }
+
+    fn is_end(&self) -> bool {
+        self.passage.as_ref().map_or_else(|| self.incoming.is_end_stream(), |passage| passage.is_end())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        if self.passage.is_some() { SizeHint::default() } else { self.incoming.size_hint() }
     }
 }
 
@@ -99,7 +117,7 @@ impl Body for ResponseBody {
             Some(Ok(frame)) => {
                 this.record.response_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
                 frame.trailers_ref().into_iter().for_each(|trailers| this.record.on_fields(trailers));
-                streaming.incoming.is_end_stream()
+                streaming.is_end()
             }
             Some(Err(aborted)) => {
                 let cause = aborted.0;
@@ -129,7 +147,7 @@ impl Body for ResponseBody {
         match &self.content {
             Content::Nothing => true,
             Content::Text(text) => text.is_empty(),
-            Content::Streaming(streaming) => streaming.incoming.is_end_stream(),
+            Content::Streaming(streaming) => streaming.is_end(),
         }
     }
 
@@ -137,7 +155,7 @@ impl Body for ResponseBody {
         match &self.content {
             Content::Nothing => SizeHint::with_exact(0),
             Content::Text(text) => SizeHint::with_exact(text.len() as u64),
-            Content::Streaming(streaming) => streaming.incoming.size_hint(),
+            Content::Streaming(streaming) => streaming.size_hint(),
         }
     }
 }

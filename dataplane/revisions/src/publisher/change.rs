@@ -14,6 +14,7 @@ use weir_sources::Change;
 use super::Publisher;
 use crate::cycle::{Cycle, Outcome, Running, StepName, Trigger};
 use crate::log::{Kept, Seen};
+use crate::preparation::Unready;
 use crate::reader::Announcement;
 use crate::record::{Cause, ContentHash, Counts, Diff, Record};
 use crate::unrecorded::{Unrecorded, enqueue};
@@ -124,10 +125,15 @@ impl Publisher {
             let detail = format!("{} errors and warnings", compiled.diagnostics.len() + wanted.warnings.len());
             (compiled, detail)
         });
-        let diagnostics = [wanted.warnings, compiled.diagnostics].concat();
+        let mut diagnostics = [wanted.warnings, compiled.diagnostics].concat();
         let Some(candidate) = compiled.snapshot else {
             return self.rejected(cycle, &wanted.source, diagnostics);
         };
+        let unready = self.prepare(cycle, &candidate, &wanted.documents);
+        if !unready.is_empty() {
+            diagnostics.extend(unready);
+            return self.rejected(cycle, &wanted.source, diagnostics);
+        }
         if let Err(reason) = self.stage(cycle, &candidate) {
             return self.fail(cycle, &wanted.source, StepName::Planned, reason);
         }
@@ -155,6 +161,25 @@ impl Publisher {
         self.settle(cycle);
         self.announce(cycle, Arc::clone(&record));
         Outcome::Applied { version: record.version() }
+    }
+
+    /// Makes the candidate's plugins ready; what is wrong with them.
+    pub(super) fn prepare(
+        &mut self,
+        cycle: &mut Running,
+        candidate: &Snapshot,
+        documents: &DocumentSet,
+    ) -> Vec<Diagnostic> {
+        let count = candidate.plugins().count();
+        if count == 0 {
+            return Vec::new();
+        }
+        cycle.step(StepName::Prepared, || {
+            let unready = self.preparation.prepare(candidate);
+            let detail = format!("{count} plugins, {} cannot be loaded", unready.len());
+            let said = |one: &Unready| documents.error(&one.object, one.field, one.message.clone());
+            (unready.iter().map(said).collect(), detail)
+        })
     }
 
     pub(super) fn stage(&mut self, cycle: &mut Running, candidate: &Snapshot) -> Result<(), String> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use weir_config::{Diagnostic, Parsed};
+use weir_config::{Diagnostic, Parsed, Severity};
 
 use super::Publisher;
 use crate::cycle::{Cycle, Outcome, Running, StepName, Trigger};
@@ -54,10 +54,13 @@ impl Publisher {
             let detail = format!("{} errors and warnings", compiled.diagnostics.len() + warnings.len());
             (compiled, detail)
         });
-        let diagnostics = [warnings, compiled.diagnostics].concat();
+        let mut diagnostics = [warnings, compiled.diagnostics].concat();
         let Some(candidate) = compiled.snapshot else {
             return Ok(self.not_restored(cycle, diagnostics));
         };
+        // A plugin that cannot be loaded any more is one that fails: what becomes of its requests, its document says.
+        let unready = self.prepare(cycle, &candidate, &documents);
+        diagnostics.extend(unready.into_iter().map(|one| Diagnostic { severity: Severity::Warning, ..one }));
         if let Err(reason) = self.stage(cycle, &candidate) {
             return Ok(self.fail(cycle, LOG, StepName::Planned, reason));
         }

@@ -12,6 +12,7 @@ mod interception;
 mod lab;
 mod memory;
 mod mirror;
+mod plugins;
 mod refusals;
 mod reload;
 mod retries;

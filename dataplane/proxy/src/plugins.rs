@@ -1,0 +1,13 @@
+//! Plugins on the way of a request: each worker has an instance of every plugin that its requests meet, and each request
+//! with plugins has a chain of their contexts, from its head to the end of its response.
+//!
+//! On the way there the plugins see a request in their order, before a rule is chosen; on the way back they see the
+//! response in the opposite order, after everything else has changed it.
+
+mod body;
+mod chain;
+mod instances;
+
+pub(crate) use self::body::{Interrupted, Passage};
+pub(crate) use self::chain::Chain;
+pub(crate) use self::instances::Instances;

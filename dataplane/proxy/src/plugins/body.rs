@@ -1,0 +1,185 @@
+//! A body on its way through plugins: each piece goes through all of them in their order, and each of them may change it
+//! or hold it back.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use hyper::body::Frame;
+use weir_plugin_host::Direction;
+use weir_telemetry::Cause;
+
+use super::chain::{Chain, Stopped};
+
+/// The way of a body through plugins.
+pub(crate) struct Passage {
+    chain: Rc<Chain>,
+    direction: Direction,
+    /// What has passed all of them and was not taken yet.
+    passed: VecDeque<Frame<Bytes>>,
+    /// How many of them have seen the end of the data.
+    ended: usize,
+    /// Whether more can come from inside.
+    is_read: bool,
+    trailers: Option<HeaderMap>,
+    /// How many of them have let the trailers pass.
+    passed_trailers: usize,
+    is_over: bool,
+}
+
+/// Why a body goes no further.
+pub(crate) enum Interrupted<E> {
+    /// It came no further.
+    Source(E),
+    /// A plugin wants it so, or has failed.
+    Stopped(Cause),
+}
+
+impl Passage {
+    /// The way through the plugins of a chain, where any of them looks at bodies.
+    pub(crate) fn new(chain: &Rc<Chain>, direction: Direction) -> Option<Box<Self>> {
+        let passage = || Self {
+            chain: Rc::clone(chain),
+            direction,
+            passed: VecDeque::new(),
+            ended: 0,
+            is_read: false,
+            trailers: None,
+            passed_trailers: 0,
+            is_over: false,
+        };
+        chain.wants_body(direction).then(|| Box::new(passage()))
+    }
+
+    /// It is over only when the plugins have seen the end.
+    pub(crate) fn is_end(&self) -> bool {
+        self.is_over && self.passed.is_empty()
+    }
+
+    /// The next piece that all plugins let pass, of what comes from `next`.
+    pub(crate) fn poll<E>(
+        &mut self,
+        context: &mut Context<'_>,
+        mut next: impl FnMut(&mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, E>>>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Interrupted<E>>>> {
+        loop {
+            if let Some(frame) = self.passed.pop_front() {
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            if self.is_over {
+                return Poll::Ready(None);
+            }
+            let moved = match self.advance(context) {
+                // Whoever holds something back wakes this when it lets go.
+                Ok(false) if self.is_read => return Poll::Pending,
+                Ok(false) => match next(context) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Some(Err(error))) => {
+                        self.is_over = true;
+                        return Poll::Ready(Some(Err(Interrupted::Source(error))));
+                    }
+                    Poll::Ready(Some(Ok(frame))) => self.on_frame(frame),
+                    Poll::Ready(None) => self.on_read(),
+                },
+                moved => moved.map(drop),
+            };
+            if let Err(stopped) = moved {
+                return Poll::Ready(Some(Err(Interrupted::Stopped(self.stop(stopped)))));
+            }
+        }
+    }
+
+    fn on_frame(&mut self, frame: Frame<Bytes>) -> Result<(), Stopped> {
+        match frame.into_data() {
+            Ok(data) => self.feed(0, data, false),
+            Err(frame) => {
+                self.trailers = frame.into_trailers().ok();
+                self.on_read()
+            }
+        }
+    }
+
+    /// Nothing more comes from inside.
+    fn on_read(&mut self) -> Result<(), Stopped> {
+        self.is_read = true;
+        self.feed(0, Bytes::new(), true)
+    }
+
+    /// Moves on what was held back, if that is possible; whether anything moved.
+    fn advance(&mut self, context: &mut Context<'_>) -> Result<bool, Stopped> {
+        let mut has_moved = false;
+        for place in 0..self.chain.len() {
+            let is_of_trailers = self.ended == self.chain.len();
+            if !self.chain.is_holding(self.direction, place) {
+                continue;
+            }
+            let Poll::Ready(released) = self.chain.poll_released(self.direction, place, context) else { continue };
+            let data = released?;
+            has_moved = true;
+            if is_of_trailers && place == self.passed_trailers {
+                if let Some(trailers) = &mut self.trailers {
+                    self.chain.take_trailers(self.direction, place, trailers);
+                }
+                self.passed_trailers += 1;
+                self.pass_trailers()?;
+            } else {
+                // Those before it have seen the end, and it has too, or it has not come yet.
+                let is_end = self.is_read && place == self.ended;
+                if is_end {
+                    self.ended += 1;
+                }
+                self.feed(place + 1, data, is_end)?;
+            }
+        }
+        Ok(has_moved)
+    }
+
+    /// Shows a piece to all plugins from this place on.
+    fn feed(&mut self, from: usize, mut data: Bytes, is_end: bool) -> Result<(), Stopped> {
+        for place in from..self.chain.len() {
+            // Nothing to see, for those that come after one that held everything back.
+            if data.is_empty() && !is_end {
+                return Ok(());
+            }
+            match self.chain.on_data(self.direction, place, data, is_end)? {
+                Some(passed) => data = passed,
+                None => return Ok(()),
+            }
+            if is_end {
+                self.ended = place + 1;
+            }
+        }
+        if !data.is_empty() {
+            self.passed.push_back(Frame::data(data));
+        }
+        if is_end { self.pass_trailers() } else { Ok(()) }
+    }
+
+    /// Shows the trailers to those that have not seen them, and ends the body.
+    fn pass_trailers(&mut self) -> Result<(), Stopped> {
+        if let Some(trailers) = &mut self.trailers {
+            while self.passed_trailers < self.chain.len() {
+                if self.chain.on_trailers(self.direction, self.passed_trailers, trailers)? {
+                    return Ok(());
+                }
+                self.passed_trailers += 1;
+            }
+        }
+        self.passed.extend(self.trailers.take().map(Frame::trailers));
+        self.is_over = true;
+        Ok(())
+    }
+
+    fn stop(&mut self, stopped: Stopped) -> Cause {
+        self.is_over = true;
+        match stopped {
+            Stopped::Failed(cause) => cause,
+            Stopped::Reply(reply) => {
+                self.chain.set_reply(reply);
+                Cause::PluginReply
+            }
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! The plugins of one request.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue, request, response};
+use weir_core::name::OriginalDst;
+use weir_core::plugin::{OnFailure, Plugin};
+use weir_core::snapshot::{Frontend, Snapshot};
+use weir_plugin_host::{Decided, Direction, Facts, HttpContext, LocalReply, Step};
+use weir_telemetry::Cause;
+
+use crate::downstream::Downstream;
+use crate::filters::Answer;
+use crate::grpc;
+use crate::plan::{Local, Meant};
+
+/// How long a plugin may hold a head back.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// The plugins that see a request, in the order in which they see it.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    links: Vec<Link>,
+    /// What a plugin answered when nobody could be told at once.
+    reply: RefCell<Option<Box<LocalReply>>>,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Link {
+    plugin: Arc<Plugin>,
+    /// `None` once the request goes on without it.
+    context: RefCell<Option<HttpContext>>,
+    /// Whether it holds a body back.
+    is_holding: [Cell<bool>; 2],
+}
+
+/// Why an exchange goes no further.
+#[derive(Debug)]
+pub(crate) enum Stopped {
+    /// A plugin answers.
+    Reply(Box<LocalReply>),
+    /// It fails.
+    Failed(Cause),
+}
+
+impl From<Cause> for Stopped {
+    fn from(cause: Cause) -> Self {
+        Self::Failed(cause)
+    }
+}
+
+impl From<Stopped> for Local {
+    fn from(stopped: Stopped) -> Self {
+        match stopped {
+            Stopped::Reply(reply) => Self::Answer(Box::new(answer(*reply))),
+            Stopped::Failed(cause) => Self::Failure(cause),
+        }
+    }
+}
+
+fn answer(reply: LocalReply) -> Answer {
+    let LocalReply { status, mut headers, body, grpc_status, .. } = reply;
+    if !body.is_empty() && !headers.contains_key(CONTENT_TYPE) {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    }
+    if let Some(code) = grpc_status {
+        headers.insert(grpc::STATUS, HeaderValue::from(code));
+    }
+    Answer { status, headers, body, cause: None, has_cors: true }
+}
+
+/// What to do after a callback.
+enum Next {
+    Continue,
+    Wait,
+}
+
+impl Link {
+    /// What a step means, by the plugin's policy.
+    fn next(&self, step: Step) -> Result<Next, Stopped> {
+        match step {
+            Step::Continue => Ok(Next::Continue),
+            Step::Pause => Ok(Next::Wait),
+            Step::Reply(reply) => Err(Stopped::Reply(reply)),
+            Step::Reset => Err(Stopped::Failed(Cause::PluginReset)),
+            Step::TooLarge => Err(Stopped::Failed(Cause::BodyTooLarge)),
+            Step::Failed => match self.plugin.on_failure {
+                OnFailure::Closed => Err(Stopped::Failed(Cause::PluginFailed)),
+                OnFailure::Open => Ok(Next::Continue),
+            },
+        }
+    }
+
+    fn holding(&self, direction: Direction) -> &Cell<bool> {
+        &self.is_holding[usize::from(direction == Direction::Response)]
+    }
+
+    /// Whether it goes on with a body that it holds back, and with what.
+    fn poll_released(&self, direction: Direction, context: &mut Context<'_>) -> Poll<Result<Bytes, Stopped>> {
+        let of = self.context.borrow();
+        let Some(of) = &*of else { return Poll::Ready(Ok(Bytes::new())) };
+        let Poll::Ready(step) = of.poll_resumed(direction, context) else { return Poll::Pending };
+        Poll::Ready(self.next(step).map(|_| {
+            self.holding(direction).set(false);
+            of.take_body(direction)
+        }))
+    }
+}
+
+impl Chain {
+    /// The plugins that a request meets; `None` where there are none.
+    pub(crate) fn begin(
+        downstream: &Downstream,
+        snapshot: &Snapshot,
+        head: &request::Parts,
+    ) -> Result<Option<Rc<Self>>, Cause> {
+        let frontend = match downstream.meant.service(snapshot) {
+            Some(frontend) if !frontend.plugins.is_empty() => frontend,
+            _ => return Ok(None),
+        };
+        let worker = &downstream.worker;
+        let mut links = Vec::with_capacity(frontend.plugins.len());
+        for plugin in frontend.plugins.iter() {
+            if !plugin.share.contains(worker.random.next()) {
+                continue;
+            }
+            let vm = worker.plugins.of(plugin, worker.clock.millis());
+            let context = vm.and_then(|vm| vm.open(facts(downstream, snapshot, frontend, head)));
+            match (context, plugin.on_failure) {
+                (None, OnFailure::Closed) => return Err(Cause::PluginFailed),
+                (None, OnFailure::Open) => {}
+                (Some(context), _) => links.push(Link {
+                    plugin: Arc::clone(plugin),
+                    context: RefCell::new(Some(context)),
+                    is_holding: [Cell::new(false), Cell::new(false)],
+                }),
+            }
+        }
+        Ok((!links.is_empty()).then(|| Rc::new(Self { links, reply: RefCell::new(None) })))
+    }
+
+    /// Shows the head of a request to all of them, and waits for those that want to think.
+    pub(crate) async fn on_request(&self, head: &mut request::Parts, is_end: bool) -> Result<(), Stopped> {
+        for link in &self.links {
+            let step = match &*link.context.borrow() {
+                Some(context) => context.on_request_headers(head, is_end),
+                None => continue,
+            };
+            let has_failed = matches!(step, Step::Failed);
+            if let Next::Wait = link.next(step)? {
+                self.resumed(link, Direction::Request).await?;
+            } else if !has_failed {
+                continue;
+            }
+            if let Some(context) = &*link.context.borrow() {
+                context.take_request(head);
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows the head of a response to all of them, in the opposite order.
+    pub(crate) async fn on_response(&self, head: &mut response::Parts, is_end: bool) -> Result<(), Stopped> {
+        for link in self.links.iter().rev() {
+            let step = match &*link.context.borrow() {
+                Some(context) => context.on_response_headers(head, is_end),
+                None => continue,
+            };
+            let has_failed = matches!(step, Step::Failed);
+            if let Next::Wait = link.next(step)? {
+                self.resumed(link, Direction::Response).await?;
+            } else if !has_failed {
+                continue;
+            }
+            if let Some(context) = &*link.context.borrow() {
+                context.take_response(head);
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a plugin lets a head go on.
+    async fn resumed(&self, link: &Link, direction: Direction) -> Result<(), Stopped> {
+        let resumed = std::future::poll_fn(|context| match &*link.context.borrow() {
+            Some(of) => of.poll_resumed(direction, context),
+            None => Poll::Ready(Step::Failed),
+        });
+        match tokio::time::timeout(LONGEST_PAUSE, resumed).await {
+            Ok(step) => link.next(step).map(drop),
+            Err(_) => Err(Stopped::Failed(Cause::PluginTimeout)),
+        }
+    }
+
+    /// Whether any of them looks at bodies.
+    pub(crate) fn wants_body(&self, direction: Direction) -> bool {
+        let wants = |context: &HttpContext| context.wants_body(direction);
+        self.links.iter().any(|link| link.context.borrow().as_ref().is_some_and(wants))
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.links.len()
+    }
+
+    /// The plugin at this place of the way.
+    fn link(&self, direction: Direction, place: usize) -> &Link {
+        match direction {
+            Direction::Request => &self.links[place],
+            Direction::Response => &self.links[self.links.len() - 1 - place],
+        }
+    }
+
+    /// Shows a piece of a body to the plugin at this place. `None` when it holds it back.
+    pub(super) fn on_data(
+        &self,
+        direction: Direction,
+        place: usize,
+        mut data: Bytes,
+        is_end: bool,
+    ) -> Result<Option<Bytes>, Stopped> {
+        let link = self.link(direction, place);
+        let context = link.context.borrow();
+        let Some(context) = &*context else { return Ok(Some(data)) };
+        let step = context.on_body(direction, &mut data, is_end);
+        let has_failed = matches!(step, Step::Failed);
+        let next = link.next(step)?;
+        link.holding(direction).set(matches!(next, Next::Wait));
+        Ok(match next {
+            Next::Wait => None,
+            Next::Continue if has_failed => {
+                // What it held back comes first, unless what just came was added to that already.
+                let held = context.take_body(direction);
+                Some(match (held.is_empty(), data.is_empty()) {
+                    (true, _) => data,
+                    (false, true) => held,
+                    (false, false) => [held, data].concat().into(),
+                })
+            }
+            Next::Continue => Some(data),
+        })
+    }
+
+    /// Shows trailers to the plugin at this place. Whether it holds them back.
+    pub(super) fn on_trailers(
+        &self,
+        direction: Direction,
+        place: usize,
+        trailers: &mut HeaderMap,
+    ) -> Result<bool, Stopped> {
+        let link = self.link(direction, place);
+        let context = link.context.borrow();
+        let Some(context) = &*context else { return Ok(false) };
+        let step = context.on_trailers(direction, trailers);
+        if let Step::Failed = step {
+            context.take_trailers(direction, trailers);
+        }
+        let is_held = matches!(link.next(step)?, Next::Wait);
+        link.holding(direction).set(is_held);
+        Ok(is_held)
+    }
+
+    /// Takes trailers that were held back.
+    pub(super) fn take_trailers(&self, direction: Direction, place: usize, trailers: &mut HeaderMap) {
+        if let Some(context) = &*self.link(direction, place).context.borrow() {
+            context.take_trailers(direction, trailers);
+        }
+    }
+
+    /// Whether the plugin at this place holds something back.
+    pub(super) fn is_holding(&self, direction: Direction, place: usize) -> bool {
+        self.link(direction, place).holding(direction).get()
+    }
+
+    /// What the plugin at this place lets go of, when it does.
+    pub(super) fn poll_released(
+        &self,
+        direction: Direction,
+        place: usize,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Bytes, Stopped>> {
+        self.link(direction, place).poll_released(direction, context)
+    }
+
+    /// A plugin answered while the body was on its way: whoever waits for an endpoint is to take this instead.
+    pub(super) fn set_reply(&self, reply: Box<LocalReply>) {
+        *self.reply.borrow_mut() = Some(reply);
+    }
+
+    /// What a plugin answered while the body was on its way.
+    pub(crate) fn take_reply(&self) -> Option<Stopped> {
+        self.reply.borrow_mut().take().map(Stopped::Reply)
+    }
+
+    /// Ends all of them, with what became of the exchange.
+    pub(crate) fn end(&self, decided: &Decided, downstream: &Downstream) {
+        for link in &self.links {
+            let Some(context) = link.context.borrow_mut().take() else { continue };
+            context.set_decided(decided.clone());
+            let vm = Rc::clone(context.vm());
+            drop(context);
+            if vm.is_alive() {
+                downstream.worker.plugins.on_success(&link.plugin);
+            }
+        }
+    }
+}
+
+/// What plugins can know of a request.
+fn facts(downstream: &Downstream, snapshot: &Snapshot, frontend: &Frontend, head: &request::Parts) -> Facts {
+    let Downstream { peer, meant, client, .. } = downstream;
+    let workload = snapshot.workload(peer.0.ip());
+    let destination = match meant {
+        Meant::Address(OriginalDst(address)) => *address,
+        _ => SocketAddr::new(peer.0.ip(), frontend.name.port),
+    };
+    Facts {
+        source: peer.0,
+        destination,
+        connection: u64::from(peer.0.port()),
+        version: head.version,
+        scheme: match client.scheme {
+            weir_core::filter::Scheme::Http => "http",
+            weir_core::filter::Scheme::Https => "https",
+        },
+        server_name: None,
+        started: SystemTime::now(),
+        revision: snapshot.sequence.0,
+        service: frontend.name.to_string().into(),
+        workload: workload.map(|workload| format!("{}/{}", workload.namespace, workload.name).into()),
+        decided: Decided::default(),
+    }
+}
