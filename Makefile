@@ -38,14 +38,14 @@ e2e: build plugins ## The end-to-end stories only
 check: setup ## Formatting and lints
 	$(CARGO) fmt --all --check
 	cd ebpf/programs && $(CARGO) fmt --check
-	for plugin in plugins/*/Cargo.toml; do $(CARGO) fmt --check --manifest-path $$plugin || exit 1; done
+	for plugin in plugins/*/Cargo.toml plugins/guests/*/Cargo.toml; do $(CARGO) fmt --check --manifest-path $$plugin || exit 1; done
 	$(CARGO) clippy --release --locked --workspace -- -D warnings
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings $(TESTS_MAY)
 
 fmt: ## Format everything
 	$(CARGO) fmt --all
 	cd ebpf/programs && $(CARGO) fmt
-	for plugin in plugins/*/Cargo.toml; do $(CARGO) fmt --manifest-path $$plugin; done
+	for plugin in plugins/*/Cargo.toml plugins/guests/*/Cargo.toml; do $(CARGO) fmt --manifest-path $$plugin; done
 
 dist: setup ## Build what is shipped (target/dist/weir)
 	$(CARGO) build --profile dist --locked -p weir

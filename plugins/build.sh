@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds plugins to target/plugins/NAME.wasm: all of this folder, or those that are named.
+# Builds plugins to target/plugins/NAME.wasm: all of this folder and the guests of the tests, or those that are named.
 #
 # The toolchain is the first of these that there is: a rustc that has the target's standard library, one that has the
 # library's source, Debian's pair of compiler and source.
@@ -39,7 +39,7 @@ else
     exit 1
 fi
 
-[ $# -gt 0 ] || set -- */Cargo.toml
+[ $# -gt 0 ] || set -- */Cargo.toml guests/*/Cargo.toml
 mkdir -p "$out"
 for one in "$@"; do
     folder="${one%/Cargo.toml}"

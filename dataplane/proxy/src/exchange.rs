@@ -122,7 +122,7 @@ async fn forward(
         let copies = copies.collect();
         let meter = Rc::new(Meter::default());
         record.meter = Some(Rc::clone(&meter));
-        let passage = record.chain.as_ref().and_then(|chain| Passage::new(chain, Direction::Request));
+        let passage = record.chain.as_ref().and_then(|chain| Passage::new(chain, Direction::Request, &head.headers));
         Some(Streamed::new(incoming, passage, meter, limit, copies))
     };
     let watched = Rc::clone(record.watched());
@@ -354,7 +354,7 @@ impl Forwarded {
                 return own(stopped.into(), record);
             }
             record.on_status(head.status.as_u16());
-            passage = Passage::new(&chain, Direction::Response).filter(|_| !is_end);
+            passage = Passage::new(&chain, Direction::Response, &head.headers).filter(|_| !is_end);
         }
         head.version = Version::HTTP_11;
         if incoming.is_end_stream() {

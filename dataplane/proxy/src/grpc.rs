@@ -60,6 +60,7 @@ pub(crate) fn code(cause: Cause) -> Code {
         Cause::Misdirected
         | Cause::NoDestination
         | Cause::PluginFailed
+        | Cause::PluginLength
         | Cause::PluginReset
         | Cause::PluginReply
         | Cause::Unresolved

@@ -41,6 +41,7 @@ pub(crate) fn status(cause: Cause) -> StatusCode {
         | Cause::Drained
         | Cause::Fault
         | Cause::PluginFailed
+        | Cause::PluginLength
         | Cause::PluginReply => StatusCode::SERVICE_UNAVAILABLE,
         Cause::RequestTimeout | Cause::PerTryTimeout | Cause::IdleTimeout | Cause::PluginTimeout => {
             StatusCode::GATEWAY_TIMEOUT
@@ -69,6 +70,7 @@ fn text(cause: Cause) -> &'static str {
         Cause::PluginFailed => "a plugin that the request must pass has failed\n",
         Cause::PluginReset => "a plugin broke the request off\n",
         Cause::PluginTimeout => "a plugin held the request back for too long\n",
+        Cause::PluginLength => "a plugin made the body longer than it may be\n",
         Cause::PluginReply => "a plugin answered\n",
         Cause::NoDestination => "the rule has no destination with a weight\n",
         Cause::Unresolved => "the destination of the rule does not exist\n",

@@ -39,6 +39,8 @@ pub enum Cause {
     PluginReset,
     /// A plugin held the request, or its response, back for too long.
     PluginTimeout,
+    /// A plugin made a body longer than its head says, without taking `content-length` away.
+    PluginLength,
     /// A plugin answered while the body of the request was on its way.
     PluginReply,
     /// The rule has no destination, or every one has weight 0.
@@ -82,7 +84,7 @@ impl Cause {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every cause, in the order of declaration.
-    pub const ALL: [Self; 35] = [
+    pub const ALL: [Self; 36] = [
         Self::BadRequest,
         Self::Garbage,
         Self::TlsRequired,
@@ -100,6 +102,7 @@ impl Cause {
         Self::PluginFailed,
         Self::PluginReset,
         Self::PluginTimeout,
+        Self::PluginLength,
         Self::PluginReply,
         Self::NoDestination,
         Self::Unresolved,
@@ -140,6 +143,7 @@ impl Cause {
             Self::PluginFailed => "plugin_failed",
             Self::PluginReset => "plugin_reset",
             Self::PluginTimeout => "plugin_timeout",
+            Self::PluginLength => "plugin_length",
             Self::PluginReply => "plugin_reply",
             Self::NoDestination => "no_destination",
             Self::Unresolved => "unresolved",

@@ -79,13 +79,18 @@ impl Streamed {
 
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let incoming = &mut self.incoming;
-        let mut next = |context: &mut Context<'_>| Pin::new(&mut *incoming).poll_frame(context);
         let frame = match &mut self.passage {
-            None => next(context).map_err(|_| Cause::RequestAborted),
-            Some(passage) => passage.poll(context, next).map_err(|interrupted| match interrupted {
-                Interrupted::Source(_) => Cause::RequestAborted,
-                Interrupted::Stopped(cause) => cause,
-            }),
+            None => Pin::new(incoming).poll_frame(context).map_err(|_| Cause::RequestAborted),
+            Some(passage) => {
+                let next = |context: &mut Context<'_>| {
+                    let frame = Pin::new(&mut *incoming).poll_frame(context);
+                    frame.map_ok(|frame| (frame, incoming.is_end_stream()))
+                };
+                passage.poll(context, next).map_err(|interrupted| match interrupted {
+                    Interrupted::Source(_) => Cause::RequestAborted,
+                    Interrupted::Stopped(cause) => cause,
+                })
+            }
         };
         let frame = match ready!(frame) {
             Some(Ok(frame)) => frame,

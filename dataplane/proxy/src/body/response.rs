@@ -78,13 +78,17 @@ impl Streaming {
         }
         let Some(lease) = &mut self.lease else { return Poll::Ready(None) };
         let incoming = &mut self.incoming;
-        let mut next = |context: &mut Context<'_>| lease.poll_frame(context, incoming);
         match &mut self.passage {
-            None => next(context).map_err(|_| Aborted(Cause::UpstreamAborted)),
-            Some(passage) => passage.poll(context, next).map_err(|interrupted| match interrupted {
-                Interrupted::Source(_) => Aborted(Cause::UpstreamAborted),
-                Interrupted::Stopped(cause) => Aborted(cause),
-            }),
+            None => lease.poll_frame(context, incoming).map_err(|_| Aborted(Cause::UpstreamAborted)),
+            Some(passage) => {
+                let next = |context: &mut Context<'_>| {
+                    lease.poll_frame(context, incoming).map_ok(|frame| (frame, incoming.is_end_stream()))
+                };
+                passage.poll(context, next).map_err(|interrupted| match interrupted {
+                    Interrupted::Source(_) => Aborted(Cause::UpstreamAborted),
+                    Interrupted::Stopped(cause) => Aborted(cause),
+                })
+            }
         }
     }
 

@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
 use hyper::body::Frame;
 use weir_plugin_host::Direction;
 use weir_telemetry::Cause;
@@ -26,6 +27,8 @@ pub(crate) struct Passage {
     trailers: Option<HeaderMap>,
     /// How many of them have let the trailers pass.
     passed_trailers: usize,
+    /// Bytes that the head says are still to come.
+    left: Option<u64>,
     is_over: bool,
 }
 
@@ -38,8 +41,9 @@ pub(crate) enum Interrupted<E> {
 }
 
 impl Passage {
-    /// The way through the plugins of a chain, where any of them looks at bodies.
-    pub(crate) fn new(chain: &Rc<Chain>, direction: Direction) -> Option<Box<Self>> {
+    /// The way through the plugins of a chain, where any of them looks at bodies, behind a head with these headers.
+    pub(crate) fn new(chain: &Rc<Chain>, direction: Direction, headers: &HeaderMap) -> Option<Box<Self>> {
+        let length = || headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
         let passage = || Self {
             chain: Rc::clone(chain),
             direction,
@@ -48,6 +52,7 @@ impl Passage {
             is_read: false,
             trailers: None,
             passed_trailers: 0,
+            left: length(),
             is_over: false,
         };
         chain.wants_body(direction).then(|| Box::new(passage()))
@@ -58,11 +63,12 @@ impl Passage {
         self.is_over && self.passed.is_empty()
     }
 
-    /// The next piece that all plugins let pass, of what comes from `next`.
+    /// The next piece that all plugins let pass, of what comes from `next`, which also says whether that was the last:
+    /// whoever takes as many bytes as the head says does not ask again, and the plugins are to see the end before.
     pub(crate) fn poll<E>(
         &mut self,
         context: &mut Context<'_>,
-        mut next: impl FnMut(&mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, E>>>,
+        mut next: impl FnMut(&mut Context<'_>) -> Poll<Option<Result<(Frame<Bytes>, bool), E>>>,
     ) -> Poll<Option<Result<Frame<Bytes>, Interrupted<E>>>> {
         loop {
             if let Some(frame) = self.passed.pop_front() {
@@ -80,7 +86,7 @@ impl Passage {
                         self.is_over = true;
                         return Poll::Ready(Some(Err(Interrupted::Source(error))));
                     }
-                    Poll::Ready(Some(Ok(frame))) => self.on_frame(frame),
+                    Poll::Ready(Some(Ok((frame, is_last)))) => self.on_frame(frame, is_last),
                     Poll::Ready(None) => self.on_read(),
                 },
                 moved => moved.map(drop),
@@ -91,9 +97,12 @@ impl Passage {
         }
     }
 
-    fn on_frame(&mut self, frame: Frame<Bytes>) -> Result<(), Stopped> {
+    fn on_frame(&mut self, frame: Frame<Bytes>, is_last: bool) -> Result<(), Stopped> {
         match frame.into_data() {
-            Ok(data) => self.feed(0, data, false),
+            Ok(data) => {
+                self.feed(0, data, false)?;
+                if is_last { self.on_read() } else { Ok(()) }
+            }
             Err(frame) => {
                 self.trailers = frame.into_trailers().ok();
                 self.on_read()
@@ -152,9 +161,18 @@ impl Passage {
             }
         }
         if !data.is_empty() {
-            self.passed.push_back(Frame::data(data));
+            self.pass(data)?;
         }
         if is_end { self.pass_trailers() } else { Ok(()) }
+    }
+
+    /// All have let it pass. A body that is longer than its head says would end, for whoever gets it, in the middle.
+    fn pass(&mut self, data: Bytes) -> Result<(), Stopped> {
+        if let Some(left) = &mut self.left {
+            *left = left.checked_sub(data.len() as u64).ok_or(Stopped::Failed(Cause::PluginLength))?;
+        }
+        self.passed.push_back(Frame::data(data));
+        Ok(())
     }
 
     /// Shows the trailers to those that have not seen them, and ends the body.

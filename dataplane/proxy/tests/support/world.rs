@@ -11,6 +11,7 @@ use weir_core::gateway::{Bind, CertificateName, Hostname, Hosts, Listener, Port}
 use weir_core::methods::Methods;
 use weir_core::mirror::Mirror;
 use weir_core::name::{ClusterName, ObjectName, ServiceName};
+use weir_core::plugin::Plugin;
 use weir_core::retry::{Retry, RetryTo};
 use weir_core::revision::{RevisionId, Sequence};
 use weir_core::route::{Condition, Entry, Field, Matcher, RouteTable, Rule, TextMatch, Timeouts};
@@ -61,6 +62,8 @@ pub struct World {
     pub hosts: BTreeMap<&'static str, &'static str>,
     /// Whether the configuration has no service at all.
     pub is_empty: bool,
+    /// What sees the requests of `a`.
+    pub plugins: Vec<Arc<Plugin>>,
     sequence: u64,
     stats: StatsTable,
 }
@@ -81,6 +84,7 @@ impl World {
             gateways: Vec::new(),
             hosts: BTreeMap::new(),
             is_empty: false,
+            plugins: Vec::new(),
             sequence: 0,
             stats: StatsTable::default(),
         }
@@ -95,6 +99,12 @@ impl World {
     #[must_use]
     pub fn rule(mut self, rule: RuleOf) -> Self {
         self.rules.push(rule);
+        self
+    }
+
+    #[must_use]
+    pub fn plugins(mut self, plugins: Vec<Arc<Plugin>>) -> Self {
+        self.plugins = plugins;
         self
     }
 
@@ -148,7 +158,8 @@ impl World {
         let entries = self.rules.clone().iter().enumerate().map(|(number, rule)| self.entry(number, rule)).collect();
         let routes = RouteTable::new(entries);
         let service = self.destination(None, "a", 1);
-        let frontend = Frontend { routes, ..Frontend::new(cluster("a"), self.protocol, service) };
+        let plugins = self.plugins.clone().into();
+        let frontend = Frontend { routes, plugins, ..Frontend::new(cluster("a"), self.protocol, service) };
         let frontend = Arc::new(frontend);
         let gateways = self.gateways.iter().map(|address| gateway(*address, &self.hosts, &frontend)).collect();
         let frontends = if self.is_empty { Vec::new() } else { vec![frontend] };
