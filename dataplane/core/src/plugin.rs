@@ -74,6 +74,8 @@ pub struct Limits {
     pub memory: usize,
     /// Bytes of a body that it holds back.
     pub body: usize,
+    /// Requests that it sends by itself, under way at a time.
+    pub calls: usize,
     /// Bytes of one line that it logs; what is beyond is cut off.
     pub log_line: usize,
     /// Lines that it logs in a second; what is beyond is counted.
@@ -95,6 +97,7 @@ impl Default for Limits {
             start: Duration::from_secs(1),
             memory: 32 << 20,
             body: 1 << 20,
+            calls: 64,
             log_line: 4 << 10,
             log_lines: 100,
             metrics: 200,

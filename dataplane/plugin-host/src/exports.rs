@@ -15,6 +15,7 @@ pub enum Callback {
     ContextCreate,
     Tick,
     QueueReady,
+    HttpCallResponse,
     RequestHeaders,
     RequestBody,
     RequestTrailers,
@@ -28,7 +29,7 @@ pub enum Callback {
 
 impl Callback {
     /// How many there are.
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = 17;
 
     /// The exported function's name.
     pub fn name(self) -> &'static str {
@@ -40,6 +41,7 @@ impl Callback {
             Self::ContextCreate => "proxy_on_context_create",
             Self::Tick => "proxy_on_tick",
             Self::QueueReady => "proxy_on_queue_ready",
+            Self::HttpCallResponse => "proxy_on_http_call_response",
             Self::RequestHeaders => "proxy_on_request_headers",
             Self::RequestBody => "proxy_on_request_body",
             Self::RequestTrailers => "proxy_on_request_trailers",
@@ -65,6 +67,7 @@ pub(crate) struct Exports {
     pub(crate) context_create: Option<TypedFunc<(u32, u32), ()>>,
     pub(crate) tick: Option<TypedFunc<u32, ()>>,
     pub(crate) queue_ready: Option<TypedFunc<(u32, u32), ()>>,
+    pub(crate) http_call_response: Option<TypedFunc<(u32, u32, u32, u32, u32), ()>>,
     pub(crate) request_headers: Option<HeadersFn>,
     pub(crate) request_body: Option<TypedFunc<(u32, u32, u32), u32>>,
     pub(crate) request_trailers: Option<TypedFunc<(u32, u32), u32>>,
@@ -77,7 +80,7 @@ pub(crate) struct Exports {
 }
 
 /// The signatures of what the host calls, in numbers of 32 bits: parameters and results; several where there are.
-const SIGNATURES: [(&str, &[(usize, usize)]); 19] = [
+const SIGNATURES: [(&str, &[(usize, usize)]); 20] = [
     ("_initialize", &[(0, 0)]),
     ("_start", &[(0, 0)]),
     ("malloc", &[(1, 1)]),
@@ -88,6 +91,7 @@ const SIGNATURES: [(&str, &[(usize, usize)]); 19] = [
     ("proxy_on_configure", &[(2, 1)]),
     ("proxy_on_tick", &[(1, 0)]),
     ("proxy_on_queue_ready", &[(2, 0)]),
+    ("proxy_on_http_call_response", &[(5, 0)]),
     ("proxy_on_request_headers", &[(3, 1), (2, 1)]),
     ("proxy_on_request_body", &[(3, 1)]),
     ("proxy_on_request_trailers", &[(2, 1)]),
@@ -135,6 +139,7 @@ impl Exports {
         exports.context_create = function(instance, store, Callback::ContextCreate);
         exports.tick = function(instance, store, Callback::Tick);
         exports.queue_ready = function(instance, store, Callback::QueueReady);
+        exports.http_call_response = function(instance, store, Callback::HttpCallResponse);
         exports.request_headers = headers(instance, store, Callback::RequestHeaders);
         exports.request_body = function(instance, store, Callback::RequestBody);
         exports.request_trailers = function(instance, store, Callback::RequestTrailers);

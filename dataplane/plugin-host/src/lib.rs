@@ -9,6 +9,7 @@
 
 mod abi;
 mod engine;
+mod environment;
 mod exports;
 mod host;
 mod loader;
@@ -25,6 +26,7 @@ mod vm;
 
 pub use abi::{AbiVersion, Direction};
 pub use engine::{Engine, EngineError, MAX_MEMORY};
+pub use environment::{CallResponse, Environment, HttpCall, Nowhere};
 pub use exports::Callback;
 pub use loader::{LoadError, Loader};
 pub use metrics::{Metric, MetricKind};

@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use bytes::Bytes;
 use weir_core::plugin;
 
 use crate::engine::Engine;
+use crate::environment::Nowhere;
 use crate::module::{Digest, Module};
 use crate::plugin::{Options, Plugin};
 use crate::shared::Scopes;
@@ -75,7 +77,7 @@ impl Loader {
             name,
         };
         let plugin = Plugin::new(module, options, &self.scopes);
-        Vm::start(&plugin).map_err(|error| fail(CONFIGURATION, error.to_string()))?;
+        Vm::start(&plugin, Rc::new(Nowhere)).map_err(|error| fail(CONFIGURATION, error.to_string()))?;
         wanted.loaded.set(plugin);
         Ok(())
     }

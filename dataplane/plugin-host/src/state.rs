@@ -1,6 +1,7 @@
 //! What an instance has beside its memory: its contexts, and what it is doing at the moment.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use foldhash::fast::RandomState;
 use wasmtime::{Memory, StoreLimits, StoreLimitsBuilder, TypedFunc};
 
 use crate::abi::{LogLevel, Status};
+use crate::environment::{CallResponse, Environment, HttpCall};
 use crate::plugin::Plugin;
 use crate::stats::Stats;
 use crate::stream::Stream;
@@ -48,6 +50,15 @@ pub(crate) struct State {
     pub(crate) tick_period: Duration,
     /// Queues that it registered.
     pub(crate) queues: Vec<u32>,
+    /// What it is started in.
+    pub(crate) environment: Rc<dyn Environment>,
+    /// Requests that it wants to send, until the callback has returned.
+    pub(crate) outbox: Vec<HttpCall>,
+    /// Requests that are under way.
+    pub(crate) open_calls: HashSet<u32, RandomState>,
+    pub(crate) last_call: u32,
+    /// What came of one, while the plugin is told.
+    pub(crate) call_response: Option<CallResponse>,
     /// Arguments of a foreign function.
     pub(crate) foreign_arguments: Option<bytes::Bytes>,
     /// Processor time that a callback may use, and how much the thread had used when it was first looked at.
@@ -57,7 +68,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn new(plugin: &Arc<Plugin>) -> Self {
+    pub(crate) fn new(plugin: &Arc<Plugin>, environment: Rc<dyn Environment>) -> Self {
         let limits = StoreLimitsBuilder::new()
             .memory_size(plugin.options.limits.memory)
             .table_elements(TABLE_ELEMENTS)
@@ -75,6 +86,11 @@ impl State {
             streams: HashMap::default(),
             tick_period: Duration::ZERO,
             queues: Vec::new(),
+            environment,
+            outbox: Vec::new(),
+            open_calls: HashSet::default(),
+            last_call: 0,
+            call_response: None,
             foreign_arguments: None,
             budget: plugin.options.limits.start,
             looked_at: None,

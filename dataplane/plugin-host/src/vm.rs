@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -14,6 +14,8 @@ use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{Instance, Store, Trap, TypedFunc, UpdateDeadline, WasmParams, WasmResults};
 
 use crate::abi::Direction;
+use crate::abi::fields::Fields;
+use crate::environment::{CallResponse, Environment};
 use crate::exports::{Callback, Exports, HeadersFn};
 use crate::host::Exit;
 use crate::plugin::Plugin;
@@ -43,6 +45,7 @@ pub enum StartError {
 
 /// An instance. It ends with the first callback that fails.
 pub struct Vm {
+    this: Weak<Self>,
     plugin: Arc<Plugin>,
     stats: Arc<Stats>,
     exports: Exports,
@@ -52,6 +55,8 @@ pub struct Vm {
     left: RefCell<HashMap<u32, Stream, RandomState>>,
     /// The number of the last context.
     last: Cell<u32>,
+    /// Whether somebody calls it again and again.
+    is_ticking: Cell<bool>,
 }
 
 impl std::fmt::Debug for Vm {
@@ -82,23 +87,26 @@ impl Vm {
     ///
     /// # Errors
     /// When there is no room for it, or it fails or refuses on the way.
-    pub fn start(plugin: &Arc<Plugin>) -> Result<Rc<Self>, StartError> {
-        let state = State::new(plugin);
+    pub fn start(plugin: &Arc<Plugin>, environment: Rc<dyn Environment>) -> Result<Rc<Self>, StartError> {
+        let state = State::new(plugin, environment);
         let stats = Arc::clone(&state.stats);
         let started = Self::started(plugin, state);
         let (store, exports) = started.inspect_err(|error| {
             stats.on_ending(if let StartError::NoSlot(_) = error { Ending::NoInstance } else { Ending::Trap });
         })?;
-        let vm = Self {
+        let vm = Rc::new_cyclic(|this| Self {
+            this: Weak::clone(this),
             plugin: Arc::clone(plugin),
             stats,
             exports,
+            is_ticking: Cell::new(false),
             store: RefCell::new(Some(store)),
             left: RefCell::default(),
             last: Cell::new(ROOT),
-        };
+        });
         vm.measure();
-        Ok(Rc::new(vm))
+        vm.dispatch();
+        Ok(vm)
     }
 
     fn started(plugin: &Arc<Plugin>, state: State) -> Result<(Box<Store<State>>, Exports), StartError> {
@@ -183,11 +191,54 @@ impl Vm {
         Some(context)
     }
 
-    /// How often [`Vm::tick`] is to be called; `None` for never.
+    /// How often [`Vm::tick`] is to be called; `None` for never again.
     pub fn tick_period(&self) -> Option<Duration> {
         let store = self.store.borrow();
-        let period = store.as_ref()?.data().tick_period;
-        (!period.is_zero()).then_some(period)
+        let period = store.as_ref().map(|store| store.data().tick_period).filter(|period| !period.is_zero());
+        self.is_ticking.set(period.is_some());
+        period
+    }
+
+    /// A request that the plugin sent has ended.
+    pub fn on_http_call_response(&self, id: u32, response: CallResponse) {
+        let counts = {
+            let mut store = self.store.borrow_mut();
+            let Some(state) = store.as_mut().map(|store| store.data_mut()) else { return };
+            if !state.open_calls.remove(&id) {
+                return;
+            }
+            let response = state.call_response.insert(response);
+            let headers = Fields::Response(&mut response.head).len();
+            [headers, response.body.len(), response.trailers.len()]
+                .map(|count| u32::try_from(count).unwrap_or(u32::MAX))
+        };
+        let [headers, body, trailers] = counts;
+        if let Some(function) = &self.exports.http_call_response {
+            // What failed is told by the instance being gone.
+            let _ = self.call(Callback::HttpCallResponse, ROOT, function, (ROOT, id, headers, body, trailers));
+        }
+        if let Some(store) = self.store.borrow_mut().as_mut() {
+            store.data_mut().call_response = None;
+        }
+    }
+
+    /// Does what callbacks asked for, now that they have returned.
+    fn dispatch(&self) {
+        let (calls, period, environment) = match self.store.borrow_mut().as_mut() {
+            Some(store) => {
+                let state = store.data_mut();
+                if state.outbox.is_empty() && (state.tick_period.is_zero() || self.is_ticking.get()) {
+                    return;
+                }
+                (std::mem::take(&mut state.outbox), state.tick_period, Rc::clone(&state.environment))
+            }
+            None => return,
+        };
+        let Some(this) = self.this.upgrade() else { return };
+        calls.into_iter().for_each(|call| environment.send(&this, call));
+        if !period.is_zero() && !self.is_ticking.replace(true) {
+            environment.begin_ticking(&this);
+        }
     }
 
     /// Its time has come.
@@ -216,7 +267,11 @@ impl Vm {
         let result = function.call(&mut **store, parameters);
         self.stats.on_call(began.elapsed());
         let error = match result {
-            Ok(result) => return Ok(result),
+            Ok(result) => {
+                drop(slot);
+                self.dispatch();
+                return Ok(result);
+            }
             Err(error) => error,
         };
         let ending = ending(&error);

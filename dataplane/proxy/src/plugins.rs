@@ -7,6 +7,7 @@
 mod body;
 mod chain;
 mod instances;
+mod outside;
 
 pub(crate) use self::body::{Interrupted, Passage};
 pub(crate) use self::chain::Chain;

@@ -2,7 +2,7 @@
 //! what rate limits and circuit breakers count.
 
 use std::cell::RefCell;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use weir_telemetry::access::Sink;
 
 use crate::accept;
 use crate::access::Access;
-use crate::account::Accounts;
+use crate::account::{Account, Accounts};
 use crate::certificates::Acceptors;
 use crate::drain::Phase;
 use crate::gateways::{self, Mailbox};
@@ -69,6 +69,8 @@ pub(crate) struct Worker {
     pub(crate) mirrors: Mirrors,
     pub(crate) retries: Retries,
     pub(crate) plugins: Instances,
+    /// What is the node's own to pay for.
+    pub(crate) own_account: Rc<Account>,
     /// What all workers share, for requests whose rules limit them.
     pub(crate) buckets: Arc<Buckets>,
     failing: Failing,
@@ -123,7 +125,7 @@ impl Worker {
         http1.max_buf_size(down.head_bytes).max_header_size(down.head_bytes).max_headers(down.headers).half_close(true);
         let mut source = Cache::new(Arc::clone(&parts.snapshots));
         let seen = Rc::new(Arc::clone(source.load()));
-        Rc::new(Self {
+        Rc::new_cyclic(|this| Self {
             shard: Arc::clone(&parts.shard),
             own: Arc::clone(&parts.own),
             accounts: Accounts::new(down, &parts.shard),
@@ -132,7 +134,8 @@ impl Worker {
             pools: pools(up),
             mirrors: Mirrors::new(&settings.mirror, pools(&of_copies)),
             retries: Retries::new(&settings.retry),
-            plugins: Instances::default(),
+            plugins: Instances::new(Weak::clone(this)),
+            own_account: Account::of_node(down, &parts.shard),
             buckets: Arc::clone(&parts.buckets),
             failing: Arc::clone(&parts.failing),
             acceptors: Arc::clone(&parts.acceptors),
@@ -143,8 +146,8 @@ impl Worker {
             snapshots: RefCell::new(Cached { source, seen }),
             http1,
             http2: http2(down),
-            clock,
-            settings,
+            clock: Rc::clone(&clock),
+            settings: Arc::clone(&settings),
         })
     }
 
@@ -231,6 +234,6 @@ async fn tick(worker: Rc<Worker>) {
         worker.accounts.settle();
         worker.access.iter().for_each(Access::flush);
         // A worker without requests must not keep an old snapshot alive.
-        worker.plugins.sweep(&worker.snapshot());
+        worker.plugins.follow(&worker.snapshot(), worker.clock.millis());
     }
 }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use support::http2::{self, run};
 use support::message::Message;
-use support::upstream::{Upstream, response};
+use support::upstream::{Upstream, refusing, response};
 use support::world::{RuleOf, World};
-use support::{Node, get};
+use support::{Node, get, until};
 use weir_core::name::ObjectName;
 use weir_core::plugin::{Limits, Loaded, ModuleSource, OnFailure, Plugin, VmOptions};
 use weir_core::share::Share;
@@ -260,6 +260,52 @@ fn properties_say_what_a_request_is() {
             if *value == "CLIENT" { found.is_some_and(|port| port != "none") } else { found == Some(*value) };
         assert!(is_right, "{path}: {found:?}");
     }
+}
+
+#[test]
+fn a_plugin_asks_a_service_before_a_request_goes_on() {
+    let (upstream, authority) = (Upstream::saying("served"), Upstream::saying("let it pass"));
+    let (hanging, gone) = (Upstream::hanging(), refusing());
+    for (script, expected) in [
+        ("call default/auth:80 /check?a=b", "200 let it pass"),
+        ("call auth:80 /", "200 let it pass"),
+        ("call outbound|80||auth.default.svc.cluster.local /", "200 let it pass"),
+        ("call default/hanging:80 /", "504 upstream request timeout"),
+        ("call default/gone:80 /", "503 upstream connect error or disconnect/reset before headers"),
+        ("call default/nobody:80 /", "BadArgument"),
+    ] {
+        let world = world(&upstream, &[&format!("request-headers {script}")]);
+        let world = world.service("auth", &[authority.address]).service("hanging", &[hanging.address]);
+        let node = Node::start(world.service("gone", &[gone]));
+        let mut client = node.client();
+        for _ in 0..2 {
+            assert_eq!(client.ask(&get("/", &[])).text(), "served", "{script}");
+            assert_eq!(upstream.requests().last().unwrap().header("x-call"), Some(expected), "{script}");
+        }
+    }
+    let asked = &authority.requests()[0];
+    assert!(asked.first.starts_with("GET /check?a=b "), "{asked:?}");
+    assert_eq!((asked.header("host"), asked.header("x-asked")), (Some("probe"), Some("yes")));
+}
+
+#[test]
+fn a_plugin_is_called_again_and_again_without_any_request() {
+    let upstream = Upstream::saying("x");
+    let plugins = loaded([probe("ticking", "tick 20 ticks")]);
+    let host = plugins[0].loaded.get::<weir_plugin_host::Plugin>().unwrap();
+    let _node = Node::start(World::new(&[upstream.address]).plugins(plugins));
+    until("ticks", || host.metrics().first().is_some_and(|metric| metric.value >= 5));
+}
+
+#[test]
+fn workers_share_what_a_plugin_shares() {
+    let upstream = Upstream::saying("x");
+    let plugins = loaded([probe("sharing", "response-headers share count")]);
+    let node = Node::start_with(World::new(&[upstream.address]).plugins(plugins), |settings| settings.workers = 2);
+    let mut seen: Vec<u64> =
+        (0..40).map(|_| node.ask(&get("/", &[])).header("x-shared").unwrap().parse().unwrap()).collect();
+    seen.sort_unstable();
+    assert_eq!(seen, (1..=40).collect::<Vec<_>>());
 }
 
 #[test]

@@ -17,10 +17,13 @@ fn fields(state: &mut State, kind: MapKind) -> Result<Fields<'_>, Status> {
         MapKind::RequestTrailers => state.stream()?.trailers(Direction::Request),
         MapKind::ResponseHeaders => state.stream()?.headers(Direction::Response),
         MapKind::ResponseTrailers => state.stream()?.trailers(Direction::Response),
-        MapKind::GrpcInitialMetadata
-        | MapKind::GrpcTrailingMetadata
-        | MapKind::CallResponseHeaders
-        | MapKind::CallResponseTrailers => Err(Status::BadArgument),
+        MapKind::CallResponseHeaders => {
+            state.call_response.as_mut().map(|call| Fields::Response(&mut call.head)).ok_or(Status::BadArgument)
+        }
+        MapKind::CallResponseTrailers => {
+            state.call_response.as_mut().map(|call| Fields::Plain(&mut call.trailers)).ok_or(Status::BadArgument)
+        }
+        MapKind::GrpcInitialMetadata | MapKind::GrpcTrailingMetadata => Err(Status::BadArgument),
     }
 }
 
@@ -29,6 +32,7 @@ fn changeable(state: &mut State, kind: MapKind) -> Result<Fields<'_>, Status> {
     match kind {
         MapKind::RequestHeaders => state.stream()?.headers_to_change(Direction::Request),
         MapKind::ResponseHeaders => state.stream()?.headers_to_change(Direction::Response),
+        MapKind::CallResponseHeaders | MapKind::CallResponseTrailers => Err(Status::BadArgument),
         other => fields(state, other),
     }
 }

@@ -2,6 +2,7 @@
 //! over wrongly is its own error and nobody else's.
 
 mod buffers;
+mod calls;
 mod contexts;
 mod foreign;
 mod headers;
@@ -94,22 +95,22 @@ host_functions! {
     "proxy_get_property" => properties::property, (at: u32, size: u32, to: u32, to_size: u32);
     "proxy_set_property" => properties::set, (at: u32, size: u32, value_at: u32, value_size: u32);
     "proxy_call_foreign_function" => foreign::call, (at: u32, size: u32, given: u32, given_size: u32, to: u32, to_size: u32);
-    "proxy_get_status" => foreign::call_status, (to_code: u32, to: u32, to_size: u32);
-    "proxy_http_call" => foreign::http_call, (
+    "proxy_get_status" => calls::status, (to_code: u32, to: u32, to_size: u32);
+    "proxy_http_call" => calls::http_call, (
         upstream: u32, upstream_size: u32, headers: u32, headers_size: u32, body: u32, body_size: u32, trailers: u32,
         trailers_size: u32, timeout: u32, to: u32
     );
-    "proxy_grpc_call" => foreign::grpc_call, (
+    "proxy_grpc_call" => calls::grpc_call, (
         upstream: u32, upstream_size: u32, service: u32, service_size: u32, method: u32, method_size: u32, metadata: u32,
         metadata_size: u32, message: u32, message_size: u32, timeout: u32, to: u32
     );
-    "proxy_grpc_stream" => foreign::grpc_stream, (
+    "proxy_grpc_stream" => calls::grpc_stream, (
         upstream: u32, upstream_size: u32, service: u32, service_size: u32, method: u32, method_size: u32, metadata: u32,
         metadata_size: u32, to: u32
     );
-    "proxy_grpc_send" => foreign::grpc_send, (call: u32, at: u32, size: u32, end: u32);
-    "proxy_grpc_cancel" => foreign::grpc_end, (call: u32);
-    "proxy_grpc_close" => foreign::grpc_end, (call: u32);
+    "proxy_grpc_send" => calls::grpc_send, (call: u32, at: u32, size: u32, end: u32);
+    "proxy_grpc_cancel" => calls::grpc_end, (call: u32);
+    "proxy_grpc_close" => calls::grpc_end, (call: u32);
 }
 
 /// Offers everything.

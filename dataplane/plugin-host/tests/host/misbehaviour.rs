@@ -2,16 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::{engine, get, open, options, plugin, text};
+use crate::support::{engine, get, open, options, plugin, start, text};
 use weir_core::plugin::Limits;
-use weir_plugin_host::{Module, ModuleError, Options, StartError, Step, Totals, Vm};
+use weir_plugin_host::{Module, ModuleError, Options, StartError, Step, Totals};
 
 const HEADERS: &str = r#"(export "proxy_on_request_headers") (param i32 i32 i32) (result i32)"#;
 
 /// What becomes of a request whose headers are given to this callback.
 fn headers(body: &str, options: Options) -> (Step, Totals, bool) {
     let module = text(&format!(r#"(memory (export "memory") 2) (func {HEADERS} {body})"#));
-    let vm = Vm::start(&plugin(&module, options)).unwrap();
+    let vm = start(&plugin(&module, options)).unwrap();
     let context = open(&vm);
     let step = context.on_request_headers(&mut get("/", &[]), true);
     drop(context);
@@ -30,7 +30,7 @@ fn a_callback_that_traps_ends_its_instance_only() {
     for (what, body, more) in cases {
         let module = text(&format!(r#"(memory (export "memory") 2) {more} (func {HEADERS} {body})"#));
         let plugin = plugin(&module, options(""));
-        let (broken, other) = (Vm::start(&plugin).unwrap(), Vm::start(&plugin).unwrap());
+        let (broken, other) = (start(&plugin).unwrap(), start(&plugin).unwrap());
         let (context, beside) = (open(&broken), open(&broken));
         assert!(matches!(context.on_request_headers(&mut get("/", &[]), true), Step::Failed), "{what}");
         assert!(!broken.is_alive() && other.is_alive(), "{what}");
@@ -72,7 +72,7 @@ fn a_start_that_fails_says_where() {
     let with = |more: &str, limits: Limits| {
         let module = text(&format!(r#"(memory (export "memory") 2) {more}"#));
         let plugin = plugin(&module, Options { limits, ..options("") });
-        Vm::start(&plugin).map(drop).unwrap_err()
+        start(&plugin).map(drop).unwrap_err()
     };
     let short = Limits { start: Duration::from_millis(5), ..Limits::default() };
     let callback = |name: &str, body: &str| format!(r#"(func (export "{name}") (param i32 i32) (result i32) {body})"#);

@@ -1,14 +1,14 @@
 //! The reference plugins, run by the host.
 
-use crate::support::{built, get, ok, open, options, plugin, values};
-use weir_plugin_host::{Callback, StartError, Step, Vm};
+use crate::support::{built, get, ok, open, options, plugin, start, values};
+use weir_plugin_host::{Callback, StartError, Step};
 
 #[test]
 fn canary_by_cookie() {
     let bytes = built("canary-by-cookie");
     let of = |configuration| plugin(&bytes, options(configuration));
-    assert_eq!(Vm::start(&of("nonsense")).unwrap_err(), StartError::Refused(Callback::Configure));
-    let vm = Vm::start(&of("group=beta")).unwrap();
+    assert_eq!(start(&of("nonsense")).unwrap_err(), StartError::Refused(Callback::Configure));
+    let vm = start(&of("group=beta")).unwrap();
     for (cookie, request, response) in [("group=beta", vec!["canary"], "canary"), ("group=alpha", vec![], "stable")] {
         let context = open(&vm);
         let mut head = get("/a?b", &[("cookie", cookie), ("x-version", "forged")]);

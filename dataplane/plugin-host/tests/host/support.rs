@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Version, request, response};
 use weir_core::plugin::Limits;
-use weir_plugin_host::{Engine, Facts, HttpContext, Module, Options, Plugin, Scopes, Vm};
+use weir_plugin_host::{Engine, Facts, HttpContext, Module, Nowhere, Options, Plugin, Scopes, StartError, Vm};
 
 /// The engine of all tests of this process: making one reserves address space.
 pub(crate) fn engine() -> &'static Engine {
@@ -54,6 +54,11 @@ pub(crate) fn text(body: &str) -> Vec<u8> {
                 (local.get $at)))"#
     );
     wat::parse_str(&module).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// An instance that reaches nothing.
+pub(crate) fn start(plugin: &Arc<Plugin>) -> Result<Rc<Vm>, StartError> {
+    Vm::start(plugin, Rc::new(Nowhere))
 }
 
 /// An exchange of an instance.

@@ -2,23 +2,30 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
 use weir_core::plugin::Plugin;
 use weir_core::snapshot::Snapshot;
-use weir_plugin_host::Vm;
+use weir_plugin_host::{Environment, Vm};
+
+use super::outside::Outside;
+use crate::worker::Worker;
 
 /// How long it takes until there is a new instance after one has failed: at once the first time, then this, and each
 /// time twice as long.
 const BACKOFF: Duration = Duration::from_millis(100);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
-/// A worker's instances, by the address of what the snapshot has of a plugin.
-#[derive(Debug, Default)]
-pub(crate) struct Instances(RefCell<HashMap<usize, Slot, RandomState>>);
+/// A worker's instances.
+#[derive(Debug)]
+pub(crate) struct Instances {
+    /// By the address of what the snapshot has of a plugin.
+    slots: RefCell<HashMap<usize, Slot, RandomState>>,
+    outside: Rc<Outside>,
+}
 
 #[derive(Debug)]
 struct Slot {
@@ -36,9 +43,14 @@ fn key(plugin: &Arc<Plugin>) -> usize {
 }
 
 impl Instances {
+    /// None yet, in this worker.
+    pub(crate) fn new(worker: Weak<Worker>) -> Self {
+        Self { slots: RefCell::default(), outside: Rc::new(Outside(worker)) }
+    }
+
     /// The instance of a plugin; `None` when there is none, and none can be made at this moment.
     pub(crate) fn of(&self, plugin: &Arc<Plugin>, now: u64) -> Option<Rc<Vm>> {
-        let mut slots = self.0.borrow_mut();
+        let mut slots = self.slots.borrow_mut();
         let slot = slots.entry(key(plugin)).or_insert_with(|| Slot {
             plugin: Arc::clone(plugin),
             vm: None,
@@ -56,7 +68,7 @@ impl Instances {
             return None;
         }
         // Unloaded, it was refused, and said so.
-        let started = Vm::start(&slot.plugin.loaded.get()?);
+        let started = Vm::start(&slot.plugin.loaded.get()?, Rc::clone(&self.outside) as Rc<dyn Environment>);
         match started {
             Ok(vm) => slot.vm = Some(Rc::clone(&vm)),
             Err(error) => {
@@ -70,17 +82,21 @@ impl Instances {
 
     /// An exchange ended well: what went wrong before is forgotten.
     pub(crate) fn on_success(&self, plugin: &Arc<Plugin>) {
-        if let Some(slot) = self.0.borrow_mut().get_mut(&key(plugin)) {
+        if let Some(slot) = self.slots.borrow_mut().get_mut(&key(plugin)) {
             slot.failures = 0;
         }
     }
 
-    /// Lets go of what is not configured any more. Exchanges under way keep their instances.
-    pub(crate) fn sweep(&self, snapshot: &Snapshot) {
-        let mut slots = self.0.borrow_mut();
-        if !slots.is_empty() {
-            let current: Vec<usize> = snapshot.plugins().map(key).collect();
-            slots.retain(|key, _| current.contains(key));
+    /// Lets go of what is not configured any more, and begins what is, so that plugins that do something by themselves
+    /// need not wait for a request. Exchanges under way keep their instances.
+    pub(crate) fn follow(&self, snapshot: &Snapshot, now: u64) {
+        if !snapshot.has_plugins() && self.slots.borrow().is_empty() {
+            return;
+        }
+        let current: Vec<_> = snapshot.plugins().collect();
+        self.slots.borrow_mut().retain(|key, _| current.iter().any(|plugin| self::key(plugin) == *key));
+        for plugin in current {
+            self.of(plugin, now);
         }
     }
 }

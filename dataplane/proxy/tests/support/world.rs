@@ -162,7 +162,14 @@ impl World {
         let frontend = Frontend { routes, plugins, ..Frontend::new(cluster("a"), self.protocol, service) };
         let frontend = Arc::new(frontend);
         let gateways = self.gateways.iter().map(|address| gateway(*address, &self.hosts, &frontend)).collect();
-        let frontends = if self.is_empty { Vec::new() } else { vec![frontend] };
+        let mut frontends = if self.is_empty { Vec::new() } else { vec![frontend] };
+        // Plugins ask services by name.
+        if !self.plugins.is_empty() {
+            for name in self.services.keys().copied().filter(|name| *name != "a").collect::<Vec<_>>() {
+                let service = self.destination(None, name, 1);
+                frontends.push(Arc::new(Frontend::new(cluster(name), Protocol::Http, service)));
+            }
+        }
         let snapshot = Snapshot::new(Sequence(self.sequence), RevisionId::of([]), frontends, &self.pods);
         snapshot.with_gateways(gateways)
     }

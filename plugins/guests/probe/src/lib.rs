@@ -10,12 +10,17 @@
 //! - `size NAME`: sets a property of that name to the size of the body that the callback was told;
 //! - `reply STATUS TEXT`, `reset`, `pause`, and `go`, which takes a pause of the same callback back;
 //! - `panic`, `loop`, `grow MIB`;
-//! - `log TEXT`; `count METRIC`.
+//! - `log TEXT`; `count METRIC`;
+//! - `call UPSTREAM PATH`: asks a service, waits for what it says, and sets the header `x-call` to it;
+//! - `share KEY`: adds one to a number that is shared, and sets the header `x-shared` to it.
+//!
+//! `tick PERIOD METRIC` counts in a metric each time that many milliseconds have passed.
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
 use proxy_wasm::types::{Action, Bytes, ContextType, LogLevel, MapType, MetricType};
 use std::rc::Rc;
+use std::time::Duration;
 
 proxy_wasm::main! {{
     proxy_wasm::set_log_level(LogLevel::Trace);
@@ -35,7 +40,16 @@ impl RootContext for Root {
     fn on_configure(&mut self, _: usize) -> bool {
         let text = self.get_plugin_configuration().and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
         self.script = Rc::new(text.lines().filter_map(line).collect());
+        if let Some((_, _, words)) = self.script.iter().find(|(callback, ..)| callback == "tick") {
+            self.set_tick_period(Duration::from_millis(words[0].parse().unwrap()));
+        }
         true
+    }
+
+    fn on_tick(&mut self) {
+        for (_, _, words) in self.script.iter().filter(|(callback, ..)| callback == "tick") {
+            count(&words[1]);
+        }
     }
 
     fn create_http_context(&self, _: u32) -> Option<Box<dyn HttpContext>> {
@@ -109,10 +123,25 @@ impl Exchange {
                     }
                 }
                 ["log", ..] => hostcalls::log(LogLevel::Warn, &rest(1)).unwrap(),
-                ["count", metric] => {
-                    let metric = hostcalls::define_metric(MetricType::Counter, metric).unwrap();
-                    hostcalls::increment_metric(metric, 1).unwrap();
+                ["count", metric] => count(metric),
+                ["call", upstream, path] => {
+                    let headers =
+                        vec![(":method", "GET"), (":path", path), (":authority", "probe"), ("x-asked", "yes")];
+                    match self.dispatch_http_call(upstream, headers, None, vec![], Duration::from_millis(300)) {
+                        Ok(_) => action = Action::Pause,
+                        Err(status) => {
+                            hostcalls::set_map_value(of.map, "x-call", Some(&format!("{status:?}"))).unwrap()
+                        }
+                    }
                 }
+                ["share", key] => loop {
+                    let (value, change) = self.get_shared_data(key);
+                    let number = value.and_then(|text| String::from_utf8(text).ok()?.parse().ok()).unwrap_or(0_u64) + 1;
+                    if self.set_shared_data(key, Some(number.to_string().as_bytes()), change).is_ok() {
+                        hostcalls::set_map_value(of.map, "x-shared", Some(&number.to_string())).unwrap();
+                        break;
+                    }
+                },
                 _ => panic!("the configuration is wrong: {words:?}"),
             }
         }
@@ -145,13 +174,26 @@ fn shown(value: Bytes) -> String {
     }
 }
 
+fn count(metric: &str) {
+    let metric = hostcalls::define_metric(MetricType::Counter, metric).unwrap();
+    hostcalls::increment_metric(metric, 1).unwrap();
+}
+
 fn spin() {
     loop {
         std::hint::black_box(0);
     }
 }
 
-impl Context for Exchange {}
+impl Context for Exchange {
+    fn on_http_call_response(&mut self, _: u32, _: usize, size: usize, _: usize) {
+        let status = self.get_http_call_response_header(":status").unwrap_or_default();
+        let body = self.get_http_call_response_body(0, size).unwrap_or_default();
+        let said = format!("{status} {}", String::from_utf8_lossy(&body));
+        self.set_http_request_header("x-call", Some(&said));
+        self.resume_http_request();
+    }
+}
 
 impl HttpContext for Exchange {
     fn on_http_request_headers(&mut self, _: usize, is_end: bool) -> Action {
