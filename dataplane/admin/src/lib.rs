@@ -5,6 +5,7 @@
 
 mod answer;
 mod connection;
+mod plugins;
 mod readiness;
 mod server;
 mod sources;
@@ -81,6 +82,7 @@ pub fn router(node: Node) -> Router {
         .route("/api/v1/versions/{a}/diff/{b}", get(versions::diff))
         .route("/api/v1/versions/{id}/rollback", post(versions::rollback))
         .route("/api/v1/cycles", get(versions::cycles))
+        .route("/api/v1/plugins", get(plugins::plugins))
         .route("/api/v1/status", get(status::status))
         .route("/api/v1/explain", post(explain))
         .fallback(|| async { Failure::new(StatusCode::NOT_FOUND, "no such path; the API is described in docs/api.md") })

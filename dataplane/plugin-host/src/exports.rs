@@ -61,13 +61,16 @@ pub(crate) enum HeadersFn {
     WithoutEnd(TypedFunc<(u32, u32), u32>),
 }
 
+/// A callback about what came of a call: the context, the number of the call, headers, bytes of the body, trailers.
+type CallResponseFn = TypedFunc<(u32, u32, u32, u32, u32), ()>;
+
 /// One instance's callbacks.
 #[derive(Default)]
 pub(crate) struct Exports {
     pub(crate) context_create: Option<TypedFunc<(u32, u32), ()>>,
     pub(crate) tick: Option<TypedFunc<u32, ()>>,
     pub(crate) queue_ready: Option<TypedFunc<(u32, u32), ()>>,
-    pub(crate) http_call_response: Option<TypedFunc<(u32, u32, u32, u32, u32), ()>>,
+    pub(crate) http_call_response: Option<CallResponseFn>,
     pub(crate) request_headers: Option<HeadersFn>,
     pub(crate) request_body: Option<TypedFunc<(u32, u32, u32), u32>>,
     pub(crate) request_trailers: Option<TypedFunc<(u32, u32), u32>>,

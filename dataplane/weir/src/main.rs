@@ -40,7 +40,7 @@ Start here:
                                     where the node would send a request, and why
   weir status                       what the node is doing
 
-explain, status, versions, diff and rollback ask the node at 127.0.0.1:15021; --admin or WEIR_ADMIN names another
+explain, status, plugin, versions, diff and rollback ask the node at 127.0.0.1:15021; --admin or WEIR_ADMIN names another
 address. For programs, they and check print JSON with --output json.
 
 Exit status: 0 when it was done; 1 when not, or when something wrong was found (check, lab --check): standard error or
@@ -53,6 +53,7 @@ enum Command {
     Check(command::check::Args),
     Explain(command::explain::Args),
     Status(command::status::Args),
+    Plugin(command::plugin::Args),
     Versions(command::versions::Args),
     Diff(command::diff::Args),
     Rollback(command::rollback::Args),
@@ -76,6 +77,7 @@ fn main() -> ExitCode {
         Command::Check(args) => command::check::run(&args),
         Command::Explain(args) => command::explain::run(&args),
         Command::Status(args) => command::status::run(&args),
+        Command::Plugin(args) => command::plugin::run(&args),
         Command::Versions(args) => command::versions::run(&args),
         Command::Diff(args) => command::diff::run(&args),
         Command::Rollback(args) => command::rollback::run(&args),

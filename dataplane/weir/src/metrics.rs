@@ -1,5 +1,7 @@
 //! Metrics of what is neither a request nor a connection: the kernel part, sources, gateways and the version log.
 
+mod plugins;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -13,6 +15,8 @@ use prometheus_client::registry::Unit;
 use weir_admin::{KernelView, SourceView, Sources};
 use weir_proxy::GatewayStatus;
 use weir_revisions::Reader;
+
+pub(crate) use plugins::PluginMetrics;
 
 /// `weir_kernel_packets_total` and `weir_kernel_bytes_total`, by reason.
 pub(crate) struct KernelMetrics(pub(crate) Arc<dyn KernelView>);

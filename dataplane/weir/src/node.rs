@@ -29,7 +29,7 @@ use weir_sources::Folder;
 use weir_telemetry::Telemetry;
 
 use crate::interception::{NoKernel, Wiring};
-use crate::metrics::{BuildInfo, GatewayMetrics, KernelMetrics, RevisionMetrics, SourceMetrics};
+use crate::metrics::{BuildInfo, GatewayMetrics, KernelMetrics, PluginMetrics, RevisionMetrics, SourceMetrics};
 use crate::plugins::Plugins;
 use crate::priority::{Background, be_prompt, yield_to_workers};
 use crate::settings::{FailMode, OnStop, Settings};
@@ -135,6 +135,7 @@ async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
     telemetry.register_collector(Box::new(RevisionMetrics(reader.clone())));
     telemetry.register_collector(Box::new(SourceMetrics(sources.clone())));
     telemetry.register_collector(Box::new(BuildInfo));
+    telemetry.register_collector(Box::new(PluginMetrics(Arc::clone(&snapshot))));
 
     let (drain, gateways) = (proxy.drain(), proxy.gateways());
     telemetry.register_collector(Box::new(GatewayMetrics(gateways.clone())));

@@ -6,6 +6,7 @@ pub(crate) mod diff;
 pub(crate) mod explain;
 pub(crate) mod lab;
 pub(crate) mod node;
+pub(crate) mod plugin;
 pub(crate) mod rollback;
 pub(crate) mod status;
 pub(crate) mod table;
