@@ -39,7 +39,7 @@ fn decide(snapshot: &Snapshot, address: &str, request: &str) -> String {
     let method: Method = method.parse().unwrap();
     let source: IpAddr = "10.42.0.9".parse().unwrap();
     let source = Source { address: source, workload: snapshot.workload(source).map(AsRef::as_ref) };
-    let request = Request { method: &method, path, query, headers: &headers, source };
+    let request = Request { method: &method, path, query, headers: &headers, source, attributes: &[] };
     let frontend = snapshot.frontend_at(OriginalDst(address.parse().unwrap())).unwrap();
     let decision = frontend.decide(&request, 0);
     let rule = decision.rule().map_or("-", |rule| &rule.name.name);

@@ -48,7 +48,7 @@ fn decide(snapshot: &Snapshot, bind: &str, host: &str, path: &str) -> String {
     let Some(frontend) = port.frontend(host) else { return "404".to_owned() };
     let headers = HeaderMap::new();
     let source = Source { address: "192.0.2.1".parse().unwrap(), workload: None };
-    let request = Request { method: &Method::GET, path, query: None, headers: &headers, source };
+    let request = Request { method: &Method::GET, path, query: None, headers: &headers, source, attributes: &[] };
     match frontend.decide(&request, 0).outcome {
         Outcome::Destination(destination, _) => match &destination.target {
             Target::Cluster(cluster) => cluster.name.service.name.to_string(),

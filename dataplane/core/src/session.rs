@@ -186,7 +186,8 @@ mod tests {
             let name = HeaderName::try_from(name).unwrap();
             let headers = HeaderMap::from_iter([(name, HeaderValue::try_from(value).unwrap())]);
             let source = Source { address: [10, 0, 0, 1].into(), workload: None };
-            let request = Request { method: &Method::GET, path: "/", query: None, headers: &headers, source };
+            let request =
+                Request { method: &Method::GET, path: "/", query: None, headers: &headers, source, attributes: &[] };
             assert_eq!(session.token(&request, now), expected.then_some(TOKEN), "{session:?} {headers:?} at {now}");
         }
     }

@@ -19,6 +19,7 @@ use crate::environment::{CallResponse, Environment};
 use crate::exports::{Callback, Exports, HeadersFn};
 use crate::host::Exit;
 use crate::plugin::Plugin;
+use crate::routing::Routing;
 use crate::state::{ROOT, State};
 use crate::stats::{Ending, Stats};
 use crate::stream::{Buffer, Decided, Facts, LocalReply, Stream, no_request, no_response};
@@ -377,6 +378,13 @@ impl HttpContext {
             Direction::Request => self.vm.exports.request_body.is_some(),
             Direction::Response => self.vm.exports.response_body.is_some(),
         }
+    }
+
+    /// Adds what the plugin has decided about where the request goes.
+    pub fn add_routing(&self, routing: &mut Routing) {
+        self.vm.with(self.id, |stream| {
+            routing.add(stream.properties.iter().map(|(path, value)| (&**path, value)));
+        });
     }
 
     /// What the proxy has decided meanwhile.

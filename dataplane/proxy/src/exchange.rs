@@ -177,7 +177,9 @@ async fn show(
     let Some(chain) = Chain::begin(downstream, snapshot, head)? else { return Ok(()) };
     record.chain = Some(Rc::clone(&chain));
     let shown = pin!(chain.on_request(head, is_end));
-    Ok(within(record.watched(), None, shown).await?)
+    within(record.watched(), None, shown).await?;
+    record.routing = chain.routing();
+    Ok(())
 }
 
 /// The request that is sent, of a head that nobody needs any more.

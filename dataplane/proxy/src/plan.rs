@@ -10,13 +10,14 @@ use weir_core::gateway::{Bind, Port};
 use weir_core::name::{ClusterName, OriginalDst, PeerAddr};
 use weir_core::route::{Decision, Outcome, Request, Rule, Source, Timeouts};
 use weir_core::snapshot::{Frontend, Protocol, Snapshot};
-use weir_core::split::{Destination, Target, Unresolved};
+use weir_core::split::{ChosenBy, Destination, Target, Unresolved};
 use weir_telemetry::{Cause, MirrorEvent};
 
 use crate::downstream::Downstream;
 use crate::filters::{self, Answer, FilterChain};
 use crate::headers::{self, Upgrading};
 use crate::mirror::Planned;
+use crate::plugins;
 use crate::record::Record;
 use crate::session::Kept;
 use crate::upstream::{Counted, Picked};
@@ -140,12 +141,14 @@ pub(crate) fn plan(
     record: &mut Record,
 ) -> Result<Plan, Local> {
     let workload = snapshot.workload(peer.0.ip());
+    let routing = record.routing.take();
     let request = Request {
         method: &head.method,
         path: if head.method == Method::CONNECT { "/" } else { head.uri.path() },
         query: head.uri.query(),
         headers: &head.headers,
         source: Source { address: peer.0.ip(), workload: workload.map(|workload| &**workload) },
+        attributes: routing.as_ref().map_or(&[], |routing| &routing.attributes),
     };
     if let Some(entry) = &mut record.entry {
         entry.revision = Some(snapshot.sequence);
@@ -155,6 +158,14 @@ pub(crate) fn plan(
         entry.service = Some(frontend.name.clone());
     }
     let decision = frontend.decide(&request, worker.random.next());
+    if let Some(mistake) = routing.as_ref().and_then(|routing| routing.mistake.as_ref()) {
+        record.detail = Some(format!("{mistake}\n").into());
+        return Err(Cause::Unresolved.into());
+    }
+    let decision = match routing.as_ref().and_then(|routing| routing.destination.as_deref()) {
+        Some(wanted) => sent_elsewhere(snapshot, wanted, decision, record)?,
+        None => decision,
+    };
     record.filters = FilterChain::new(&decision, &head.headers);
     limit_and_fault(worker, frontend, &decision, &request, record)?;
     let destination = match decision.outcome {
@@ -178,7 +189,28 @@ pub(crate) fn plan(
     if let Some(entry) = &mut record.entry {
         entry.mirrors = mirrors.iter().map(|planned| Arc::clone(&planned.cluster)).collect();
     }
-    Ok(Plan { chosen, timeouts: decision.timeouts(), mirrors, retrying })
+    let mut timeouts = decision.timeouts();
+    timeouts.request = routing.and_then(|routing| routing.timeout).or(timeouts.request);
+    Ok(Plan { chosen, timeouts, mirrors, retrying })
+}
+
+/// The decision about a request that a plugin sends to another service. What its rule answers itself stays answered.
+fn sent_elsewhere<'s>(
+    snapshot: &'s Snapshot,
+    wanted: &str,
+    decision: Decision<'s>,
+    record: &mut Record,
+) -> Result<Decision<'s>, Local> {
+    if !matches!(decision.outcome, Outcome::Destination(..) | Outcome::NotFound | Outcome::NoDestination) {
+        return Ok(decision);
+    }
+    match plugins::service(wanted).and_then(|name| snapshot.frontend(&name)) {
+        Some(frontend) => Ok(Decision { outcome: Outcome::Destination(&frontend.service, ChosenBy::Only), ..decision }),
+        None => {
+            record.detail = Some(format!("a plugin sends the request to {wanted}, which does not exist\n").into());
+            Err(Cause::Unresolved.into())
+        }
+    }
 }
 
 fn retrying(decision: &Decision<'_>, destination: &Destination) -> Option<Box<Retrying>> {
@@ -254,6 +286,9 @@ fn choose(
     if let Some(entry) = &mut record.entry {
         entry.rule = decision.rule().cloned();
         entry.destination = Some(destination.name.clone());
+    }
+    if let Some(chain) = &record.chain {
+        chain.on_destination(decision.rule().map(|rule| &**rule), &destination.name);
     }
     record.on_route(destination.stats);
     match &destination.target {

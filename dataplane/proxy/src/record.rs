@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, response};
 use weir_core::cluster::Cluster;
 use weir_core::stats::StatsId;
-use weir_plugin_host::Decided;
+use weir_plugin_host::Routing;
 use weir_telemetry::{CallStatus, Cause, RequestEnd, RetryEvent, RowId};
 
 use crate::access::Entry;
@@ -51,6 +51,8 @@ pub(crate) struct Record {
     pub(crate) delay: Option<Duration>,
     /// When a client that is refused may come again.
     pub(crate) retry_after: Option<Duration>,
+    /// What plugins decided about where it goes, until it is decided.
+    pub(crate) routing: Option<Box<Routing>>,
     /// Set when it meets plugins.
     pub(crate) chain: Option<Rc<Chain>>,
     /// Set when its rule keeps clients at their endpoints.
@@ -96,6 +98,7 @@ impl Record {
             filters: None,
             delay: None,
             retry_after: None,
+            routing: None,
             chain: None,
             session: None,
             entry: None,
@@ -148,6 +151,9 @@ impl Record {
         if let Some(session) = &mut self.session {
             session.on_endpoint(cluster, address);
         }
+        if let Some(chain) = &self.chain {
+            chain.on_endpoint(address);
+        }
         if let Some(entry) = &mut self.entry {
             entry.on_endpoint(cluster, address);
         }
@@ -186,18 +192,6 @@ impl Record {
     /// The proxy answers itself, or ends what an endpoint began to answer.
     pub(crate) fn on_local_reply(&mut self, cause: Cause) {
         self.cause = Some(cause);
-    }
-
-    /// What plugins can know of it when it has ended.
-    fn decided(&self, end: &RequestEnd) -> Decided {
-        Decided {
-            tries: self.retries + 1,
-            status: end.status,
-            cause: end.cause.map(Cause::name),
-            request_bytes: end.request_bytes,
-            response_bytes: end.response_bytes,
-            ..Decided::default()
-        }
     }
 
     /// The response is whole.
@@ -250,7 +244,7 @@ impl Drop for Record {
             (None, None) => {}
         }
         if let Some(chain) = self.chain.take() {
-            chain.end(&self.decided(&end), &self.downstream);
+            chain.end(&end, &self.downstream);
         }
         let Downstream { worker, peer, .. } = &*self.downstream;
         if let (Some(access), Some(entry)) = (&worker.access, &self.entry) {

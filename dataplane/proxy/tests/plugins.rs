@@ -263,6 +263,44 @@ fn properties_say_what_a_request_is() {
 }
 
 #[test]
+fn a_plugin_decides_where_a_request_goes() {
+    let (stable, canary) = (Upstream::saying("stable"), Upstream::saying("canary"));
+    let rule = || RuleOf { to: vec![("a", 1)], ..RuleOf::default() };
+    let node = |script: &str, rules: Vec<RuleOf>| {
+        let mut world = world(&stable, &[script]).service("c", &[canary.address]);
+        world.rules = rules;
+        Node::start(world)
+    };
+    for rules in [vec![], vec![rule()]] {
+        let node = node("request-headers put weir.route.destination default/c:80", rules);
+        for _ in 0..3 {
+            assert_eq!(node.ask(&get("/", &[])).text(), "canary");
+        }
+    }
+    // It sees what was decided, and what it said can be read.
+    let script = "request-headers put weir.route.destination c:80\nresponse-headers property weir.route.destination as \
+                  x-wanted\nresponse-headers property weir.destination as x-destination";
+    let reply = node(script, vec![]).ask(&get("/", &[]));
+    assert_eq!((reply.header("x-wanted"), reply.header("x-destination")), (Some("c:80"), Some("default/c:80")));
+    let reply = node("request-headers put weir.route.destination default/nobody:80", vec![]).ask(&get("/", &[]));
+    assert_eq!((reply.status(), reply.cause()), (500, Some("unresolved")));
+    assert_eq!(reply.text(), "a plugin sends the request to default/nobody:80, which does not exist\n");
+    let reply = node("request-headers put weir.route.destination nonsense", vec![]).ask(&get("/", &[]));
+    assert_eq!(
+        (reply.status(), reply.text()),
+        (500, "a plugin set weir.route.destination to \"nonsense\", which is not the name of a service and a port\n")
+    );
+}
+
+#[test]
+fn a_plugin_gives_a_request_less_time() {
+    let upstream = Upstream::hanging();
+    let node = Node::start(world(&upstream, &["request-headers put weir.route.timeout_ms 50"]));
+    let reply = node.ask(&get("/", &[]));
+    assert_eq!((reply.status(), reply.cause()), (504, Some("request_timeout")));
+}
+
+#[test]
 fn a_plugin_asks_a_service_before_a_request_goes_on() {
     let (upstream, authority) = (Upstream::saying("served"), Upstream::saying("let it pass"));
     let (hanging, gone) = (Upstream::hanging(), refusing());

@@ -19,6 +19,14 @@ pub(super) fn parameter(name: &str) -> Result<Field, String> {
     if name.is_empty() { Err("a query parameter needs a name".to_owned()) } else { Ok(Field::Query(name.into())) }
 }
 
+/// What a plugin says, of a condition.
+pub(super) fn attribute(name: &str) -> Result<Field, String> {
+    match name {
+        "" => Err("what a plugin says has a name".to_owned()),
+        name => Ok(Field::Plugin(name.into())),
+    }
+}
+
 /// A text that is not too long. Where the empty text would mean every text or none, `instead` says what to write.
 pub(super) fn bounded<'a>(
     key: &'a str,

@@ -96,7 +96,14 @@ impl Described {
         let address = addresses.iter().find(suits).or(addresses.first()).copied();
         let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let source = Source { address, workload: workload.map(Arc::as_ref) };
-        let request = Request { method: &method, path: uri.path(), query: uri.query(), headers: &headers, source };
+        let request = Request {
+            method: &method,
+            path: uri.path(),
+            query: uri.query(),
+            headers: &headers,
+            source,
+            attributes: &[],
+        };
         Ok(explain(snapshot, frontend, &request, family))
     }
 

@@ -46,7 +46,7 @@ fn explained(entries: Vec<Entry>, method: &Method, tag: &str) -> Explanation {
     let mut headers = HeaderMap::new();
     headers.insert("x-user-tag", HeaderValue::from_str(tag).unwrap());
     let source = Source { address: IpAddr::V4(Ipv4Addr::LOCALHOST), workload: None };
-    let request = Request { method, path: "/v2/x", query: None, headers: &headers, source };
+    let request = Request { method, path: "/v2/x", query: None, headers: &headers, source, attributes: &[] };
     explain(&Snapshot::empty(), &frontend, &request, None)
 }
 

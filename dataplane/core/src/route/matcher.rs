@@ -128,6 +128,8 @@ pub enum Field {
     Cookie(Box<str>),
     /// A parameter of the query, decoded.
     Query(Box<str>),
+    /// Something that a plugin says of the request.
+    Plugin(Box<str>),
 }
 
 impl fmt::Display for Field {
@@ -136,6 +138,7 @@ impl fmt::Display for Field {
             Self::Header(name) => write!(f, "header {name}"),
             Self::Cookie(name) => write!(f, "cookie {name}"),
             Self::Query(name) => write!(f, "query parameter {name}"),
+            Self::Plugin(name) => write!(f, "plugin attribute {name}"),
         }
     }
 }
@@ -167,6 +170,9 @@ impl Condition {
             Field::Query(name) => self
                 .text
                 .is_met_by_any(request.query_parameters().filter(|(n, _)| n == &**name).map(|(_, value)| value)),
+            Field::Plugin(name) => {
+                self.text.is_met_by_any(request.attributes.iter().filter(|(n, _)| n == name).map(|(_, value)| value))
+            }
         }
     }
 }
@@ -207,7 +213,7 @@ impl Matcher {
         self.conditions.iter().find(|condition| !condition.is_met_by(request)).map(Mismatch::Condition)
     }
 
-    /// Number of conditions on headers and cookies, and on the query.
+    /// Number of conditions on headers, cookies and what plugins say, and on the query.
     pub(crate) fn counts(&self) -> (usize, usize) {
         let query = self.conditions.iter().filter(|condition| matches!(condition.field, Field::Query(_))).count();
         (self.conditions.len() - query, query)
@@ -266,6 +272,9 @@ fn found(field: &Field, request: &Request<'_>) -> Option<String> {
         }
         Field::Query(name) => {
             request.query_parameters().filter(|(n, _)| n == &**name).map(|(_, value)| value.into_owned()).collect()
+        }
+        Field::Plugin(name) => {
+            request.attributes.iter().filter(|(n, _)| n == name).map(|(_, value)| value.to_string()).collect()
         }
     };
     (!values.is_empty()).then(|| values.join("\", \""))

@@ -20,6 +20,8 @@ pub struct Request<'a> {
     pub headers: &'a HeaderMap,
     /// Who sent it.
     pub source: Source<'a>,
+    /// What plugins say of it, each a name and a value, each name once.
+    pub attributes: &'a [(Box<str>, Box<str>)],
 }
 
 /// Where a request came from.

@@ -23,7 +23,7 @@ fn chosen(split: &Split, user: Option<&str>, roll: u64) -> Option<(String, Chose
         headers.insert("x-user", HeaderValue::from_str(user).unwrap());
     }
     let source = Source { address: IpAddr::V4(Ipv4Addr::LOCALHOST), workload: None };
-    let request = Request { method: &Method::GET, path: "/", query: None, headers: &headers, source };
+    let request = Request { method: &Method::GET, path: "/", query: None, headers: &headers, source, attributes: &[] };
     split.choose(&request, roll).map(|(destination, by)| (destination.name.service.name.to_string(), by))
 }
 
@@ -112,7 +112,7 @@ fn versions(key: &StickyKey, weights: &[u32], roll: u64) -> Vec<String> {
     let version = |n: u32| {
         let Asked { headers, address, workload } = &asked(key, n);
         let source = Source { address: *address, workload: Some(workload) };
-        let request = Request { method: &Method::GET, path: "/", query: None, headers, source };
+        let request = Request { method: &Method::GET, path: "/", query: None, headers, source, attributes: &[] };
         let (destination, by) = split.choose(&request, roll).unwrap();
         let expected = if weights.contains(&0) { ChosenBy::Only } else { ChosenBy::Key };
         assert_eq!(by, expected, "{key:?} of user {n}");
@@ -168,7 +168,7 @@ fn the_order_of_destinations_does_not_move_users() {
     for n in 0..USERS {
         let Asked { headers, address, .. } = &asked(key, n);
         let source = Source { address: *address, workload: None };
-        let request = Request { method: &Method::GET, path: "/", query: None, headers, source };
+        let request = Request { method: &Method::GET, path: "/", query: None, headers, source, attributes: &[] };
         let name = |split: &Split| split.choose(&request, 0).map(|(destination, _)| destination.name.clone());
         assert_eq!(name(&split), name(&turned), "user {n}");
     }

@@ -10,11 +10,12 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, request, response};
-use weir_core::name::OriginalDst;
+use weir_core::name::{ClusterName, OriginalDst};
 use weir_core::plugin::{OnFailure, Plugin};
+use weir_core::route::Rule;
 use weir_core::snapshot::{Frontend, Snapshot};
-use weir_plugin_host::{Decided, Direction, Facts, HttpContext, LocalReply, Step};
-use weir_telemetry::Cause;
+use weir_plugin_host::{Decided, Direction, Facts, HttpContext, LocalReply, Routing, Step};
+use weir_telemetry::{Cause, RequestEnd};
 
 use crate::downstream::Downstream;
 use crate::filters::Answer;
@@ -28,6 +29,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct Chain {
     links: Vec<Link>,
+    /// What the proxy has decided so far.
+    decided: RefCell<Decided>,
     /// What a plugin answered when nobody could be told at once.
     reply: RefCell<Option<Box<LocalReply>>>,
 }
@@ -144,7 +147,8 @@ impl Chain {
                 }),
             }
         }
-        Ok((!links.is_empty()).then(|| Rc::new(Self { links, reply: RefCell::new(None) })))
+        let chain = |links| Rc::new(Self { links, decided: RefCell::default(), reply: RefCell::default() });
+        Ok(Some(links).filter(|links: &Vec<Link>| !links.is_empty()).map(chain))
     }
 
     /// Shows the head of a request to all of them, and waits for those that want to think.
@@ -167,8 +171,34 @@ impl Chain {
         Ok(())
     }
 
+    /// What they decided about where the request goes, if anything.
+    pub(crate) fn routing(&self) -> Option<Box<Routing>> {
+        let mut routing = Routing::default();
+        for link in &self.links {
+            link.context.borrow().iter().for_each(|context| context.add_routing(&mut routing));
+        }
+        (!routing.is_empty()).then(|| Box::new(routing))
+    }
+
+    /// The destination of the request is decided.
+    pub(crate) fn on_destination(&self, rule: Option<&Rule>, destination: &ClusterName) {
+        let mut decided = self.decided.borrow_mut();
+        decided.rule = rule.map(|rule| rule.title().to_string().into());
+        decided.destination = Some(destination.to_string().into());
+    }
+
+    /// A try of it goes to this endpoint.
+    pub(crate) fn on_endpoint(&self, address: SocketAddr) {
+        let mut decided = self.decided.borrow_mut();
+        decided.endpoint = Some(address);
+        decided.tries += 1;
+    }
+
     /// Shows the head of a response to all of them, in the opposite order.
     pub(crate) async fn on_response(&self, head: &mut response::Parts, is_end: bool) -> Result<(), Stopped> {
+        for link in &self.links {
+            link.context.borrow().iter().for_each(|context| context.set_decided(self.decided.borrow().clone()));
+        }
         for link in self.links.iter().rev() {
             let step = match &*link.context.borrow() {
                 Some(context) => context.on_response_headers(head, is_end),
@@ -300,7 +330,11 @@ impl Chain {
     }
 
     /// Ends all of them, with what became of the exchange.
-    pub(crate) fn end(&self, decided: &Decided, downstream: &Downstream) {
+    pub(crate) fn end(&self, end: &RequestEnd, downstream: &Downstream) {
+        let mut decided = self.decided.borrow_mut();
+        decided.status = end.status;
+        decided.cause = end.cause.map(Cause::name);
+        (decided.request_bytes, decided.response_bytes) = (end.request_bytes, end.response_bytes);
         for link in &self.links {
             let Some(context) = link.context.borrow_mut().take() else { continue };
             context.set_decided(decided.clone());

@@ -107,7 +107,7 @@ fn failed(status: StatusCode, text: &'static str) -> CallResponse {
 /// The cluster that a plugin means, as the snapshot of this moment has it.
 fn cluster(worker: &Worker, upstream: &str) -> Option<std::sync::Arc<Cluster>> {
     let snapshot = worker.snapshot();
-    let frontend = snapshot.frontend(&name(upstream)?)?;
+    let frontend = snapshot.frontend(&service(upstream)?)?;
     match &frontend.service.target {
         Target::Cluster(cluster) => Some(std::sync::Arc::clone(cluster)),
         Target::Unresolved(_) => None,
@@ -116,14 +116,14 @@ fn cluster(worker: &Worker, upstream: &str) -> Option<std::sync::Arc<Cluster>> {
 
 /// A service by one of the names that plugins write: `namespace/name:port` as Weir does, `name:port` and
 /// `name.namespace:port` (and on, down to `svc.cluster.local`), and `outbound|port|subset|host`, as Istio calls clusters.
-fn name(upstream: &str) -> Option<ClusterName> {
+pub(crate) fn service(upstream: &str) -> Option<ClusterName> {
     let mut parts = upstream.split('|');
     let (host, port) = match (parts.next(), parts.next(), parts.next(), parts.next()) {
         (Some("outbound"), Some(port), Some(_), Some(host)) => (host, port),
         _ => upstream.rsplit_once(':')?,
     };
     let port = port.parse().ok()?;
-    let service = match host.split_once('/') {
+    let name = match host.split_once('/') {
         Some((namespace, name)) => ServiceName::new(namespace, name),
         None => {
             let mut labels = host.trim_end_matches('.').split('.');
@@ -131,7 +131,7 @@ fn name(upstream: &str) -> Option<ClusterName> {
             ServiceName::new(labels.next().unwrap_or(DEFAULT_NAMESPACE), name)
         }
     };
-    Some(ClusterName { service, port })
+    Some(ClusterName { service: name, port })
 }
 
 #[cfg(test)]
@@ -151,7 +151,7 @@ mod tests {
             ("cart:http", None),
             ("outbound|80", None),
         ] {
-            assert_eq!(name(upstream).map(|name| name.to_string()).as_deref(), expected, "{upstream}");
+            assert_eq!(service(upstream).map(|name| name.to_string()).as_deref(), expected, "{upstream}");
         }
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! - `set NAME VALUE`, `add NAME VALUE`, `remove NAME`: with the headers or trailers of the callback;
 //! - `property PATH as NAME`: sets a header to a property, whose path is written with dots;
+//! - `put PATH VALUE`: sets a property;
 //! - `body TEXT`, `append TEXT`, `upper`: replaces, lengthens or shouts what there is of the body;
 //! - `size NAME`: sets a property of that name to the size of the body that the callback was told;
 //! - `reply STATUS TEXT`, `reset`, `pause`, and `go`, which takes a pause of the same callback back;
@@ -98,6 +99,10 @@ impl Exchange {
                 ["property", path, "as", name] => {
                     let value = self.get_property(path.split('.').collect()).map(shown);
                     hostcalls::set_map_value(of.map, name, Some(&value.unwrap_or_else(|| "none".to_owned()))).unwrap();
+                }
+                ["put", path, ..] => {
+                    let path = path.split('.').collect::<Vec<_>>();
+                    self.set_property(path, Some(rest(2).as_bytes()));
                 }
                 ["body", ..] => self.set_body(of, 0, usize::MAX >> 1, rest(1).as_bytes()),
                 ["append", ..] => self.set_body(of, of.size, 0, rest(1).as_bytes()),

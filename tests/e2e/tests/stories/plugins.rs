@@ -30,6 +30,20 @@ fn a_plugin_decides_who_gets_the_canary() {
 }
 
 #[test]
+fn rules_match_what_a_plugin_says() {
+    let rule = "{services: [vehicle-recognition], match: {plugin: {tier: {exact: gold}}}, route: {destination: {host: \
+                service-canary, port: 8080}}}";
+    let terrain = Terrain::standard().rule("gold", rule);
+    let story = Story::begin(&terrain.plugin("probe", "configuration: 'request-headers put weir.match.tier iron'"));
+    assert_eq!(story.get("client", &url("/"), &[]), "200 v1");
+    story.apply("probe.yaml", &plugin("probe", "configuration: 'request-headers put weir.match.tier gold'"));
+    assert_eq!(story.get("client", &url("/"), &[]), "200 v2");
+    story
+        .apply("probe.yaml", &plugin("probe", "configuration: 'request-headers put weir.route.destination shadow:80'"));
+    assert_eq!(story.get("client", &url("/"), &[]), "200 shadow");
+}
+
+#[test]
 fn what_a_plugin_costs_and_counts_is_told() {
     let script = "'request-headers count asked'";
     let story = Story::begin(&Terrain::standard().plugin("probe", &format!("configuration: {script}")));

@@ -9,7 +9,7 @@ use weir_core::route::{Condition, Field, Matcher, PathMatch, TextMatch};
 
 use super::spec::{MatchSpec, MethodText, PathSpec, TextSpec};
 use crate::check::Checker;
-use crate::kinds::condition::{bounded, cookie, expression, header, method, parameter};
+use crate::kinds::condition::{attribute, bounded, cookie, expression, header, method, parameter};
 use crate::limits;
 use crate::shape::{OneOrMany, OrText};
 
@@ -43,6 +43,7 @@ fn matcher<'a>(spec: &'a MatchSpec, checker: &mut Checker<'a>) -> Matcher {
     conditions.sort_by_cached_key(|condition| condition.field.to_string());
     conditions.extend(checker.field("cookies", |checker| texts(&spec.cookies, cookie, checker)));
     conditions.extend(checker.field("query", |checker| texts(&spec.query, parameter, checker)));
+    conditions.extend(checker.field("plugin", |checker| texts(&spec.plugin, attribute, checker)));
     // There are many matches, and each has few conditions.
     conditions.shrink_to_fit();
     Matcher { path, methods: methods.unwrap_or_default(), conditions }

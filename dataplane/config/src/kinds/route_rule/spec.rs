@@ -81,7 +81,7 @@ pub(super) struct AbortSpec {
 #[serde(
     default,
     deny_unknown_fields,
-    expecting = "an object with headers, cookies, query, path, method, or a list of them"
+    expecting = "an object with headers, cookies, query, plugin, path, method, or a list of them"
 )]
 pub(super) struct MatchSpec {
     #[serde(deserialize_with = "nullable")]
@@ -90,13 +90,15 @@ pub(super) struct MatchSpec {
     pub(super) cookies: BTreeMap<String, OrText<TextSpec>>,
     #[serde(deserialize_with = "nullable")]
     pub(super) query: BTreeMap<String, OrText<TextSpec>>,
+    #[serde(deserialize_with = "nullable")]
+    pub(super) plugin: BTreeMap<String, OrText<TextSpec>>,
     pub(super) path: Option<PathSpec>,
     pub(super) method: Option<OneOrMany<MethodText>>,
 }
 
 impl Shape for MatchSpec {
-    const ONE: &'static str = "an object with headers, cookies, query, path, method";
-    const SEVERAL: &'static str = "an object with headers, cookies, query, path, method, or a list of them";
+    const ONE: &'static str = "an object with headers, cookies, query, plugin, path, method";
+    const SEVERAL: &'static str = "an object with headers, cookies, query, plugin, path, method, or a list of them";
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -85,7 +85,7 @@ proptest! {
         }
         let source = Source { address: IpAddr::V4(Ipv4Addr::LOCALHOST), workload: None };
         let method = if is_put { Method::PUT } else { Method::GET };
-        let request = Request { method: &method, path: &path, query: query.as_deref(), headers: &map, source };
+        let request = Request { method: &method, path: &path, query: query.as_deref(), headers: &map, source, attributes: &[] };
         let each = table.entries().iter().find(|entry| entry.matcher.mismatch(&request).is_none());
         prop_assert_eq!(found(table.find(&request)), found(each));
     }
@@ -124,7 +124,7 @@ proptest! {
         let headers = HeaderMap::new();
         let source = Source { address: IpAddr::V4(Ipv4Addr::LOCALHOST), workload: None };
         for path in &paths {
-            let request = Request { method: &Method::GET, path, query: None, headers: &headers, source };
+            let request = Request { method: &Method::GET, path, query: None, headers: &headers, source, attributes: &[] };
             prop_assert_eq!(found(updated.find(&request)), found(new.find(&request)));
         }
     }

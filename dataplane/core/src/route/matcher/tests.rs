@@ -16,7 +16,7 @@ fn check(matcher: &Matcher, request: &str, expected: Result<(), &str>) {
     }
     let method = method.parse().unwrap();
     let source = Source { address: IpAddr::V4(Ipv4Addr::LOCALHOST), workload: None };
-    let request = Request { method: &method, path, query, headers: &headers, source };
+    let request = Request { method: &method, path, query, headers: &headers, source, attributes: &[] };
     let found = matcher.mismatch(&request).map(|mismatch| mismatch.describe(&request));
     assert_eq!(found.as_deref(), expected.err(), "{matcher} against {request:?}");
 }
@@ -112,7 +112,7 @@ fn a_value_that_is_not_text_is_present_but_equals_nothing() {
     let mut headers = HeaderMap::new();
     headers.insert("x-user-tag", HeaderValue::from_bytes(b"\xff").unwrap());
     let source = Source { address: IpAddr::V4(Ipv4Addr::LOCALHOST), workload: None };
-    let request = Request { method: &Method::GET, path: "/", query: None, headers: &headers, source };
+    let request = Request { method: &Method::GET, path: "/", query: None, headers: &headers, source, attributes: &[] };
     assert!(header(TextMatch::Present).mismatch(&request).is_none());
     assert!(header(TextMatch::Absent).mismatch(&request).is_some());
     assert!(header(TextMatch::Prefix("".into())).mismatch(&request).is_some());
