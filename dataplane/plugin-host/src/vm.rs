@@ -380,6 +380,15 @@ impl HttpContext {
         }
     }
 
+    /// Whether the plugin has said, with the property `weir.body.before_route`, that it wants to see the body of a request
+    /// whose head it holds back.
+    pub fn wants_body_first(&self) -> bool {
+        const PATH: &[u8] = b"weir\0body\0before_route";
+        let is_it =
+            |stream: &mut Stream| stream.properties.iter().any(|(path, value)| **path == *PATH && *value == "true");
+        self.vm.with(self.id, is_it).unwrap_or(false)
+    }
+
     /// Adds what the plugin has decided about where the request goes.
     pub fn add_routing(&self, routing: &mut Routing) {
         self.vm.with(self.id, |stream| {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version, request};
-use hyper::body::Body;
+use hyper::body::{Body, SizeHint};
 use tokio::time::{Instant, Sleep};
 use weir_core::snapshot::Snapshot;
 use weir_plugin_host::Direction;
@@ -68,7 +68,7 @@ struct Forwarded {
 async fn forward(
     downstream: &Rc<Downstream>,
     head: &mut request::Parts,
-    incoming: Incoming,
+    mut incoming: Incoming,
     record: &mut Record,
 ) -> Result<Forwarded, Local> {
     let worker = &downstream.worker;
@@ -88,10 +88,10 @@ async fn forward(
         return Err(Cause::FairShare.into());
     }
     let snapshot = worker.snapshot();
+    let mut passage = None;
     if snapshot.has_plugins() {
-        let is_end = incoming.is_end_stream();
         // Boxed: most requests meet none.
-        Box::pin(show(downstream, &snapshot, head, is_end, record)).await?;
+        passage = Box::pin(show(downstream, &snapshot, head, &mut incoming, record)).await?;
     }
     let planned = plan::plan(worker, &snapshot, &downstream.meant, downstream.peer, head, record);
     if let Some(delay) = record.delay.take() {
@@ -111,18 +111,19 @@ async fn forward(
         filters.on_request(head);
     }
     let Plan { chosen, timeouts, mirrors, retrying } = plan;
-    let body = if incoming.is_end_stream() {
+    let is_end = passage.as_ref().map_or_else(|| incoming.is_end_stream(), |passage| passage.is_end());
+    let body = if is_end {
         if upgrading == Upgrading::No {
             mirrors.iter().for_each(|planned| drop(mirror::launch(worker, planned, head, None)));
         }
         None
     } else {
-        let size = incoming.size_hint();
+        // Nobody knows what plugins make of it.
+        let size = if passage.is_some() { SizeHint::default() } else { incoming.size_hint() };
         let copies = mirrors.into_iter().filter_map(|one| mirror::launch(worker, &one, head, Some(size)));
         let copies = copies.collect();
         let meter = Rc::new(Meter::default());
         record.meter = Some(Rc::clone(&meter));
-        let passage = record.chain.as_ref().and_then(|chain| Passage::new(chain, Direction::Request, &head.headers));
         Some(Streamed::new(incoming, passage, meter, limit, copies))
     };
     let watched = Rc::clone(record.watched());
@@ -166,20 +167,20 @@ async fn forward(
     Ok(Forwarded { response, lease, deadline, is_tunnel })
 }
 
-/// Shows the head of a request to the plugins that it meets.
+/// Shows the head of a request to the plugins that it meets. What its body passes then, if any of them looks at it.
 async fn show(
     downstream: &Downstream,
     snapshot: &Snapshot,
     head: &mut request::Parts,
-    is_end: bool,
+    incoming: &mut Incoming,
     record: &mut Record,
-) -> Result<(), Local> {
-    let Some(chain) = Chain::begin(downstream, snapshot, head)? else { return Ok(()) };
+) -> Result<Option<Box<Passage>>, Local> {
+    let Some(chain) = Chain::begin(downstream, snapshot, head)? else { return Ok(None) };
     record.chain = Some(Rc::clone(&chain));
-    let shown = pin!(chain.on_request(head, is_end));
-    within(record.watched(), None, shown).await?;
+    let shown = pin!(chain.on_request(head, incoming));
+    let passage = within(record.watched(), None, shown).await?;
     record.routing = chain.routing();
-    Ok(())
+    Ok(passage)
 }
 
 /// The request that is sent, of a head that nobody needs any more.
@@ -356,7 +357,10 @@ impl Forwarded {
                 return own(stopped.into(), record);
             }
             record.on_status(head.status.as_u16());
-            passage = Passage::new(&chain, Direction::Response, &head.headers).filter(|_| !is_end);
+            passage = Passage::new(&chain, Direction::Response).filter(|_| !is_end);
+            if let Some(Err(stopped)) = passage.as_mut().map(|passage| passage.begin(&head.headers)) {
+                return own(stopped.into(), record);
+            }
         }
         head.version = Version::HTTP_11;
         if incoming.is_end_stream() {

@@ -293,6 +293,41 @@ fn a_plugin_decides_where_a_request_goes() {
 }
 
 #[test]
+fn a_plugin_reads_the_body_before_it_decides_where_the_request_goes() {
+    let (stable, canary) = (echo(), Upstream::answering(|request: &Message| response(201, &request.body)));
+    let first = "request-headers put weir.body.before_route true\nrequest-headers pause\nrequest-headers add x-seen a\n\
+                 request-body pause\nrequest-body end put weir.route.destination c:80\nrequest-body end set x-late yes\n\
+                 request-body end go";
+    // Whoever comes after it sees the head as it left it, and then the whole body.
+    let second = "request-headers property request.headers.x-late as x-told\nrequest-body upper";
+    let node = Node::start(world(&stable, &[first, second]).service("c", &[canary.address]));
+    for sent in [
+        chunked(&["one", "two", "three"]),
+        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 11\r\n\r\nonetwothree".to_owned(),
+    ] {
+        let reply = node.ask(&sent);
+        assert_eq!((reply.status(), reply.text()), (201, "ONETWOTHREE"), "{sent}");
+        let request = canary.requests().last().unwrap().clone();
+        let told =
+            ["x-seen", "x-late", "x-told"].map(|name| request.header(name).map(str::to_owned).unwrap_or_default());
+        assert_eq!(told, ["a", "yes", "yes"]);
+    }
+    // No more of it than it may hold back.
+    let limits = Limits { body: 1_000, ..Limits::default() };
+    let plugin = Plugin { limits, ..probe("bounded", first) };
+    let node = Node::start(World::new(&[stable.address]).plugins(loaded([plugin])));
+    let piece = "x".repeat(700);
+    let reply = node.ask(&chunked(&[&piece, &piece, &piece]));
+    assert_eq!((reply.status(), reply.cause()), (413, Some("body_too_large")));
+    // It answers what it does not like, before anybody else has seen it.
+    let script = "request-headers put weir.body.before_route true\nrequest-headers pause\nrequest-body pause\n\
+                  request-body end reply 400 no";
+    let before = stable.connections();
+    let reply = Node::start(world(&stable, &[script])).ask(&chunked(&["one", "two"]));
+    assert_eq!((reply.status(), reply.text(), stable.connections()), (400, "no", before));
+}
+
+#[test]
 fn a_plugin_gives_a_request_less_time() {
     let upstream = Upstream::hanging();
     let node = Node::start(world(&upstream, &["request-headers put weir.route.timeout_ms 50"]));

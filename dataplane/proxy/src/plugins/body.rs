@@ -2,22 +2,28 @@
 //! or hold it back.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
-use hyper::body::Frame;
+use hyper::body::{Body as _, Frame};
 use weir_plugin_host::Direction;
 use weir_telemetry::Cause;
 
 use super::chain::{Chain, Stopped};
+use crate::body::Incoming;
 
 /// The way of a body through plugins.
 pub(crate) struct Passage {
     chain: Rc<Chain>,
     direction: Direction,
+    /// How many of them see it: of a request, those that have let its head pass, and one that wants the body first.
+    open: usize,
+    /// What waits for the next of them to see the head, and whether that is the end.
+    stalled: (Bytes, bool),
     /// What has passed all of them and was not taken yet.
     passed: VecDeque<Frame<Bytes>>,
     /// How many of them have seen the end of the data.
@@ -27,8 +33,9 @@ pub(crate) struct Passage {
     trailers: Option<HeaderMap>,
     /// How many of them have let the trailers pass.
     passed_trailers: usize,
-    /// Bytes that the head says are still to come.
-    left: Option<u64>,
+    /// Bytes that have passed all of them, and how many the head says there are.
+    passed_bytes: u64,
+    length: Option<u64>,
     is_over: bool,
 }
 
@@ -41,21 +48,63 @@ pub(crate) enum Interrupted<E> {
 }
 
 impl Passage {
-    /// The way through the plugins of a chain, where any of them looks at bodies, behind a head with these headers.
-    pub(crate) fn new(chain: &Rc<Chain>, direction: Direction, headers: &HeaderMap) -> Option<Box<Self>> {
-        let length = || headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok();
+    /// The way through the plugins of a chain, where any of them looks at bodies. None of them sees anything yet.
+    pub(crate) fn new(chain: &Rc<Chain>, direction: Direction) -> Option<Box<Self>> {
         let passage = || Self {
             chain: Rc::clone(chain),
             direction,
+            open: 0,
+            stalled: (Bytes::new(), false),
             passed: VecDeque::new(),
             ended: 0,
             is_read: false,
             trailers: None,
             passed_trailers: 0,
-            left: length(),
+            passed_bytes: 0,
+            length: None,
             is_over: false,
         };
         chain.wants_body(direction).then(|| Box::new(passage()))
+    }
+
+    /// One more of them sees it.
+    pub(crate) fn open(&mut self) -> Result<(), Stopped> {
+        self.open += 1;
+        let (data, is_end) = std::mem::take(&mut self.stalled);
+        self.feed(self.open - 1, data, is_end)
+    }
+
+    /// All of them see it, and the head goes on with these headers.
+    pub(crate) fn begin(&mut self, headers: &HeaderMap) -> Result<(), Stopped> {
+        while self.open < self.chain.len() {
+            self.open()?;
+        }
+        self.length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        self.check_length()
+    }
+
+    /// Shows the body to the plugin that was opened last, until that lets the head go on.
+    pub(crate) async fn fill(&mut self, incoming: &mut Incoming) -> Result<(), Stopped> {
+        let place = self.open - 1;
+        std::future::poll_fn(|context| {
+            loop {
+                if let Poll::Ready(resumed) = self.chain.poll_resumed(self.direction, place, context) {
+                    return Poll::Ready(resumed);
+                }
+                if self.is_read {
+                    return Poll::Pending;
+                }
+                let fed = match ready!(Pin::new(&mut *incoming).poll_frame(context)) {
+                    Some(Ok(frame)) => self.on_frame(frame, incoming.is_end_stream()),
+                    Some(Err(_)) => Err(Cause::RequestAborted.into()),
+                    None => self.on_read(),
+                };
+                if let Err(stopped) = fed {
+                    return Poll::Ready(Err(stopped));
+                }
+            }
+        })
+        .await
     }
 
     /// It is over only when the plugins have seen the end.
@@ -147,7 +196,7 @@ impl Passage {
 
     /// Shows a piece to all plugins from this place on.
     fn feed(&mut self, from: usize, mut data: Bytes, is_end: bool) -> Result<(), Stopped> {
-        for place in from..self.chain.len() {
+        for place in from..self.open {
             // Nothing to see, for those that come after one that held everything back.
             if data.is_empty() && !is_end {
                 return Ok(());
@@ -160,19 +209,26 @@ impl Passage {
                 self.ended = place + 1;
             }
         }
+        if self.open < self.chain.len() {
+            let before = std::mem::take(&mut self.stalled.0);
+            let all = if before.is_empty() { data } else { [before, data].concat().into() };
+            self.stalled = (all, is_end);
+            return Ok(());
+        }
         if !data.is_empty() {
-            self.pass(data)?;
+            self.passed_bytes += data.len() as u64;
+            self.check_length()?;
+            self.passed.push_back(Frame::data(data));
         }
         if is_end { self.pass_trailers() } else { Ok(()) }
     }
 
-    /// All have let it pass. A body that is longer than its head says would end, for whoever gets it, in the middle.
-    fn pass(&mut self, data: Bytes) -> Result<(), Stopped> {
-        if let Some(left) = &mut self.left {
-            *left = left.checked_sub(data.len() as u64).ok_or(Stopped::Failed(Cause::PluginLength))?;
+    /// A body that is longer than its head says would end, for whoever gets it, in the middle.
+    fn check_length(&self) -> Result<(), Stopped> {
+        match self.length {
+            Some(length) if self.passed_bytes > length => Err(Stopped::Failed(Cause::PluginLength)),
+            _ => Ok(()),
         }
-        self.passed.push_back(Frame::data(data));
-        Ok(())
     }
 
     /// Shows the trailers to those that have not seen them, and ends the body.

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, request, response};
+use hyper::body::Body as _;
 use weir_core::name::{ClusterName, OriginalDst};
 use weir_core::plugin::{OnFailure, Plugin};
 use weir_core::route::Rule;
@@ -17,6 +18,8 @@ use weir_core::snapshot::{Frontend, Snapshot};
 use weir_plugin_host::{Decided, Direction, Facts, HttpContext, LocalReply, Routing, Step};
 use weir_telemetry::{Cause, RequestEnd};
 
+use super::body::Passage;
+use crate::body::Incoming;
 use crate::downstream::Downstream;
 use crate::filters::Answer;
 use crate::grpc;
@@ -102,6 +105,20 @@ impl Link {
         }
     }
 
+    /// Whether it lets a head go on.
+    fn poll_resumed(&self, direction: Direction, context: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
+        let polled = match &*self.context.borrow() {
+            Some(of) => of.poll_resumed(direction, context),
+            None => Poll::Ready(Step::Continue),
+        };
+        polled.map(|step| self.next(step).map(drop))
+    }
+
+    /// Whether it wants to see the body before its request goes on.
+    fn wants_body_first(&self) -> bool {
+        self.context.borrow().as_ref().is_some_and(HttpContext::wants_body_first)
+    }
+
     fn holding(&self, direction: Direction) -> &Cell<bool> {
         &self.is_holding[usize::from(direction == Direction::Response)]
     }
@@ -151,24 +168,41 @@ impl Chain {
         Ok(Some(links).filter(|links: &Vec<Link>| !links.is_empty()).map(chain))
     }
 
-    /// Shows the head of a request to all of them, and waits for those that want to think.
-    pub(crate) async fn on_request(&self, head: &mut request::Parts, is_end: bool) -> Result<(), Stopped> {
+    /// Shows the head of a request, and as much of its body as they want first, to all of them, and waits for those that
+    /// want to think. What the rest of the body passes, if any of them looks at bodies.
+    pub(crate) async fn on_request(
+        self: &Rc<Self>,
+        head: &mut request::Parts,
+        incoming: &mut Incoming,
+    ) -> Result<Option<Box<Passage>>, Stopped> {
+        let is_end = incoming.is_end_stream();
+        let mut passage = Passage::new(self, Direction::Request).filter(|_| !is_end);
         for link in &self.links {
             let step = match &*link.context.borrow() {
                 Some(context) => context.on_request_headers(head, is_end),
-                None => continue,
+                None => Step::Continue,
             };
             let has_failed = matches!(step, Step::Failed);
-            if let Next::Wait = link.next(step)? {
-                self.resumed(link, Direction::Request).await?;
-            } else if !has_failed {
-                continue;
+            let next = link.next(step)?;
+            if let Some(passage) = &mut passage {
+                passage.open()?;
+            }
+            match (next, &mut passage) {
+                (Next::Wait, Some(passage)) if link.wants_body_first() => {
+                    in_time(passage.fill(incoming)).await?;
+                }
+                (Next::Wait, _) => self.resumed(link, Direction::Request).await?,
+                (Next::Continue, _) if !has_failed => continue,
+                (Next::Continue, _) => {}
             }
             if let Some(context) = &*link.context.borrow() {
                 context.take_request(head);
             }
         }
-        Ok(())
+        if let Some(passage) = &mut passage {
+            passage.begin(&head.headers)?;
+        }
+        Ok(passage)
     }
 
     /// What they decided about where the request goes, if anything.
@@ -183,7 +217,7 @@ impl Chain {
     /// The destination of the request is decided.
     pub(crate) fn on_destination(&self, rule: Option<&Rule>, destination: &ClusterName) {
         let mut decided = self.decided.borrow_mut();
-        decided.rule = rule.map(|rule| rule.title().to_string().into());
+        decided.rule = rule.map(|rule| rule.title().into());
         decided.destination = Some(destination.to_string().into());
     }
 
@@ -219,14 +253,17 @@ impl Chain {
 
     /// Waits until a plugin lets a head go on.
     async fn resumed(&self, link: &Link, direction: Direction) -> Result<(), Stopped> {
-        let resumed = std::future::poll_fn(|context| match &*link.context.borrow() {
-            Some(of) => of.poll_resumed(direction, context),
-            None => Poll::Ready(Step::Failed),
-        });
-        match tokio::time::timeout(LONGEST_PAUSE, resumed).await {
-            Ok(step) => link.next(step).map(drop),
-            Err(_) => Err(Stopped::Failed(Cause::PluginTimeout)),
-        }
+        in_time(std::future::poll_fn(|context| link.poll_resumed(direction, context))).await
+    }
+
+    /// Whether the plugin at this place lets a head go on.
+    pub(super) fn poll_resumed(
+        &self,
+        direction: Direction,
+        place: usize,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Stopped>> {
+        self.link(direction, place).poll_resumed(direction, context)
     }
 
     /// Whether any of them looks at bodies.
@@ -345,6 +382,14 @@ impl Chain {
             }
         }
     }
+}
+
+/// Waits for a plugin, but not for ever.
+async fn in_time(resumed: impl Future<Output = Result<(), Stopped>>) -> Result<(), Stopped> {
+    let Ok(resumed) = tokio::time::timeout(LONGEST_PAUSE, resumed).await else {
+        return Err(Cause::PluginTimeout.into());
+    };
+    resumed
 }
 
 /// What plugins can know of a request.
