@@ -50,7 +50,7 @@ fmt: ## Format everything
 dist: setup ## Build what is shipped (target/dist/weir)
 	$(CARGO) build --profile dist --locked -p weir
 
-bench: setup ## Weir beside Envoy, nginx and HAProxy in one run (BENCH='--quick' to try it)
+bench: plugins ## Weir beside Envoy, nginx and HAProxy in one run (BENCH='--quick' to try it)
 	./tests/bench/install.sh
 	$(CARGO) build --profile dist --locked -p weir -p weir-bench
 	$(DIST)/weir-bench $(BENCH)

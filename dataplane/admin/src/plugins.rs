@@ -14,7 +14,7 @@ use crate::answer::Json;
 
 pub(crate) async fn plugins(State(node): State<Node>) -> Json<Value> {
     let snapshot = node.snapshot.load();
-    Json(snapshot.plugins().map(|plugin| one(&snapshot, plugin)).collect())
+    Json(snapshot.plugins().iter().map(|plugin| one(&snapshot, plugin)).collect())
 }
 
 fn one(snapshot: &Snapshot, plugin: &Arc<Plugin>) -> Value {

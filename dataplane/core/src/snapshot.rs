@@ -105,7 +105,8 @@ pub struct Snapshot {
     by_address: HashMap<SocketAddr, Arc<Frontend>>,
     workloads: HashMap<IpAddr, Arc<Workload>>,
     gateways: BTreeMap<Bind, Arc<Port>>,
-    has_plugins: bool,
+    /// Each once, in order of their names.
+    plugins: Vec<Arc<Plugin>>,
 }
 
 impl Snapshot {
@@ -129,8 +130,10 @@ impl Snapshot {
             workload.addresses.iter().map(|ip| (*ip, Arc::clone(workload))).collect::<Vec<_>>()
         };
         let workloads = workloads.iter().flat_map(by_ip).collect();
-        let has_plugins = frontends.values().any(|frontend| !frontend.plugins.is_empty());
-        Self { sequence, revision, frontends, by_address, workloads, gateways: BTreeMap::new(), has_plugins }
+        let plugins = frontends.values().flat_map(|frontend| frontend.plugins.iter());
+        let plugins: BTreeMap<_, _> = plugins.map(|plugin| (&plugin.name, plugin)).collect();
+        let plugins = plugins.into_values().cloned().collect();
+        Self { sequence, revision, frontends, by_address, workloads, gateways: BTreeMap::new(), plugins }
     }
 
     /// The same with gateways.
@@ -178,13 +181,12 @@ impl Snapshot {
 
     /// Whether any request meets a plugin.
     pub fn has_plugins(&self) -> bool {
-        self.has_plugins
+        !self.plugins.is_empty()
     }
 
-    /// Every plugin, each once.
-    pub fn plugins(&self) -> impl Iterator<Item = &Arc<Plugin>> {
-        let all = self.frontends.values().flat_map(|frontend| frontend.plugins.iter());
-        all.map(|plugin| (&plugin.name, plugin)).collect::<BTreeMap<_, _>>().into_values()
+    /// Every plugin, each once, in order of their names.
+    pub fn plugins(&self) -> &[Arc<Plugin>] {
+        &self.plugins
     }
 
     /// The listeners of gateways that share this address and port.

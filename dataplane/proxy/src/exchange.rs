@@ -178,9 +178,15 @@ async fn show(
     let Some(chain) = Chain::begin(downstream, snapshot, head)? else { return Ok(None) };
     record.chain = Some(Rc::clone(&chain));
     let shown = pin!(chain.on_request(head, incoming));
-    let passage = within(record.watched(), None, shown).await?;
+    let shown = within(record.watched(), None, shown).await;
+    if shown.is_err()
+        && let Some(frontend) = downstream.meant.service(snapshot)
+    {
+        // It goes nowhere: it counts as the service's own.
+        record.on_route(frontend.service.stats);
+    }
     record.routing = chain.routing();
-    Ok(passage)
+    Ok(shown?)
 }
 
 /// The request that is sent, of a head that nobody needs any more.

@@ -157,6 +157,7 @@ fn a_plugin_answers_by_itself() {
         assert_eq!((reply.status(), reply.header("x-from"), reply.text()), (403, Some("probe"), "not for you"));
     }
     assert_eq!(upstream.connections(), 0);
+    node.await_metric("weir_proxy_requests_total", "status=\"4xx\"", 2.0);
     // While the body is on its way.
     let node = Node::start(world(&upstream, &["request-body end reply 422 not like this"]));
     let reply = node.ask(&chunked(&["one", "two"]));

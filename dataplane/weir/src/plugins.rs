@@ -10,7 +10,7 @@ pub(crate) struct Plugins(pub(crate) Loader);
 impl Preparation for Plugins {
     fn prepare(&mut self, candidate: &Snapshot) -> Vec<Unready> {
         let mut unready = Vec::new();
-        for plugin in candidate.plugins().filter(|plugin| !plugin.loaded.is_set()) {
+        for plugin in candidate.plugins().iter().filter(|plugin| !plugin.loaded.is_set()) {
             if let Err(error) = self.0.load(plugin) {
                 unready.push(Unready { object: plugin.name.clone(), field: error.field, message: error.message });
             }

@@ -12,6 +12,7 @@ use crate::{
 mod beside;
 mod idle;
 mod mirror;
+mod plugin;
 mod reload;
 mod rules;
 mod untouched;
@@ -45,6 +46,7 @@ async fn in_turns(
 pub(crate) async fn run(case: Case, ground: &mut Ground) -> anyhow::Result<Vec<Table>> {
     let table = match case {
         Case::Mirror => return mirror::run(ground).await,
+        Case::Plugin => return plugin::run(ground).await,
         Case::Untouched => return untouched::run(ground).await,
         Case::Rules => rules::run(ground).await?,
         Case::Workers => workers::run(ground).await?,

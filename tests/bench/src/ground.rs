@@ -106,6 +106,7 @@ impl Ground {
             backends: &self.backends,
             core: PROXY_CORE,
             weir: &self.weir,
+            plugin: None,
         })
     }
 

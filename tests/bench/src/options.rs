@@ -91,6 +91,8 @@ pub(crate) enum Case {
     Get1m,
     /// Weir alone: mirroring to targets that answer, refuse, hang or trickle.
     Mirror,
+    /// Weir and Envoy: the same plugin of WebAssembly in both, beside none.
+    Plugin,
     /// Weir alone: the load of `header-route` with 1, 100, 10,000 and 100,000 rules on the service.
     Rules,
     /// Weir alone: two workers beside one, each with a tenth of a processor.

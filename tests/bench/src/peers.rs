@@ -14,7 +14,7 @@ use serde::{Serialize, Serializer};
 
 use crate::{
     backend::Addresses,
-    client,
+    client, machine,
     process::{Launch, Tree},
 };
 
@@ -77,6 +77,22 @@ pub(crate) struct Setup<'a> {
     pub(crate) core: usize,
     /// The binary of Weir.
     pub(crate) weir: &'a Path,
+    /// What sees every request, in those that can.
+    pub(crate) plugin: Option<Plugin>,
+}
+
+/// The plugin of `plugins/guests/bench`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plugin {
+    /// What it does for each request.
+    pub(crate) work: &'static str,
+}
+
+impl Plugin {
+    /// Its module, which `make plugins` builds.
+    pub(crate) fn module() -> PathBuf {
+        machine::project_root().join("target/plugins/bench.wasm")
+    }
 }
 
 impl Setup<'_> {

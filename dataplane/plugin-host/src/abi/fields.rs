@@ -144,7 +144,13 @@ impl Fields<'_> {
 
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
-        self.pseudos().count() + self.others().count()
+        let plain = self.plain().len();
+        match self {
+            // The host is both, and counts once; method and scheme are always there.
+            Self::Request(head, _) => plain + 2 + usize::from(head.uri.path_and_query().is_some()),
+            Self::Response(_) => plain + 1,
+            Self::Plain(_) => plain,
+        }
     }
 
     /// The value of the first with this name.
@@ -289,4 +295,100 @@ fn bytes(value: &HeaderValue) -> Bytes {
 /// Whether a field is about how a body is framed or a connection is used.
 pub(crate) fn is_framing(name: &HeaderName) -> bool {
     [CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, UPGRADE].contains(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn request() -> request::Parts {
+        let request = Request::get("/a?b").header("host", "h").header("x-one", "1").header("x-one", "2");
+        request.header("content-length", "3").body(()).unwrap().into_parts().0
+    }
+
+    fn listed(fields: &Fields<'_>) -> Vec<String> {
+        let list = fields.encode();
+        let pairs = pairs::decode(&list).unwrap();
+        assert_eq!(pairs.len(), fields.len(), "as many as are told");
+        pairs
+            .iter()
+            .map(|pair| format!("{}={}", String::from_utf8_lossy(pair.0), String::from_utf8_lossy(pair.1)))
+            .collect()
+    }
+
+    #[test]
+    fn pseudo_headers_come_first_and_the_host_is_one() {
+        let mut head = request();
+        let expected =
+            [":authority=h", ":path=/a?b", ":method=GET", ":scheme=http", "x-one=1", "x-one=2", "content-length=3"];
+        assert_eq!(listed(&Fields::Request(&mut head, "http")), expected);
+        let mut head = http::Response::builder().status(404).header("host", "h").body(()).unwrap().into_parts().0;
+        assert_eq!(listed(&Fields::Response(&mut head)), [":status=404", "host=h"]);
+    }
+
+    #[test]
+    fn what_cannot_be_in_a_head_is_refused_and_changes_nothing() {
+        let mut head = request();
+        let mut fields = Fields::Request(&mut head, "http");
+        let before = listed(&fields);
+        for (name, value) in [
+            (":path", "no-slash"),
+            (":path", "/a b"),
+            (":method", "CONNECT"),
+            (":method", "G T"),
+            (":scheme", "https"),
+            (":authority", "a\r\nb"),
+            (":status", "200"),
+            (":unknown", "x"),
+            ("", "x"),
+            ("a b", "x"),
+            ("x", "a\r\nb: c"),
+            ("x", "a\0b"),
+        ] {
+            for set in [Fields::add, Fields::replace] {
+                assert_eq!(
+                    set(&mut fields, name.as_bytes(), value.as_bytes()),
+                    Err(Status::BadArgument),
+                    "{name} {value:?}"
+                );
+            }
+        }
+        for name in [":path", "host", ":authority"] {
+            assert_eq!(fields.remove(name.as_bytes()), Err(Status::BadArgument), "{name}");
+        }
+        let mut list = Encoder::default();
+        [("x-new", "1"), (":path", "nothing")]
+            .iter()
+            .for_each(|(name, value)| list.push(name.as_bytes(), value.as_bytes()));
+        assert_eq!(fields.replace_all(&list.finish()), Err(Status::BadArgument));
+        assert_eq!(listed(&fields), before);
+    }
+
+    #[test]
+    fn all_are_replaced_but_for_what_a_request_cannot_be_without() {
+        let mut head = request();
+        let mut fields = Fields::Request(&mut head, "http");
+        let mut list = Encoder::default();
+        let new = [("X-New", "1"), (":method", "PUT"), ("transfer-encoding", "chunked"), ("content-length", "9")];
+        new.iter().for_each(|(name, value)| list.push(name.as_bytes(), value.as_bytes()));
+        fields.replace_all(&list.finish()).unwrap();
+        // Another length than there was is none; how it is framed is not a plugin's to say.
+        assert_eq!(listed(&fields), [":authority=h", ":path=/a?b", ":method=PUT", ":scheme=http", "x-new=1"]);
+    }
+
+    #[test]
+    fn of_several_the_first_is_read_or_all_joined() {
+        let mut head = request();
+        let mut fields = Fields::Request(&mut head, "http");
+        assert_eq!(fields.first(b"X-One").unwrap().unwrap(), "1");
+        assert_eq!((fields.first(b"x-none"), fields.joined(b"x-none")), (Ok(None), None));
+        assert_eq!(
+            (fields.joined(b"x-one").unwrap(), fields.joined(b"host").unwrap()),
+            (b"1,2".to_vec(), b"h".to_vec())
+        );
+        fields.add(b"content-length", b"99").unwrap();
+        assert_eq!(fields.first(b"content-length"), Ok(None));
+    }
 }

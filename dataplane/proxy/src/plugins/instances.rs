@@ -93,7 +93,7 @@ impl Instances {
         if !snapshot.has_plugins() && self.slots.borrow().is_empty() {
             return;
         }
-        let current: Vec<_> = snapshot.plugins().collect();
+        let current = snapshot.plugins();
         self.slots.borrow_mut().retain(|key, _| current.iter().any(|plugin| self::key(plugin) == *key));
         for plugin in current {
             self.of(plugin, now);

@@ -170,7 +170,7 @@ impl Publisher {
         candidate: &Snapshot,
         documents: &DocumentSet,
     ) -> Vec<Diagnostic> {
-        let count = candidate.plugins().count();
+        let count = candidate.plugins().len();
         if count == 0 {
             return Vec::new();
         }

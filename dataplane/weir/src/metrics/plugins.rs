@@ -23,7 +23,7 @@ type Row = (String, Arc<Plugin>, Totals);
 impl Collector for PluginMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let snapshot = self.0.load();
-        let loaded = snapshot.plugins().filter_map(|plugin| plugin.loaded.get::<Plugin>());
+        let loaded = snapshot.plugins().iter().filter_map(|plugin| plugin.loaded.get::<Plugin>());
         let rows: Vec<Row> =
             loaded.map(|plugin| (plugin.name().to_owned(), Arc::clone(&plugin), plugin.totals())).collect();
         failures(&mut encoder, &rows)?;

@@ -5,7 +5,7 @@ use std::{fs, net::SocketAddr, path::PathBuf};
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::Setup;
+use super::{Plugin, Setup};
 use crate::{machine, process::Launch};
 
 /// Where `install.sh` links the server.
@@ -36,6 +36,11 @@ pub(super) fn launch(setup: &Setup<'_>) -> anyhow::Result<Launch> {
 
 fn config(setup: &Setup<'_>) -> Value {
     let canary_header = json!({"name": "x-user-tag", "string_match": {"exact": "canary-user"}});
+    let router = json!({
+        "name": "envoy.filters.http.router",
+        "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
+    });
+    let filters: Vec<Value> = setup.plugin.map(plugin).into_iter().chain([router]).collect();
     let manager = json!({
         "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "bench",
@@ -43,10 +48,7 @@ fn config(setup: &Setup<'_>) -> Value {
             {"match": {"prefix": "/", "headers": [canary_header]}, "route": {"cluster": "canary"}},
             {"match": {"prefix": "/"}, "route": {"cluster": "stable"}},
         ]}]},
-        "http_filters": [{
-            "name": "envoy.filters.http.router",
-            "typed_config": {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"},
-        }],
+        "http_filters": filters,
     });
     json!({
         "static_resources": {
@@ -58,6 +60,25 @@ fn config(setup: &Setup<'_>) -> Value {
                 }]}],
             }],
             "clusters": [cluster("stable", setup.stable(), setup), cluster("canary", setup.canary(), setup)],
+        },
+    })
+}
+
+/// As its documentation shows it: V8, a configuration in a string.
+fn plugin(Plugin { work }: Plugin) -> Value {
+    json!({
+        "name": "envoy.filters.http.wasm",
+        "typed_config": {
+            "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
+            "config": {
+                "name": "bench",
+                "root_id": "",
+                "configuration": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": work},
+                "vm_config": {
+                    "runtime": "envoy.wasm.runtime.v8",
+                    "code": {"local": {"filename": Plugin::module()}},
+                },
+            },
         },
     })
 }

@@ -12,7 +12,7 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::Setup;
+use super::{Plugin, Setup};
 use crate::{backend::Addresses, process::Launch};
 
 /// The folder of rules inside a setup's directory.
@@ -52,7 +52,11 @@ impl Rules {
     /// The service, its canary, and the rule that the header decides by, for the versions of a setup.
     pub(super) fn of(setup: &Setup<'_>) -> Self {
         let port = if setup.versions.has_http2_backend() { "h2c" } else { "http" };
-        Self::decided_by_header(Self::services(setup.stable(), setup.canary(), port))
+        let mut rules = Self::decided_by_header(Self::services(setup.stable(), setup.canary(), port));
+        if let Some(Plugin { work }) = setup.plugin {
+            rules.add("plugin.yaml", plugin(work));
+        }
+        rules
     }
 
     /// The same in HTTP/1.1.
@@ -205,6 +209,23 @@ spec:
         );
     }
     text
+}
+
+fn plugin(work: &str) -> String {
+    format!(
+        "apiVersion: weir.dev/v1
+kind: Plugin
+metadata:
+  name: bench
+  namespace: default
+spec:
+  module:
+    file: {module}
+  services: [web]
+  configuration: {work}
+",
+        module = Plugin::module().display(),
+    )
 }
 
 fn service(name: &str, cluster_ip: &str, endpoint: SocketAddr, port_name: &str) -> String {
