@@ -90,9 +90,6 @@ pub const CONDITION_BYTES: usize = 4_096;
 /// Bytes of a compiled regular expression, and of its cache.
 pub const REGEX_BYTES: usize = 1 << 20;
 
-/// Bytes of a plugin's memory: as many as the host has room for.
-pub const PLUGIN_MEMORY: usize = 256 << 20;
-
 /// Bytes of a body that a plugin holds back.
 pub const PLUGIN_BODY: usize = 16 << 20;
 

@@ -63,6 +63,9 @@ pub enum OnFailure {
     Open,
 }
 
+/// The most that [`Limits::memory`] can be.
+pub const MAX_MEMORY: usize = 256 << 20;
+
 /// Bounds of a plugin. Those without another word are for each of its instances, of which every worker has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {

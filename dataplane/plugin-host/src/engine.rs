@@ -15,16 +15,14 @@
 use std::sync::Arc;
 
 use wasmtime::{Config, InstanceAllocationStrategy, OptLevel, PoolingAllocationConfig};
+use weir_core::plugin::MAX_MEMORY;
 
 use crate::host;
-use crate::state::State;
+use crate::state::{State, TABLE_ELEMENTS};
 use crate::ticker::Ticker;
 
 /// The stack of a plugin: of a worker's 1 MiB, a quarter.
 const STACK_BYTES: usize = 256 << 10;
-
-/// The most that [`Limits::memory`](weir_core::plugin::Limits::memory) can be.
-pub const MAX_MEMORY: usize = 256 << 20;
 
 /// Instances at a time: of every plugin one in each worker, and as many again while one version takes over from another.
 const SLOTS: u32 = 256;
@@ -86,7 +84,7 @@ fn config(reservation: Reservation) -> Config {
         .total_tables(SLOTS)
         .max_memories_per_module(1)
         .max_tables_per_module(1)
-        .table_elements(100_000)
+        .table_elements(TABLE_ELEMENTS)
         .max_core_instance_size(1 << 20)
         .max_memory_size(MAX_MEMORY);
     let mut config = Config::new();

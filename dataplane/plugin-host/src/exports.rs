@@ -4,7 +4,7 @@ use wasmtime::{ExternType, Instance, Store, TypedFunc, WasmParams, WasmResults};
 
 use crate::state::State;
 
-/// The callbacks, for messages and metrics. The order is that of the metrics' rows.
+/// The callbacks, for messages and metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[expect(missing_docs, reason = "each is named for the callback of the ABI")]
 pub enum Callback {
@@ -14,7 +14,6 @@ pub enum Callback {
     Configure,
     ContextCreate,
     Tick,
-    QueueReady,
     HttpCallResponse,
     RequestHeaders,
     RequestBody,
@@ -28,9 +27,6 @@ pub enum Callback {
 }
 
 impl Callback {
-    /// How many there are.
-    pub const COUNT: usize = 17;
-
     /// The exported function's name.
     pub fn name(self) -> &'static str {
         match self {
@@ -40,7 +36,6 @@ impl Callback {
             Self::Configure => "proxy_on_configure",
             Self::ContextCreate => "proxy_on_context_create",
             Self::Tick => "proxy_on_tick",
-            Self::QueueReady => "proxy_on_queue_ready",
             Self::HttpCallResponse => "proxy_on_http_call_response",
             Self::RequestHeaders => "proxy_on_request_headers",
             Self::RequestBody => "proxy_on_request_body",
@@ -69,7 +64,6 @@ type CallResponseFn = TypedFunc<(u32, u32, u32, u32, u32), ()>;
 pub(crate) struct Exports {
     pub(crate) context_create: Option<TypedFunc<(u32, u32), ()>>,
     pub(crate) tick: Option<TypedFunc<u32, ()>>,
-    pub(crate) queue_ready: Option<TypedFunc<(u32, u32), ()>>,
     pub(crate) http_call_response: Option<CallResponseFn>,
     pub(crate) request_headers: Option<HeadersFn>,
     pub(crate) request_body: Option<TypedFunc<(u32, u32, u32), u32>>,
@@ -83,7 +77,7 @@ pub(crate) struct Exports {
 }
 
 /// The signatures of what the host calls, in numbers of 32 bits: parameters and results; several where there are.
-const SIGNATURES: [(&str, &[(usize, usize)]); 20] = [
+const SIGNATURES: [(&str, &[(usize, usize)]); 19] = [
     ("_initialize", &[(0, 0)]),
     ("_start", &[(0, 0)]),
     ("malloc", &[(1, 1)]),
@@ -93,7 +87,6 @@ const SIGNATURES: [(&str, &[(usize, usize)]); 20] = [
     ("proxy_validate_configuration", &[(2, 1)]),
     ("proxy_on_configure", &[(2, 1)]),
     ("proxy_on_tick", &[(1, 0)]),
-    ("proxy_on_queue_ready", &[(2, 0)]),
     ("proxy_on_http_call_response", &[(5, 0)]),
     ("proxy_on_request_headers", &[(3, 1), (2, 1)]),
     ("proxy_on_request_body", &[(3, 1)]),
@@ -141,7 +134,6 @@ impl Exports {
         let store = &mut *store;
         exports.context_create = function(instance, store, Callback::ContextCreate);
         exports.tick = function(instance, store, Callback::Tick);
-        exports.queue_ready = function(instance, store, Callback::QueueReady);
         exports.http_call_response = function(instance, store, Callback::HttpCallResponse);
         exports.request_headers = headers(instance, store, Callback::RequestHeaders);
         exports.request_body = function(instance, store, Callback::RequestBody);

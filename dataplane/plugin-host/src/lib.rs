@@ -26,7 +26,7 @@ mod ticker;
 mod vm;
 
 pub use abi::{AbiVersion, Direction};
-pub use engine::{Engine, EngineError, MAX_MEMORY};
+pub use engine::{Engine, EngineError};
 pub use environment::{CallResponse, Environment, HttpCall, Nowhere};
 pub use exports::Callback;
 pub use loader::{LoadError, Loader};
@@ -35,6 +35,6 @@ pub use module::{Digest, Module, ModuleError};
 pub use plugin::{Options, Plugin};
 pub use routing::Routing;
 pub use shared::Scopes;
-pub use stats::{Ending, TIME_BOUNDS, Totals};
+pub use stats::{TIME_BOUNDS, Totals};
 pub use stream::{Decided, Facts, LocalReply};
 pub use vm::{HttpContext, StartError, Step, Vm};

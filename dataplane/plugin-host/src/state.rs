@@ -17,8 +17,8 @@ use crate::stream::Stream;
 /// The context that stands for the plugin itself.
 pub(crate) const ROOT: u32 = 1;
 
-/// Tables: elements of the largest that a module may have.
-const TABLE_ELEMENTS: usize = 100_000;
+/// Elements of the largest table that a module may have.
+pub(crate) const TABLE_ELEMENTS: usize = 100_000;
 
 /// What the plugin is called for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +48,6 @@ pub(crate) struct State {
     pub(crate) streams: HashMap<u32, Stream, RandomState>,
     /// How often the plugin wants to be called; zero for never.
     pub(crate) tick_period: Duration,
-    /// Queues that it registered.
-    pub(crate) queues: Vec<u32>,
     /// What it is started in.
     pub(crate) environment: Rc<dyn Environment>,
     /// Requests that it wants to send, until the callback has returned.
@@ -59,8 +57,6 @@ pub(crate) struct State {
     pub(crate) last_call: u32,
     /// What came of one, while the plugin is told.
     pub(crate) call_response: Option<CallResponse>,
-    /// Arguments of a foreign function.
-    pub(crate) foreign_arguments: Option<bytes::Bytes>,
     /// Processor time that a callback may use, and how much the thread had used when it was first looked at.
     pub(crate) budget: Duration,
     pub(crate) looked_at: Option<Duration>,
@@ -85,13 +81,11 @@ impl State {
             context: 0,
             streams: HashMap::default(),
             tick_period: Duration::ZERO,
-            queues: Vec::new(),
             environment,
             outbox: Vec::new(),
             open_calls: HashSet::default(),
             last_call: 0,
             call_response: None,
-            foreign_arguments: None,
             budget: plugin.options.limits.start,
             looked_at: None,
             log_rate: LogRate { since: Instant::now(), lines: 0 },

@@ -10,7 +10,7 @@ pub const TIME_BOUNDS: [u64; 11] =
 
 /// How a callback may fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Ending {
+pub(crate) enum Ending {
     /// It trapped: it panicked, divided by zero, reached beyond its memory or its stack.
     Trap,
     /// It took more processor time than it may.

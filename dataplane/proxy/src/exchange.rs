@@ -94,6 +94,8 @@ async fn forward(
         passage = Box::pin(show(downstream, &snapshot, head, &mut incoming, record)).await?;
     }
     let planned = plan::plan(worker, &snapshot, &downstream.meant, downstream.peer, head, record);
+    // All is decided: a request that takes long must not keep an old configuration alive.
+    drop(snapshot);
     if let Some(delay) = record.delay.take() {
         let timeout = planned.as_ref().ok().and_then(|plan| plan.timeouts.request);
         Box::pin(wait(record.watched(), record.deadline(timeout), delay)).await?;

@@ -204,7 +204,7 @@ fn sent_elsewhere<'s>(
     if !matches!(decision.outcome, Outcome::Destination(..) | Outcome::NotFound | Outcome::NoDestination) {
         return Ok(decision);
     }
-    match plugins::service(wanted).and_then(|name| snapshot.frontend(&name)) {
+    match plugins::parse_service(wanted).and_then(|name| snapshot.frontend(&name)) {
         Some(frontend) => Ok(Decision { outcome: Outcome::Destination(&frontend.service, ChosenBy::Only), ..decision }),
         None => {
             record.detail = Some(format!("a plugin sends the request to {wanted}, which does not exist\n").into());

@@ -12,4 +12,4 @@ mod outside;
 pub(crate) use self::body::{Interrupted, Passage};
 pub(crate) use self::chain::Chain;
 pub(crate) use self::instances::Instances;
-pub(crate) use self::outside::service;
+pub(crate) use self::outside::parse_service;

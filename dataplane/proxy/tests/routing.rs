@@ -224,3 +224,15 @@ fn traces_are_kept_and_begun_only_where_the_settings_say_so() {
         assert!(begun.is_none_or(|begun| begun.starts_with(&format!("00-{id}-")) && begun.ends_with("-01")));
     }
 }
+
+#[test]
+fn a_request_that_waits_for_its_endpoint_keeps_no_old_configuration() {
+    let upstream = Upstream::hanging();
+    let mut node = Node::start(World::new(&[upstream.address]));
+    let old = std::sync::Arc::downgrade(&node.snapshot());
+    let mut client = node.client();
+    client.send(get("/", &[]));
+    until("the endpoint has it", || upstream.connections() == 1);
+    node.publish(|_| {});
+    until("the old configuration is gone", || old.upgrade().is_none());
+}

@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use weir_core::name::ObjectName;
-use weir_core::plugin::{Limits, Loaded, ModuleSource, OnFailure, Plugin, VmOptions};
+use weir_core::plugin::{Limits, Loaded, MAX_MEMORY, ModuleSource, OnFailure, Plugin, VmOptions};
 use weir_core::share::Share;
 
 use super::duration::{DurationText, duration};
@@ -197,7 +197,7 @@ impl Spec {
         };
         let callback = time("callback", callback, (Duration::from_millis(1), Duration::from_secs(1)), usual.callback);
         let start = time("start", start, (Duration::from_millis(10), Duration::from_secs(60)), usual.start);
-        let memory = bytes("memory", memory.as_deref(), (64 << 10)..=limits::PLUGIN_MEMORY, checker);
+        let memory = bytes("memory", memory.as_deref(), (64 << 10)..=MAX_MEMORY, checker);
         let body = bytes("body", body.as_deref(), 0..=limits::PLUGIN_BODY, checker);
         Limits { callback, start, memory: memory.unwrap_or(usual.memory), body: body.unwrap_or(usual.body), ..usual }
     }

@@ -18,11 +18,13 @@ fn buffer(state: &mut State, kind: BufferKind) -> Result<Bytes, Status> {
         BufferKind::ResponseBody => body(state, Direction::Response),
         BufferKind::VmConfiguration => Ok(state.plugin.options.vm_configuration.clone()),
         BufferKind::PluginConfiguration => Ok(state.plugin.options.configuration.clone()),
-        BufferKind::ForeignArguments => state.foreign_arguments.clone().ok_or(Status::NotFound),
         BufferKind::CallResponseBody => {
             state.call_response.as_ref().map(|call| call.body.clone()).ok_or(Status::NotFound)
         }
-        BufferKind::DownstreamData | BufferKind::UpstreamData | BufferKind::GrpcMessage => Err(Status::NotFound),
+        BufferKind::DownstreamData
+        | BufferKind::UpstreamData
+        | BufferKind::GrpcMessage
+        | BufferKind::ForeignArguments => Err(Status::NotFound),
     }
 }
 

@@ -14,7 +14,7 @@ mod replies;
 mod sharing;
 mod wasi;
 
-use wasmtime::{Caller, Linker};
+use wasmtime::{Caller, FuncType, Linker, Val, ValType};
 
 use crate::abi::{Answer, Refused, Status};
 use crate::state::{Stage, State};
@@ -25,6 +25,15 @@ const MODULE: &str = "env";
 
 /// What may be called while the host asks for memory.
 const WHILE_ALLOCATING: [&str; 3] = ["proxy_log", "proxy_get_current_time_nanoseconds", "proxy_get_log_level"];
+
+/// What links and is not there: its parameters, of 32 bits each, and what it answers.
+const ABSENT: [(&str, usize, Status); 5] = [
+    ("proxy_grpc_call", 12, Status::Unimplemented),
+    ("proxy_grpc_stream", 9, Status::Unimplemented),
+    ("proxy_grpc_send", 4, Status::NotFound),
+    ("proxy_grpc_cancel", 1, Status::NotFound),
+    ("proxy_grpc_close", 1, Status::NotFound),
+];
 
 /// Runs a host function and makes a status of what it comes to.
 fn answer(
@@ -100,26 +109,23 @@ host_functions! {
         upstream: u32, upstream_size: u32, headers: u32, headers_size: u32, body: u32, body_size: u32, trailers: u32,
         trailers_size: u32, timeout: u32, to: u32
     );
-    "proxy_grpc_call" => calls::grpc_call, (
-        upstream: u32, upstream_size: u32, service: u32, service_size: u32, method: u32, method_size: u32, metadata: u32,
-        metadata_size: u32, message: u32, message_size: u32, timeout: u32, to: u32
-    );
-    "proxy_grpc_stream" => calls::grpc_stream, (
-        upstream: u32, upstream_size: u32, service: u32, service_size: u32, method: u32, method_size: u32, metadata: u32,
-        metadata_size: u32, to: u32
-    );
-    "proxy_grpc_send" => calls::grpc_send, (call: u32, at: u32, size: u32, end: u32);
-    "proxy_grpc_cancel" => calls::grpc_end, (call: u32);
-    "proxy_grpc_close" => calls::grpc_end, (call: u32);
 }
 
 /// Offers everything.
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     link_functions(linker)?;
+    for (name, parameters, status) in ABSENT {
+        let signature = FuncType::new(linker.engine(), vec![ValType::I32; parameters], [ValType::I32]);
+        linker.func_new(MODULE, name, signature, move |_: Caller<'_, State>, _, results| {
+            results[0] = Val::I32(status as i32);
+            Ok(())
+        })?;
+    }
     wasi::link(linker)
 }
 
 /// The modules and names of everything that is offered.
 pub(crate) fn offered() -> impl Iterator<Item = (&'static str, &'static str)> {
-    FUNCTIONS.iter().map(|name| (MODULE, *name)).chain(wasi::offered())
+    let absent = ABSENT.into_iter().map(|(name, ..)| name);
+    FUNCTIONS.iter().copied().chain(absent).map(|name| (MODULE, name)).chain(wasi::offered())
 }

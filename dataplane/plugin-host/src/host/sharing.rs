@@ -24,9 +24,6 @@ pub(super) fn register(guest: &mut Guest<'_>, at: u32, size: u32, to: u32) -> An
     check_words(guest, &[to])?;
     let (memory, state) = split(guest)?;
     let queue = state.plugin.shared.register(slice(memory, at, size)?, state.plugin.options.limits.queues)?;
-    if !state.queues.contains(&queue) {
-        state.queues.push(queue);
-    }
     put_word(guest, to, queue)
 }
 

@@ -1,11 +1,12 @@
 //! What instances reach beyond their exchanges: services of the mesh, and time.
 
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, Response, StatusCode, Version, response};
 use weir_core::cluster::Cluster;
-use weir_core::name::{ClusterName, PeerAddr, ServiceName};
+use weir_core::name::{ClusterName, DEFAULT_NAMESPACE, PeerAddr, ServiceName};
 use weir_core::snapshot::Protocol;
 use weir_core::split::Target;
 use weir_plugin_host::{CallResponse, Environment, HttpCall, Vm};
@@ -14,8 +15,8 @@ use crate::body::RequestBody;
 use crate::upstream::Picked;
 use crate::worker::Worker;
 
-/// The namespace of services that are named without one.
-const DEFAULT_NAMESPACE: &str = weir_core::name::DEFAULT_NAMESPACE;
+/// Bytes of the body of a response that a plugin is given.
+const RESPONSE_BYTES: usize = 1 << 20;
 
 /// The worker that instances are in.
 #[derive(Debug)]
@@ -95,9 +96,6 @@ async fn sent(worker: &Weak<Worker>, call: HttpCall) -> Result<CallResponse, &'s
     Ok(CallResponse { head, body: body.freeze(), trailers })
 }
 
-/// Bytes of the body of a response that a plugin is given.
-const RESPONSE_BYTES: usize = 1 << 20;
-
 fn failed(status: StatusCode, text: &'static str) -> CallResponse {
     let mut head: response::Parts = Response::new(()).into_parts().0;
     head.status = status;
@@ -105,18 +103,18 @@ fn failed(status: StatusCode, text: &'static str) -> CallResponse {
 }
 
 /// The cluster that a plugin means, as the snapshot of this moment has it.
-fn cluster(worker: &Worker, upstream: &str) -> Option<std::sync::Arc<Cluster>> {
+fn cluster(worker: &Worker, upstream: &str) -> Option<Arc<Cluster>> {
     let snapshot = worker.snapshot();
-    let frontend = snapshot.frontend(&service(upstream)?)?;
+    let frontend = snapshot.frontend(&parse_service(upstream)?)?;
     match &frontend.service.target {
-        Target::Cluster(cluster) => Some(std::sync::Arc::clone(cluster)),
+        Target::Cluster(cluster) => Some(Arc::clone(cluster)),
         Target::Unresolved(_) => None,
     }
 }
 
 /// A service by one of the names that plugins write: `namespace/name:port` as Weir does, `name:port` and
 /// `name.namespace:port` (and on, down to `svc.cluster.local`), and `outbound|port|subset|host`, as Istio calls clusters.
-pub(crate) fn service(upstream: &str) -> Option<ClusterName> {
+pub(crate) fn parse_service(upstream: &str) -> Option<ClusterName> {
     let mut parts = upstream.split('|');
     let (host, port) = match (parts.next(), parts.next(), parts.next(), parts.next()) {
         (Some("outbound"), Some(port), Some(_), Some(host)) => (host, port),
@@ -151,7 +149,7 @@ mod tests {
             ("cart:http", None),
             ("outbound|80", None),
         ] {
-            assert_eq!(service(upstream).map(|name| name.to_string()).as_deref(), expected, "{upstream}");
+            assert_eq!(parse_service(upstream).map(|name| name.to_string()).as_deref(), expected, "{upstream}");
         }
     }
 }

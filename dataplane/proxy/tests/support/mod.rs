@@ -62,6 +62,11 @@ impl Node {
         Self { world, address, drain, telemetry, gateways, snapshots, thread }
     }
 
+    /// The configuration in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshots.load_full()
+    }
+
     /// Changes the configuration.
     pub fn publish(&mut self, change: impl FnOnce(&mut World)) {
         change(&mut self.world);
