@@ -8,6 +8,7 @@
 //! What to do then is not decided here.
 
 mod abi;
+mod cache;
 mod engine;
 mod environment;
 mod exports;
@@ -31,7 +32,7 @@ pub use environment::{CallResponse, Environment, HttpCall, Nowhere};
 pub use exports::Callback;
 pub use loader::{LoadError, Loader};
 pub use metrics::{Metric, MetricKind};
-pub use module::{Digest, Module, ModuleError};
+pub use module::{Digest, Module, ModuleError, Origin};
 pub use plugin::{Options, Plugin};
 pub use routing::Routing;
 pub use shared::Scopes;

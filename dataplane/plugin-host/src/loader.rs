@@ -10,6 +10,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use weir_core::plugin;
 
+use crate::cache::Cache;
 use crate::engine::Engine;
 use crate::environment::Nowhere;
 use crate::module::{Digest, Module};
@@ -39,17 +40,20 @@ const CONFIGURATION: &[&str] = &["spec", "configuration"];
 pub struct Loader {
     /// What paths that are not absolute are below.
     folder: PathBuf,
+    /// Where compiled modules are kept.
+    compiled: Option<PathBuf>,
     /// Made with the first plugin: most nodes have none, and it takes address space and a thread.
-    engine: Option<Engine>,
+    host: Option<(Engine, Option<Cache>)>,
     /// Those that are used, so that a module that several plugins have is compiled once.
     modules: HashMap<Digest, Module>,
     scopes: Scopes,
 }
 
 impl Loader {
-    /// A loader of the plugins of a folder.
-    pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), engine: None, modules: HashMap::new(), scopes: Scopes::default() }
+    /// A loader of the plugins of a folder, which keeps what it has compiled in another.
+    pub fn new(folder: &Path, compiled: Option<PathBuf>) -> Self {
+        let scopes = Scopes::default();
+        Self { folder: folder.to_owned(), compiled, host: None, modules: HashMap::new(), scopes }
     }
 
     /// Loads a plugin.
@@ -104,11 +108,18 @@ impl Loader {
         if let Some(module) = self.modules.get(&digest) {
             return Ok(module.clone());
         }
-        let engine = match &mut self.engine {
-            Some(engine) => engine,
-            none => none.insert(Engine::new().map_err(|error| error.to_string())?),
+        let (engine, cache) = match &mut self.host {
+            Some(host) => host,
+            none => {
+                let engine = Engine::new().map_err(|error| error.to_string())?;
+                let cache = self.compiled.as_ref().and_then(|folder| {
+                    let without = |reason| tracing::warn!("compiled plugins are not kept: {reason}");
+                    Cache::open(folder, &engine).map_err(without).ok()
+                });
+                none.insert((engine, cache))
+            }
         };
-        let module = Module::compile(engine, bytes).map_err(|error| error.to_string())?;
+        let module = Module::load(engine, bytes, digest, cache.as_ref()).map_err(|error| error.to_string())?;
         self.modules.insert(digest, module.clone());
         Ok(module)
     }

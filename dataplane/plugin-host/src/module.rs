@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 use wasmtime::{ExternType, InstancePre};
 
 use crate::abi::AbiVersion;
+use crate::cache::Cache;
 use crate::engine::Engine;
 use crate::exports::Exports;
 use crate::state::State;
@@ -65,6 +67,16 @@ struct Inner {
     version: AbiVersion,
     engine: Engine,
     ready: InstancePre<State>,
+    origin: Origin,
+}
+
+/// Where a module's code comes from, and how long it took to have it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Whether it had been compiled before.
+    pub is_cached: bool,
+    /// How long it took, with checking it.
+    pub took: Duration,
 }
 
 impl std::fmt::Debug for Module {
@@ -80,8 +92,24 @@ impl Module {
     /// # Errors
     /// When it is no module, or none that the host can run.
     pub fn compile(engine: &Engine, bytes: &[u8]) -> Result<Self, ModuleError> {
-        let module =
-            wasmtime::Module::new(&engine.inner, bytes).map_err(|error| ModuleError::Invalid(format!("{error:#}")))?;
+        Self::load(engine, bytes, Digest::of(bytes), None)
+    }
+
+    /// The same, unless a cache has what was compiled before.
+    pub(crate) fn load(
+        engine: &Engine,
+        bytes: &[u8],
+        digest: Digest,
+        cache: Option<&Cache>,
+    ) -> Result<Self, ModuleError> {
+        let began = Instant::now();
+        let cached = cache.and_then(|cache| cache.load(engine, digest));
+        let is_cached = cached.is_some();
+        let module = match cached {
+            Some(module) => module,
+            None => wasmtime::Module::new(&engine.inner, bytes)
+                .map_err(|error| ModuleError::Invalid(format!("{error:#}")))?,
+        };
         let exports = || module.exports().map(|export| export.name());
         let version = AbiVersion::of(exports()).ok_or_else(|| {
             let markers: Vec<_> = exports().filter(|name| name.starts_with("proxy_abi_")).collect();
@@ -91,8 +119,11 @@ impl Module {
         Exports::check(&module).map_err(ModuleError::Exports)?;
         let ready =
             engine.linker.instantiate_pre(&module).map_err(|error| ModuleError::Imports(format!("{error:#}")))?;
-        let inner = Inner { digest: Digest::of(bytes), version, engine: engine.clone(), ready };
-        Ok(Self { inner: Arc::new(inner) })
+        let origin = Origin { is_cached, took: began.elapsed() };
+        if let Some(cache) = cache.filter(|_| !is_cached) {
+            cache.store(digest, &module);
+        }
+        Ok(Self { inner: Arc::new(Inner { digest, version, engine: engine.clone(), ready, origin }) })
     }
 
     /// What its bytes come to.
@@ -103,6 +134,11 @@ impl Module {
     /// The version of the ABI that it is made for.
     pub fn version(&self) -> AbiVersion {
         self.inner.version
+    }
+
+    /// Where its code comes from.
+    pub fn origin(&self) -> Origin {
+        self.inner.origin
     }
 
     /// Whether somebody else has it too.

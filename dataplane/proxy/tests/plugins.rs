@@ -36,7 +36,7 @@ fn probe(name: &str, script: &str) -> Plugin {
 
 /// The same, loaded.
 fn loaded(plugins: impl IntoIterator<Item = Plugin>) -> Vec<Arc<Plugin>> {
-    let mut loader = Loader::new(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/plugins"));
+    let mut loader = Loader::new(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/plugins"), None);
     let plugins = plugins.into_iter().map(|plugin| {
         loader.load(&plugin).unwrap_or_else(|error| panic!("{error:?}: run `make plugins` first"));
         Arc::new(plugin)

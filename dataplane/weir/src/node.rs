@@ -127,7 +127,7 @@ async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
         Some(wiring) => Box::new(wiring.clone()),
         None => Box::new(NoInterception),
     };
-    let loader = Plugins(Loader::new(settings.plugins_folder()));
+    let loader = Plugins(Loader::new(settings.plugins_folder(), Some(settings.state.join("plugins/compiled"))));
     let mut publisher =
         Publisher::new(log, Arc::clone(&snapshot), Arc::clone(&stats), interception).with_preparation(Box::new(loader));
     publisher.restore(&[SOURCE]);
