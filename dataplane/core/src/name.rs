@@ -42,6 +42,11 @@ impl ServiceName {
     pub fn new(namespace: &str, name: &str) -> Self {
         Self { namespace: shared(namespace), name: shared(name) }
     }
+
+    /// Its document.
+    pub fn object(&self) -> ObjectName {
+        ObjectName { kind: shared("Service"), namespace: Arc::clone(&self.namespace), name: Arc::clone(&self.name) }
+    }
 }
 
 impl fmt::Display for ServiceName {

@@ -10,6 +10,7 @@ use crate::plugin::Plugin;
 use crate::revision::{RevisionId, Sequence};
 use crate::route::{Decision, Request, RouteTable, Source};
 use crate::split::{Destination, Target};
+use crate::stats::StatsId;
 use crate::workload::Workload;
 
 /// What a service port carries, as its documents say (`appProtocol`, else the port's name).
@@ -52,6 +53,8 @@ pub struct Frontend {
     pub service: Destination,
     /// What sees its requests before a rule is chosen, in their order.
     pub plugins: Arc<[Arc<Plugin>]>,
+    /// Where the copies are counted that those ask for.
+    pub mirrored: StatsId,
 }
 
 impl Frontend {
@@ -65,6 +68,7 @@ impl Frontend {
             consumers: BTreeMap::new(),
             service,
             plugins: Arc::default(),
+            mirrored: StatsId(0),
         }
     }
 

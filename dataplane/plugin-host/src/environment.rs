@@ -1,11 +1,14 @@
 //! What a plugin reaches beyond its exchanges, seen from its instance: the services that it calls, and time.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, request, response};
 
+use crate::grpc::GrpcCall;
+use crate::shared::Notices;
 use crate::vm::Vm;
 
 /// A request that a plugin sends by itself.
@@ -19,6 +22,8 @@ pub struct HttpCall {
     pub head: request::Parts,
     /// Its body.
     pub body: Bytes,
+    /// What follows its body.
+    pub trailers: HeaderMap,
     /// How long it may take.
     pub timeout: Duration,
 }
@@ -42,6 +47,12 @@ pub trait Environment {
     /// Sends a request; its end is told by [`Vm::on_http_call_response`].
     fn send(&self, vm: &Rc<Vm>, call: HttpCall);
 
+    /// Makes a call of gRPC; what comes of it is told by [`Vm::on_grpc`].
+    fn call(&self, vm: &Rc<Vm>, call: GrpcCall);
+
+    /// From now on [`Vm::on_queue_ready`] is to be called for each of these.
+    fn begin_listening(&self, vm: &Rc<Vm>, notices: Arc<Notices>);
+
     /// From now on [`Vm::tick`] is to be called, each time [`Vm::tick_period`] after the last, until that is `None`.
     fn begin_ticking(&self, vm: &Rc<Vm>);
 }
@@ -57,6 +68,10 @@ impl Environment for Nowhere {
     }
 
     fn send(&self, _vm: &Rc<Vm>, _call: HttpCall) {}
+
+    fn call(&self, _vm: &Rc<Vm>, _call: GrpcCall) {}
+
+    fn begin_listening(&self, _vm: &Rc<Vm>, _notices: Arc<Notices>) {}
 
     fn begin_ticking(&self, _vm: &Rc<Vm>) {}
 }

@@ -15,6 +15,12 @@ pub enum Callback {
     ContextCreate,
     Tick,
     HttpCallResponse,
+    GrpcInitialMetadata,
+    GrpcReceive,
+    GrpcTrailingMetadata,
+    GrpcClose,
+    QueueReady,
+    ForeignFunction,
     RequestHeaders,
     RequestBody,
     RequestTrailers,
@@ -37,6 +43,12 @@ impl Callback {
             Self::ContextCreate => "proxy_on_context_create",
             Self::Tick => "proxy_on_tick",
             Self::HttpCallResponse => "proxy_on_http_call_response",
+            Self::GrpcInitialMetadata => "proxy_on_grpc_receive_initial_metadata",
+            Self::GrpcReceive => "proxy_on_grpc_receive",
+            Self::GrpcTrailingMetadata => "proxy_on_grpc_receive_trailing_metadata",
+            Self::GrpcClose => "proxy_on_grpc_close",
+            Self::QueueReady => "proxy_on_queue_ready",
+            Self::ForeignFunction => "proxy_on_foreign_function",
             Self::RequestHeaders => "proxy_on_request_headers",
             Self::RequestBody => "proxy_on_request_body",
             Self::RequestTrailers => "proxy_on_request_trailers",
@@ -65,6 +77,12 @@ pub(crate) struct Exports {
     pub(crate) context_create: Option<TypedFunc<(u32, u32), ()>>,
     pub(crate) tick: Option<TypedFunc<u32, ()>>,
     pub(crate) http_call_response: Option<CallResponseFn>,
+    pub(crate) grpc_initial_metadata: Option<TypedFunc<(u32, u32, u32), ()>>,
+    pub(crate) grpc_receive: Option<TypedFunc<(u32, u32, u32), ()>>,
+    pub(crate) grpc_trailing_metadata: Option<TypedFunc<(u32, u32, u32), ()>>,
+    pub(crate) grpc_close: Option<TypedFunc<(u32, u32, u32), ()>>,
+    pub(crate) queue_ready: Option<TypedFunc<(u32, u32), ()>>,
+    pub(crate) foreign_function: Option<TypedFunc<(u32, u32, u32), ()>>,
     pub(crate) request_headers: Option<HeadersFn>,
     pub(crate) request_body: Option<TypedFunc<(u32, u32, u32), u32>>,
     pub(crate) request_trailers: Option<TypedFunc<(u32, u32), u32>>,
@@ -77,7 +95,7 @@ pub(crate) struct Exports {
 }
 
 /// The signatures of what the host calls, in numbers of 32 bits: parameters and results; several where there are.
-const SIGNATURES: [(&str, &[(usize, usize)]); 19] = [
+const SIGNATURES: [(&str, &[(usize, usize)]); 25] = [
     ("_initialize", &[(0, 0)]),
     ("_start", &[(0, 0)]),
     ("malloc", &[(1, 1)]),
@@ -88,6 +106,12 @@ const SIGNATURES: [(&str, &[(usize, usize)]); 19] = [
     ("proxy_on_configure", &[(2, 1)]),
     ("proxy_on_tick", &[(1, 0)]),
     ("proxy_on_http_call_response", &[(5, 0)]),
+    ("proxy_on_grpc_receive_initial_metadata", &[(3, 0)]),
+    ("proxy_on_grpc_receive", &[(3, 0)]),
+    ("proxy_on_grpc_receive_trailing_metadata", &[(3, 0)]),
+    ("proxy_on_grpc_close", &[(3, 0)]),
+    ("proxy_on_queue_ready", &[(2, 0)]),
+    ("proxy_on_foreign_function", &[(3, 0)]),
     ("proxy_on_request_headers", &[(3, 1), (2, 1)]),
     ("proxy_on_request_body", &[(3, 1)]),
     ("proxy_on_request_trailers", &[(2, 1)]),
@@ -135,6 +159,12 @@ impl Exports {
         exports.context_create = function(instance, store, Callback::ContextCreate);
         exports.tick = function(instance, store, Callback::Tick);
         exports.http_call_response = function(instance, store, Callback::HttpCallResponse);
+        exports.grpc_initial_metadata = function(instance, store, Callback::GrpcInitialMetadata);
+        exports.grpc_receive = function(instance, store, Callback::GrpcReceive);
+        exports.grpc_trailing_metadata = function(instance, store, Callback::GrpcTrailingMetadata);
+        exports.grpc_close = function(instance, store, Callback::GrpcClose);
+        exports.queue_ready = function(instance, store, Callback::QueueReady);
+        exports.foreign_function = function(instance, store, Callback::ForeignFunction);
         exports.request_headers = headers(instance, store, Callback::RequestHeaders);
         exports.request_body = function(instance, store, Callback::RequestBody);
         exports.request_trailers = function(instance, store, Callback::RequestTrailers);

@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
@@ -11,6 +12,9 @@ use crate::abi::Status;
 
 /// What an entry costs beyond its bytes.
 const ENTRY_COST: usize = 64;
+
+/// Items that an instance may be told of later. It can take what there is when it is told of one.
+const NOTICES: usize = 4096;
 
 /// What the plugins of one scope share.
 #[derive(Debug, Default)]
@@ -32,6 +36,65 @@ struct Queue {
     name: Box<[u8]>,
     items: VecDeque<Bytes>,
     bytes: usize,
+    /// Who wants to be told of items: the last of those that there still are.
+    listeners: Vec<Arc<Notices>>,
+}
+
+impl Queue {
+    fn listener(&mut self) -> Option<&Arc<Notices>> {
+        self.listeners.retain(|listener| !listener.is_closed());
+        self.listeners.last()
+    }
+}
+
+/// Items of queues that an instance is still to be told of; by whatever thread they come.
+#[derive(Debug, Default)]
+pub struct Notices(Mutex<Pending>);
+
+#[derive(Debug, Default)]
+struct Pending {
+    /// The queue of each item.
+    queues: VecDeque<u32>,
+    is_closed: bool,
+    waker: Option<Waker>,
+}
+
+impl Notices {
+    /// The queue of the next item; `None` when the instance is gone.
+    pub fn poll_next(&self, context: &mut Context<'_>) -> Poll<Option<u32>> {
+        let mut pending = lock(&self.0);
+        if pending.is_closed {
+            return Poll::Ready(None);
+        }
+        if let Some(queue) = pending.queues.pop_front() {
+            return Poll::Ready(Some(queue));
+        }
+        pending.waker = Some(context.waker().clone());
+        Poll::Pending
+    }
+
+    pub(crate) fn close(&self) {
+        let waker = {
+            let mut pending = lock(&self.0);
+            pending.is_closed = true;
+            pending.waker.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    fn is_closed(&self) -> bool {
+        lock(&self.0).is_closed
+    }
+
+    fn add(&self, queue: u32, items: usize) {
+        let waker = {
+            let mut pending = lock(&self.0);
+            let room = NOTICES.saturating_sub(pending.queues.len());
+            pending.queues.extend(std::iter::repeat_n(queue, items.min(room)));
+            pending.waker.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
+    }
 }
 
 /// A panic while a lock is held leaves what it protects as whole as it was: every change is one assignment.
@@ -68,17 +131,26 @@ impl Shared {
         Ok(())
     }
 
-    /// The number of a queue; it is made if there is none of this name.
-    pub(crate) fn register(&self, name: &[u8], limit: usize) -> Result<u32, Status> {
+    /// The number of a queue; it is made if there is none of this name. From now on it is this listener that is told of
+    /// items, and at once of those that nobody was told of.
+    pub(crate) fn register(&self, name: &[u8], limit: usize, listener: &Arc<Notices>) -> Result<u32, Status> {
         let mut queues = lock(&self.queues);
-        if let Some(position) = queues.iter().position(|queue| *queue.name == *name) {
-            return id(position);
+        let found = queues.iter().position(|queue| *queue.name == *name);
+        let position = match found {
+            Some(position) => position,
+            None if queues.len() >= limit => return Err(Status::InternalFailure),
+            None => {
+                queues.push(Queue { name: name.into(), items: VecDeque::new(), bytes: 0, listeners: Vec::new() });
+                queues.len() - 1
+            }
+        };
+        let (number, queue) = (id(position)?, &mut queues[position]);
+        if queue.listener().is_none() {
+            listener.add(number, queue.items.len());
         }
-        if queues.len() >= limit {
-            return Err(Status::InternalFailure);
-        }
-        queues.push(Queue { name: name.into(), items: VecDeque::new(), bytes: 0 });
-        id(queues.len() - 1)
+        queue.listeners.retain(|one| !Arc::ptr_eq(one, listener));
+        queue.listeners.push(Arc::clone(listener));
+        Ok(number)
     }
 
     /// The number of a queue that there is.
@@ -95,6 +167,9 @@ impl Shared {
         }
         queue.bytes += item.len() + ENTRY_COST;
         queue.items.push_back(Bytes::copy_from_slice(item));
+        if let Some(listener) = queue.listener() {
+            listener.add(number, 1);
+        }
         Ok(())
     }
 
@@ -164,9 +239,10 @@ mod tests {
     #[test]
     fn queues_keep_order_and_bounds() {
         let shared = Shared::default();
-        let queue = shared.register(b"q", 1).unwrap();
-        assert_eq!((shared.register(b"q", 1), shared.resolve(b"q")), (Ok(queue), Ok(queue)));
-        assert_eq!(shared.register(b"other", 1), Err(Status::InternalFailure));
+        let listener = Arc::default();
+        let queue = shared.register(b"q", 1, &listener).unwrap();
+        assert_eq!((shared.register(b"q", 1, &listener), shared.resolve(b"q")), (Ok(queue), Ok(queue)));
+        assert_eq!(shared.register(b"other", 1, &listener), Err(Status::InternalFailure));
         assert_eq!(shared.resolve(b"other"), Err(Status::NotFound));
         assert_eq!((shared.enqueue(0, b"", PLENTY), shared.dequeue(2)), (Err(Status::NotFound), Err(Status::NotFound)));
         let limit = 2 * (ENTRY_COST + 1);
@@ -176,6 +252,36 @@ mod tests {
         );
         assert_eq!((shared.dequeue(queue).unwrap(), shared.dequeue(queue).unwrap()), ("1".into(), "2".into()));
         assert_eq!(shared.dequeue(queue), Err(Status::Empty));
+    }
+
+    #[test]
+    fn the_last_that_listens_is_told_of_items() {
+        let shared = Shared::default();
+        let told = |notices: &Notices| {
+            let mut context = Context::from_waker(Waker::noop());
+            std::iter::from_fn(|| match notices.poll_next(&mut context) {
+                Poll::Ready(told) => told,
+                Poll::Pending => None,
+            })
+            .count()
+        };
+        let [first, second, third] = [const { || Arc::new(Notices::default()) }; 3].map(|new| new());
+        let queue = shared.register(b"q", 1, &first).unwrap();
+        let put = || shared.enqueue(queue, b"item", PLENTY).unwrap();
+        put();
+        shared.register(b"q", 1, &second).unwrap();
+        put();
+        put();
+        assert_eq!((told(&first), told(&second)), (1, 2));
+        // It is gone: the one before it is the last now.
+        second.close();
+        put();
+        assert_eq!((told(&first), told(&second)), (1, 0));
+        // Nobody listens; whoever comes next is told of what waits.
+        first.close();
+        put();
+        shared.register(b"q", 1, &third).unwrap();
+        assert_eq!(told(&third), 5);
     }
 
     #[test]

@@ -5,12 +5,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use foldhash::fast::RandomState;
+use http::HeaderMap;
 use wasmtime::{Memory, StoreLimits, StoreLimitsBuilder, TypedFunc};
 
 use crate::abi::{LogLevel, Status};
 use crate::environment::{CallResponse, Environment, HttpCall};
+use crate::grpc::{GrpcCall, OpenGrpc};
 use crate::plugin::Plugin;
+use crate::shared::Notices;
 use crate::stats::Stats;
 use crate::stream::Stream;
 
@@ -26,6 +30,34 @@ pub(crate) enum Stage {
     Running,
     /// The host wants memory of it: nearly nothing may be asked then.
     Allocating,
+}
+
+/// What a call's number tells of it, in its last two bits: as in Envoy, whose numbers some plugins look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Number {
+    HttpCall = 0,
+    GrpcCall = 1,
+    GrpcStream = 2,
+}
+
+/// What came of a call of gRPC, while the plugin is told.
+#[derive(Debug, Default)]
+pub(crate) struct GrpcNow {
+    pub(crate) initial: Option<HeaderMap>,
+    pub(crate) trailing: Option<HeaderMap>,
+    pub(crate) message: Option<Bytes>,
+    /// The status and its text; until the next call ends.
+    pub(crate) status: (u32, Box<str>),
+}
+
+/// What an instance is told of its queues, as long as there is the instance.
+#[derive(Debug, Default)]
+pub(crate) struct Listening(pub(crate) Arc<Notices>);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.close();
+    }
 }
 
 /// How the lines of the current second are counted.
@@ -52,11 +84,20 @@ pub(crate) struct State {
     pub(crate) environment: Rc<dyn Environment>,
     /// Requests that it wants to send, until the callback has returned.
     pub(crate) outbox: Vec<HttpCall>,
+    /// The same, of gRPC.
+    pub(crate) grpc_outbox: Vec<GrpcCall>,
     /// Requests that are under way.
     pub(crate) open_calls: HashSet<u32, RandomState>,
-    pub(crate) last_call: u32,
+    pub(crate) open_grpc: HashMap<u32, OpenGrpc, RandomState>,
+    last_call: u32,
     /// What came of one, while the plugin is told.
     pub(crate) call_response: Option<CallResponse>,
+    pub(crate) grpc: GrpcNow,
+    /// Once it has a queue.
+    pub(crate) notices: Option<Listening>,
+    /// The number under which it is told of revisions, if it wants to be; and what it is told, while it is.
+    pub(crate) revisions: Option<u32>,
+    pub(crate) foreign_arguments: Option<Bytes>,
     /// Processor time that a callback may use, and how much the thread had used when it was first looked at.
     pub(crate) budget: Duration,
     pub(crate) looked_at: Option<Duration>,
@@ -83,9 +124,15 @@ impl State {
             tick_period: Duration::ZERO,
             environment,
             outbox: Vec::new(),
+            grpc_outbox: Vec::new(),
             open_calls: HashSet::default(),
+            open_grpc: HashMap::default(),
             last_call: 0,
             call_response: None,
+            grpc: GrpcNow::default(),
+            notices: None,
+            revisions: None,
+            foreign_arguments: None,
             budget: plugin.options.limits.start,
             looked_at: None,
             log_rate: LogRate { since: Instant::now(), lines: 0 },
@@ -95,6 +142,17 @@ impl State {
     /// The exchange that host functions concern.
     pub(crate) fn stream(&mut self) -> Result<&mut Stream, Status> {
         self.streams.get_mut(&self.context).ok_or(Status::BadArgument)
+    }
+
+    /// The number of one more call.
+    pub(crate) fn number(&mut self, kind: Number) -> u32 {
+        self.last_call = self.last_call.checked_add(4).unwrap_or(4);
+        self.last_call | kind as u32
+    }
+
+    /// Whether as many calls are under way as may be.
+    pub(crate) fn is_full_of_calls(&self) -> bool {
+        self.open_calls.len() + self.open_grpc.len() >= self.plugin.options.limits.calls
     }
 
     /// Logs what the plugin says, unless it says too much.

@@ -17,6 +17,7 @@ use crate::abi::Direction;
 use crate::abi::fields::Fields;
 use crate::environment::{CallResponse, Environment};
 use crate::exports::{Callback, Exports, HeadersFn};
+use crate::grpc::GrpcEvent;
 use crate::host::Exit;
 use crate::plugin::Plugin;
 use crate::routing::Routing;
@@ -58,6 +59,8 @@ pub struct Vm {
     last: Cell<u32>,
     /// Whether somebody calls it again and again.
     is_ticking: Cell<bool>,
+    /// Whether somebody tells it of its queues.
+    is_listening: Cell<bool>,
 }
 
 impl std::fmt::Debug for Vm {
@@ -101,6 +104,7 @@ impl Vm {
             stats,
             exports,
             is_ticking: Cell::new(false),
+            is_listening: Cell::new(false),
             store: RefCell::new(Some(store)),
             left: RefCell::default(),
             last: Cell::new(ROOT),
@@ -223,22 +227,96 @@ impl Vm {
         }
     }
 
+    /// Something came of a call of gRPC. Whether the plugin still wants to know of it.
+    pub fn on_grpc(&self, id: u32, event: GrpcEvent) -> bool {
+        let Exports { grpc_initial_metadata, grpc_receive, grpc_trailing_metadata, grpc_close, .. } = &self.exports;
+        let count = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        let told = {
+            let mut store = self.store.borrow_mut();
+            let Some(state) = store.as_mut().map(|store| store.data_mut()) else { return false };
+            let Some(open) = state.open_grpc.get(&id) else { return false };
+            // A call of one message is told of that, or of its failure.
+            let (is_stream, is_receive) = (open.is_stream, matches!(event, GrpcEvent::Message(_)));
+            if matches!(event, GrpcEvent::Closed(..)) || is_receive && !is_stream {
+                state.open_grpc.remove(&id);
+            }
+            match event {
+                GrpcEvent::Initial(_) | GrpcEvent::Trailing(_) if !is_stream => return true,
+                GrpcEvent::Initial(map) => {
+                    let size = count(state.grpc.initial.insert(map).len());
+                    (Callback::GrpcInitialMetadata, grpc_initial_metadata, size)
+                }
+                GrpcEvent::Message(message) => {
+                    (Callback::GrpcReceive, grpc_receive, count(state.grpc.message.insert(message).len()))
+                }
+                GrpcEvent::Trailing(map) => {
+                    let size = count(state.grpc.trailing.insert(map).len());
+                    (Callback::GrpcTrailingMetadata, grpc_trailing_metadata, size)
+                }
+                GrpcEvent::Closed(code, message) => {
+                    state.grpc.status = (code, message);
+                    (Callback::GrpcClose, grpc_close, code)
+                }
+            }
+        };
+        let (callback, function, number) = told;
+        if let Some(function) = function {
+            // What failed is told by the instance being gone.
+            let _ = self.call(callback, ROOT, function, (ROOT, id, number));
+        }
+        let mut store = self.store.borrow_mut();
+        let Some(state) = store.as_mut().map(|store| store.data_mut()) else { return false };
+        (state.grpc.initial, state.grpc.trailing, state.grpc.message) = (None, None, None);
+        state.open_grpc.contains_key(&id)
+    }
+
     /// Does what callbacks asked for, now that they have returned.
     fn dispatch(&self) {
-        let (calls, period, environment) = match self.store.borrow_mut().as_mut() {
-            Some(store) => {
-                let state = store.data_mut();
-                if state.outbox.is_empty() && (state.tick_period.is_zero() || self.is_ticking.get()) {
-                    return;
-                }
-                (std::mem::take(&mut state.outbox), state.tick_period, Rc::clone(&state.environment))
-            }
-            None => return,
-        };
+        let mut store = self.store.borrow_mut();
+        let Some(state) = store.as_mut().map(|store| store.data_mut()) else { return };
+        let ticks = !state.tick_period.is_zero() && !self.is_ticking.get();
+        let listens = state.notices.as_ref().filter(|_| !self.is_listening.get()).map(|one| Arc::clone(&one.0));
+        if state.outbox.is_empty() && state.grpc_outbox.is_empty() && !ticks && listens.is_none() {
+            return;
+        }
+        let (calls, grpc) = (std::mem::take(&mut state.outbox), std::mem::take(&mut state.grpc_outbox));
+        let environment = Rc::clone(&state.environment);
+        drop(store);
         let Some(this) = self.this.upgrade() else { return };
         calls.into_iter().for_each(|call| environment.send(&this, call));
-        if !period.is_zero() && !self.is_ticking.replace(true) {
+        grpc.into_iter().for_each(|call| environment.call(&this, call));
+        if ticks {
+            self.is_ticking.set(true);
             environment.begin_ticking(&this);
+        }
+        if let Some(notices) = listens {
+            self.is_listening.set(true);
+            environment.begin_listening(&this, notices);
+        }
+    }
+
+    /// Somebody has put something into a queue of the plugin's.
+    pub fn on_queue_ready(&self, queue: u32) {
+        if let Some(function) = &self.exports.queue_ready {
+            // What failed is told by the instance being gone.
+            let _ = self.call(Callback::QueueReady, ROOT, function, (ROOT, queue));
+        }
+    }
+
+    /// Another revision is in force: a plugin is told that wants to know, with its number as eight bytes.
+    pub fn on_revision(&self, sequence: u64) {
+        let Some(function) = &self.exports.foreign_function else { return };
+        let arguments = Bytes::copy_from_slice(&sequence.to_le_bytes());
+        let (number, size) = {
+            let mut store = self.store.borrow_mut();
+            let Some(state) = store.as_mut().map(|store| store.data_mut()) else { return };
+            let Some(number) = state.revisions else { return };
+            (number, size(state.foreign_arguments.insert(arguments)))
+        };
+        // What failed is told by the instance being gone.
+        let _ = self.call(Callback::ForeignFunction, ROOT, function, (ROOT, number, size));
+        if let Some(store) = self.store.borrow_mut().as_mut() {
+            store.data_mut().foreign_arguments = None;
         }
     }
 

@@ -16,11 +16,14 @@ pub(crate) const TYPE: HeaderValue = HeaderValue::from_static("application/grpc"
 #[repr(u8)]
 pub(crate) enum Code {
     Cancelled = 1,
+    Unknown = 2,
     DeadlineExceeded = 4,
+    PermissionDenied = 7,
     ResourceExhausted = 8,
     Unimplemented = 12,
     Internal = 13,
     Unavailable = 14,
+    Unauthenticated = 16,
 }
 
 /// Whether a request with these headers is a call.
@@ -107,6 +110,26 @@ fn encode(message: &str) -> HeaderValue {
     HeaderValue::try_from(encoded).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
+/// The text of a `grpc-message`.
+pub(crate) fn decode(encoded: &HeaderValue) -> String {
+    let mut rest = encoded.as_bytes();
+    let mut decoded = Vec::with_capacity(rest.len());
+    while let Some((&first, after)) = rest.split_first() {
+        let digit = |place: usize| after.get(place).and_then(|digit| char::from(*digit).to_digit(16));
+        match (first, digit(0), digit(1)) {
+            (b'%', Some(high), Some(low)) => {
+                decoded.push((high * 16 + low) as u8);
+                rest = &after[2..];
+            }
+            _ => {
+                decoded.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,5 +183,7 @@ mod tests {
         put_status(&mut headers, Code::Unavailable, "100 % gone: \u{e4}\n");
         assert_eq!(headers[STATUS], "14");
         assert_eq!(headers[MESSAGE], "100 %25 gone: %C3%A4");
+        assert_eq!(decode(&headers[MESSAGE]), "100 % gone: ä");
+        assert_eq!(decode(&HeaderValue::from_static("100% %2 %zz%")), "100% %2 %zz%");
     }
 }

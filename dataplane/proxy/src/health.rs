@@ -12,7 +12,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::{BufMut, Bytes, BytesMut};
 use http::header::{CONTENT_TYPE, HOST, HeaderValue, TE, USER_AGENT};
-use http::{Method, Request, Uri, Version};
+use http::{HeaderMap, Method, Request, Uri, Version};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
@@ -204,7 +204,7 @@ async fn ask((endpoint, account): (&Rc<Endpoint>, &Rc<Account>), question: &Ques
             response.is_ok_and(|response| question.is_good(response.status().as_u16()))
         }
         Question::Grpc { service } => {
-            let body = RequestBody::Fixed(Some(health_request(service)));
+            let body = RequestBody::Fixed { data: Some(health_request(service)), trailers: HeaderMap::new() };
             let request = request(endpoint, &Method::POST, "/grpc.health.v1.Health/Check", None, body);
             let Some(mut request) = request else { return false };
             request.headers_mut().insert(CONTENT_TYPE, grpc::TYPE);

@@ -7,17 +7,20 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use http::{HeaderMap, Method, Version, request};
 use weir_core::filter::Filters;
 use weir_core::gateway::{Bind, Port};
-use weir_core::name::{ClusterName, OriginalDst, PeerAddr};
+use weir_core::mirror::Mirror;
+use weir_core::name::{ClusterName, ObjectName, OriginalDst, PeerAddr};
+use weir_core::retry::Retry;
 use weir_core::route::{Decision, Outcome, Request, Rule, Source, Timeouts};
 use weir_core::snapshot::{Frontend, Protocol, Snapshot};
-use weir_core::split::{ChosenBy, Destination, Target, Unresolved};
+use weir_core::split::{Destination, Split, Target, Unresolved};
+use weir_plugin_host::Routing;
 use weir_telemetry::{Cause, MirrorEvent};
 
 use crate::downstream::Downstream;
 use crate::filters::{self, Answer, FilterChain};
 use crate::headers::{self, Upgrading};
 use crate::mirror::Planned;
-use crate::plugins;
+use crate::plugins::route;
 use crate::record::Record;
 use crate::session::Kept;
 use crate::upstream::{Counted, Picked};
@@ -112,9 +115,26 @@ pub(crate) struct Chosen {
 
 /// What the choice of another destination is made from.
 pub(crate) struct Retrying {
-    pub(crate) rule: Arc<Rule>,
-    /// Where in the rule's split the first one is.
-    pub(crate) destination: usize,
+    how: How,
+    /// Where in the split the first one is.
+    destination: usize,
+}
+
+/// Who says how a request is tried again.
+enum How {
+    Rule(Arc<Rule>),
+    Plugin(Box<(Retry, Split)>),
+}
+
+impl Retrying {
+    /// How it is tried again, where it may go, and where it goes first.
+    pub(crate) fn parts(&self) -> Option<(&Retry, &Split, &Destination)> {
+        let (retry, split) = match &self.how {
+            How::Rule(rule) => (rule.retry.as_deref()?, &rule.split),
+            How::Plugin(own) => (&own.0, &own.1),
+        };
+        Some((retry, split, split.destinations.get(self.destination)?))
+    }
 }
 
 /// What the client gets from the proxy itself.
@@ -158,13 +178,9 @@ pub(crate) fn plan(
         entry.service = Some(frontend.name.clone());
     }
     let decision = frontend.decide(&request, worker.random.next());
-    if let Some(mistake) = routing.as_ref().and_then(|routing| routing.mistake.as_ref()) {
-        record.detail = Some(format!("{mistake}\n").into());
-        return Err(Cause::Unresolved.into());
-    }
-    let decision = match routing.as_ref().and_then(|routing| routing.destination.as_deref()) {
-        Some(wanted) => sent_elsewhere(snapshot, wanted, decision, record)?,
-        None => decision,
+    let (decision, wanted) = match &routing {
+        Some(routing) => wanted(worker, snapshot, frontend, (routing, decision), record)?,
+        None => (decision, None),
     };
     record.filters = FilterChain::new(&decision, &head.headers);
     limit_and_fault(worker, frontend, &decision, &request, record)?;
@@ -172,20 +188,30 @@ pub(crate) fn plan(
         Outcome::Destination(destination, _) => destination,
         _ => return Err(answered(frontend, &decision, head, record)),
     };
-    let kept = session(&decision, &request, record);
-    let (destination, endpoint) = match kept {
+    // Where a plugin sends it comes before where it has been.
+    let kept =
+        routing.as_ref().is_none_or(|routing| !routing.is_placed()).then(|| session(&decision, &request, record));
+    let (destination, endpoint) = match kept.flatten() {
         Some((destination, endpoint)) => (destination, Some(endpoint)),
         None => (destination, None),
     };
-    let chosen = choose(worker, peer, &request, (destination, endpoint, &decision), record);
-    let retrying = retrying(&decision, destination);
+    let version = routing.as_ref().and_then(|routing| routing.version.as_deref());
+    let chosen = choose(worker, peer, &request, (destination, endpoint, version, &decision), record);
+    let retrying = retrying(&decision, destination, routing.as_ref().and_then(|routing| routing.retries));
     // That it has no endpoint, or no place, is a failure like others; that it does not exist is the configuration's.
     if let Err(cause) = chosen
         && (retrying.is_none() || cause == Cause::Unresolved)
     {
         return Err(cause.into());
     }
-    let mirrors = mirrors(worker, record.downstream(), &decision, head);
+    let mirrors = wanted.as_deref().unwrap_or_else(|| decision.mirrors());
+    let mirrors = match mirrors {
+        [] => Vec::new(),
+        mirrors => {
+            let rule = decision.rule().map_or_else(|| frontend.name.service.object(), |rule| rule.name.clone());
+            self::mirrors(worker, record.downstream(), &rule, mirrors, head)
+        }
+    };
     if let Some(entry) = &mut record.entry {
         entry.mirrors = mirrors.iter().map(|planned| Arc::clone(&planned.cluster)).collect();
     }
@@ -194,29 +220,40 @@ pub(crate) fn plan(
     Ok(Plan { chosen, timeouts, mirrors, retrying })
 }
 
-/// The decision about a request that a plugin sends to another service. What its rule answers itself stays answered.
-fn sent_elsewhere<'s>(
+/// The decision about a request that plugins have a word about, and the mirrors that they want.
+fn wanted<'s>(
+    worker: &Worker,
     snapshot: &'s Snapshot,
-    wanted: &str,
-    decision: Decision<'s>,
+    frontend: &Frontend,
+    (routing, decision): (&Routing, Decision<'s>),
     record: &mut Record,
-) -> Result<Decision<'s>, Local> {
-    if !matches!(decision.outcome, Outcome::Destination(..) | Outcome::NotFound | Outcome::NoDestination) {
-        return Ok(decision);
-    }
-    match plugins::parse_service(wanted).and_then(|name| snapshot.frontend(&name)) {
-        Some(frontend) => Ok(Decision { outcome: Outcome::Destination(&frontend.service, ChosenBy::Only), ..decision }),
-        None => {
-            record.detail = Some(format!("a plugin sends the request to {wanted}, which does not exist\n").into());
-            Err(Cause::Unresolved.into())
-        }
-    }
+) -> Result<(Decision<'s>, Option<Vec<Mirror>>), Local> {
+    let decided = route::decide(routing, snapshot, decision, worker.random.next());
+    let all = decided.and_then(|decision| Ok((decision, route::mirrors(routing, snapshot, frontend)?)));
+    all.map_err(|mistake| {
+        record.detail = Some(format!("{mistake}\n").into());
+        Cause::Unresolved.into()
+    })
 }
 
-fn retrying(decision: &Decision<'_>, destination: &Destination) -> Option<Box<Retrying>> {
-    let rule = decision.rule().filter(|rule| rule.retry.is_some())?;
-    let position = rule.split.destinations.iter().position(|one| std::ptr::eq(one, destination))?;
-    Some(Box::new(Retrying { rule: Arc::clone(rule), destination: position }))
+fn retrying(decision: &Decision<'_>, destination: &Destination, wanted: Option<u32>) -> Option<Box<Retrying>> {
+    let rule = decision.rule();
+    let position = |rule: &&Arc<Rule>| rule.split.destinations.iter().position(|one| std::ptr::eq(one, destination));
+    let retrying = match (wanted, rule.and_then(|rule| rule.retry.as_deref())) {
+        (Some(0), _) | (None, None) => return None,
+        (None, Some(_)) => {
+            Retrying { how: How::Rule(Arc::clone(rule?)), destination: rule.as_ref().and_then(position)? }
+        }
+        (Some(attempts), of_rule) => {
+            let retry = route::retry(of_rule, attempts);
+            let (split, destination) = match rule.and_then(|rule| Some((rule, position(&rule)?))) {
+                Some((rule, position)) => (rule.split.clone(), position),
+                None => (route::only(destination), 0),
+            };
+            Retrying { how: How::Plugin(Box::new((retry, split))), destination }
+        }
+    };
+    Some(Box::new(retrying))
 }
 
 /// Applies the rate limit and the faults of a request's rule: it may have to wait, or be refused.
@@ -280,7 +317,7 @@ fn choose(
     worker: &Worker,
     peer: PeerAddr,
     request: &Request<'_>,
-    (destination, kept, decision): (&Destination, Option<u64>, &Decision<'_>),
+    (destination, kept, version, decision): (&Destination, Option<u64>, Option<&str>, &Decision<'_>),
     record: &mut Record,
 ) -> Result<Chosen, Cause> {
     if let Some(entry) = &mut record.entry {
@@ -300,7 +337,12 @@ fn choose(
             let (key, roll) = (cluster.policy.key(request), worker.random.next());
             let permit = worker.pools.admit(cluster, peer, Counted::Request).map_err(|_| Cause::Overflow)?;
             let kept = kept.and_then(|id| worker.pools.pick_kept(cluster, peer, id));
-            let picked = kept.or_else(|| worker.pools.pick(cluster, peer, key, roll)).ok_or(Cause::NoEndpoint)?;
+            let others = route::excluded(cluster, version, peer.0.ip());
+            let picked = kept.or_else(|| match &others[..] {
+                [] => worker.pools.pick(cluster, peer, key, roll),
+                others => worker.pools.pick_other(cluster, peer, roll, others),
+            });
+            let picked = picked.ok_or(Cause::NoEndpoint)?;
             record.on_endpoint(cluster, picked.endpoint.address());
             Ok(Chosen { picked: Picked { permit, ..picked }, protocol: cluster.protocol })
         }
@@ -327,14 +369,19 @@ fn unresolved(decision: &Decision<'_>, destination: &Destination, reason: Unreso
     format!("the destination {}.{}:{port}{rule} does not resolve: {reason}\n", service.name, service.namespace)
 }
 
-fn mirrors(worker: &Worker, downstream: &Downstream, decision: &Decision<'_>, head: &request::Parts) -> Vec<Planned> {
-    let (Some(rule), [_, ..]) = (decision.rule(), decision.mirrors()) else { return Vec::new() };
-    let wanted = |mirror: &&weir_core::mirror::Mirror| mirror.wants(&head.method, worker.random.next());
-    let planned = |mirror: &weir_core::mirror::Mirror| match &mirror.target {
+fn mirrors(
+    worker: &Worker,
+    downstream: &Downstream,
+    rule: &ObjectName,
+    mirrors: &[Mirror],
+    head: &request::Parts,
+) -> Vec<Planned> {
+    let wanted = |mirror: &&Mirror| mirror.wants(&head.method, worker.random.next());
+    let planned = |mirror: &Mirror| match &mirror.target {
         Target::Cluster(cluster) => {
             let Downstream { peer, account, .. } = downstream;
             let (cluster, account) = (Arc::clone(cluster), Rc::clone(account));
-            Some(Planned { rule: rule.name.clone(), cluster, peer: *peer, account, stats: mirror.stats })
+            Some(Planned { rule: rule.clone(), cluster, peer: *peer, account, stats: mirror.stats })
         }
         Target::Unresolved(_) => {
             let counters = worker.shard.mirror(mirror.stats);
@@ -343,5 +390,5 @@ fn mirrors(worker: &Worker, downstream: &Downstream, decision: &Decision<'_>, he
             None
         }
     };
-    rule.mirrors.iter().filter(wanted).filter_map(planned).collect()
+    mirrors.iter().filter(wanted).filter_map(planned).collect()
 }

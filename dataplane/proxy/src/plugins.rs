@@ -8,6 +8,7 @@ mod body;
 mod chain;
 mod instances;
 mod outside;
+pub(crate) mod route;
 
 pub(crate) use self::body::{Interrupted, Passage};
 pub(crate) use self::chain::Chain;

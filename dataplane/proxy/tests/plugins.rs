@@ -2,62 +2,17 @@
 
 mod support;
 
-use std::path::Path;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use support::http2::{self, run};
 use support::message::Message;
-use support::upstream::{Upstream, refusing, response};
-use support::world::{RuleOf, World};
-use support::{Node, get, until};
-use weir_core::name::ObjectName;
-use weir_core::plugin::{Limits, Loaded, ModuleSource, OnFailure, Plugin, VmOptions};
-use weir_core::share::Share;
+use support::plugins::{chunked, echo, loaded, probe, world};
+use support::upstream::Upstream;
+use support::world::World;
+use support::{Node, get};
+use weir_core::plugin::{Limits, OnFailure, Plugin};
 use weir_core::snapshot::Protocol;
-use weir_plugin_host::Loader;
 use weir_telemetry::Cause;
-
-/// A plugin that does what these lines say; see `plugins/guests/probe`.
-fn probe(name: &str, script: &str) -> Plugin {
-    Plugin {
-        name: ObjectName::new("Plugin", "default", name),
-        module: ModuleSource { file: "probe.wasm".into(), sha256: None },
-        configuration: script.as_bytes().into(),
-        root_id: "".into(),
-        vm: VmOptions::default(),
-        share: Share::ALL,
-        order: 0,
-        limits: Limits::default(),
-        on_failure: OnFailure::Closed,
-        loaded: Loaded::default(),
-    }
-}
-
-/// The same, loaded.
-fn loaded(plugins: impl IntoIterator<Item = Plugin>) -> Vec<Arc<Plugin>> {
-    let mut loader = Loader::new(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/plugins"), None);
-    let plugins = plugins.into_iter().map(|plugin| {
-        loader.load(&plugin).unwrap_or_else(|error| panic!("{error:?}: run `make plugins` first"));
-        Arc::new(plugin)
-    });
-    plugins.collect()
-}
-
-fn world(upstream: &Upstream, scripts: &[&str]) -> World {
-    let plugins = scripts.iter().enumerate().map(|(number, script)| probe(&format!("probe-{number}"), script));
-    World::new(&[upstream.address]).plugins(loaded(plugins))
-}
-
-/// Answers with what came: the request's body.
-fn echo() -> Upstream {
-    Upstream::answering(|request: &Message| response(200, &request.body))
-}
-
-fn chunked(pieces: &[&str]) -> String {
-    let chunks: String = pieces.iter().map(|piece| format!("{:x}\r\n{piece}\r\n", piece.len())).collect();
-    format!("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{chunks}0\r\n\r\n")
-}
 
 #[test]
 fn heads_are_changed_both_ways() {
@@ -76,15 +31,6 @@ fn heads_are_changed_both_ways() {
     assert!(request.first.starts_with("GET /new?q=1 "), "{request:?}");
     assert_eq!((request.header("host"), request.header("x-set")), (Some("other"), Some("changed")));
     assert_eq!((request.header("x-gone"), many), (None, vec!["1", "2"]));
-}
-
-#[test]
-fn what_a_plugin_says_is_what_rules_match() {
-    let (stable, canary) = (Upstream::saying("stable"), Upstream::saying("canary"));
-    let rule = RuleOf { header: Some(("x-version", "canary")), to: vec![("c", 1)], ..RuleOf::default() };
-    let world = world(&stable, &["request-headers set x-version canary"]).service("c", &[canary.address]).rule(rule);
-    let node = Node::start(world);
-    assert_eq!(node.ask(&get("/", &[])).text(), "canary");
 }
 
 #[test]
@@ -261,125 +207,6 @@ fn properties_say_what_a_request_is() {
             if *value == "CLIENT" { found.is_some_and(|port| port != "none") } else { found == Some(*value) };
         assert!(is_right, "{path}: {found:?}");
     }
-}
-
-#[test]
-fn a_plugin_decides_where_a_request_goes() {
-    let (stable, canary) = (Upstream::saying("stable"), Upstream::saying("canary"));
-    let rule = || RuleOf { to: vec![("a", 1)], ..RuleOf::default() };
-    let node = |script: &str, rules: Vec<RuleOf>| {
-        let mut world = world(&stable, &[script]).service("c", &[canary.address]);
-        world.rules = rules;
-        Node::start(world)
-    };
-    for rules in [vec![], vec![rule()]] {
-        let node = node("request-headers put weir.route.destination default/c:80", rules);
-        for _ in 0..3 {
-            assert_eq!(node.ask(&get("/", &[])).text(), "canary");
-        }
-    }
-    // It sees what was decided, and what it said can be read.
-    let script = "request-headers put weir.route.destination c:80\nresponse-headers property weir.route.destination as \
-                  x-wanted\nresponse-headers property weir.destination as x-destination";
-    let reply = node(script, vec![]).ask(&get("/", &[]));
-    assert_eq!((reply.header("x-wanted"), reply.header("x-destination")), (Some("c:80"), Some("default/c:80")));
-    let reply = node("request-headers put weir.route.destination default/nobody:80", vec![]).ask(&get("/", &[]));
-    assert_eq!((reply.status(), reply.cause()), (500, Some("unresolved")));
-    assert_eq!(reply.text(), "a plugin sends the request to default/nobody:80, which does not exist\n");
-    let reply = node("request-headers put weir.route.destination nonsense", vec![]).ask(&get("/", &[]));
-    assert_eq!(
-        (reply.status(), reply.text()),
-        (500, "a plugin set weir.route.destination to \"nonsense\", which is not the name of a service and a port\n")
-    );
-}
-
-#[test]
-fn a_plugin_reads_the_body_before_it_decides_where_the_request_goes() {
-    let (stable, canary) = (echo(), Upstream::answering(|request: &Message| response(201, &request.body)));
-    let first = "request-headers put weir.body.before_route true\nrequest-headers pause\nrequest-headers add x-seen a\n\
-                 request-body pause\nrequest-body end put weir.route.destination c:80\nrequest-body end set x-late yes\n\
-                 request-body end go";
-    // Whoever comes after it sees the head as it left it, and then the whole body.
-    let second = "request-headers property request.headers.x-late as x-told\nrequest-body upper";
-    let node = Node::start(world(&stable, &[first, second]).service("c", &[canary.address]));
-    for sent in [
-        chunked(&["one", "two", "three"]),
-        "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 11\r\n\r\nonetwothree".to_owned(),
-    ] {
-        let reply = node.ask(&sent);
-        assert_eq!((reply.status(), reply.text()), (201, "ONETWOTHREE"), "{sent}");
-        let request = canary.requests().last().unwrap().clone();
-        let told =
-            ["x-seen", "x-late", "x-told"].map(|name| request.header(name).map(str::to_owned).unwrap_or_default());
-        assert_eq!(told, ["a", "yes", "yes"]);
-    }
-    // No more of it than it may hold back.
-    let limits = Limits { body: 1_000, ..Limits::default() };
-    let plugin = Plugin { limits, ..probe("bounded", first) };
-    let node = Node::start(World::new(&[stable.address]).plugins(loaded([plugin])));
-    let piece = "x".repeat(700);
-    let reply = node.ask(&chunked(&[&piece, &piece, &piece]));
-    assert_eq!((reply.status(), reply.cause()), (413, Some("body_too_large")));
-    // It answers what it does not like, before anybody else has seen it.
-    let script = "request-headers put weir.body.before_route true\nrequest-headers pause\nrequest-body pause\n\
-                  request-body end reply 400 no";
-    let before = stable.connections();
-    let reply = Node::start(world(&stable, &[script])).ask(&chunked(&["one", "two"]));
-    assert_eq!((reply.status(), reply.text(), stable.connections()), (400, "no", before));
-}
-
-#[test]
-fn a_plugin_gives_a_request_less_time() {
-    let upstream = Upstream::hanging();
-    let node = Node::start(world(&upstream, &["request-headers put weir.route.timeout_ms 50"]));
-    let reply = node.ask(&get("/", &[]));
-    assert_eq!((reply.status(), reply.cause()), (504, Some("request_timeout")));
-}
-
-#[test]
-fn a_plugin_asks_a_service_before_a_request_goes_on() {
-    let (upstream, authority) = (Upstream::saying("served"), Upstream::saying("let it pass"));
-    let (hanging, gone) = (Upstream::hanging(), refusing());
-    for (script, expected) in [
-        ("call default/auth:80 /check?a=b", "200 let it pass"),
-        ("call auth:80 /", "200 let it pass"),
-        ("call outbound|80||auth.default.svc.cluster.local /", "200 let it pass"),
-        ("call default/hanging:80 /", "504 upstream request timeout"),
-        ("call default/gone:80 /", "503 upstream connect error or disconnect/reset before headers"),
-        ("call default/nobody:80 /", "BadArgument"),
-    ] {
-        let world = world(&upstream, &[&format!("request-headers {script}")]);
-        let world = world.service("auth", &[authority.address]).service("hanging", &[hanging.address]);
-        let node = Node::start(world.service("gone", &[gone]));
-        let mut client = node.client();
-        for _ in 0..2 {
-            assert_eq!(client.ask(&get("/", &[])).text(), "served", "{script}");
-            assert_eq!(upstream.requests().last().unwrap().header("x-call"), Some(expected), "{script}");
-        }
-    }
-    let asked = &authority.requests()[0];
-    assert!(asked.first.starts_with("GET /check?a=b "), "{asked:?}");
-    assert_eq!((asked.header("host"), asked.header("x-asked")), (Some("probe"), Some("yes")));
-}
-
-#[test]
-fn a_plugin_is_called_again_and_again_without_any_request() {
-    let upstream = Upstream::saying("x");
-    let plugins = loaded([probe("ticking", "tick 20 ticks")]);
-    let host = plugins[0].loaded.get::<weir_plugin_host::Plugin>().unwrap();
-    let _node = Node::start(World::new(&[upstream.address]).plugins(plugins));
-    until("ticks", || host.metrics().first().is_some_and(|metric| metric.value >= 5));
-}
-
-#[test]
-fn workers_share_what_a_plugin_shares() {
-    let upstream = Upstream::saying("x");
-    let plugins = loaded([probe("sharing", "response-headers share count")]);
-    let node = Node::start_with(World::new(&[upstream.address]).plugins(plugins), |settings| settings.workers = 2);
-    let mut seen: Vec<u64> =
-        (0..40).map(|_| node.ask(&get("/", &[])).header("x-shared").unwrap().parse().unwrap()).collect();
-    seen.sort_unstable();
-    assert_eq!(seen, (1..=40).collect::<Vec<_>>());
 }
 
 #[test]

@@ -19,7 +19,7 @@ use weir_core::name::ClusterName;
 use weir_core::revision::Sequence;
 use weir_core::snapshot::{Frontend, Snapshot};
 use weir_core::split::{Destination, Target};
-use weir_core::stats::{StatsKey, StatsTable};
+use weir_core::stats::{StatsId, StatsKey, StatsTable};
 
 use crate::diagnostic::Diagnostic;
 use crate::document::DocumentSet;
@@ -163,11 +163,17 @@ impl Frontends<'_, '_> {
             let new = entries.remove(&name).unwrap_or_default();
             let Tables { routes, consumers } = tables.updated(gone.unwrap_or_default(), new);
             let addresses = world.addresses.get(&name).cloned().unwrap_or_default();
+            let plugins = plugins.find(&name);
+            let mirrored = match &plugins[..] {
+                [] => StatsId(0),
+                _ => stats.id(StatsKey::Mirror { rule: name.service.object(), destination: name.clone() }),
+            };
             let frontend = Frontend {
                 addresses,
                 routes,
                 consumers,
-                plugins: plugins.find(&name),
+                plugins,
+                mirrored,
                 ..Frontend::new(name.clone(), port.protocol, service)
             };
             Some((name, Arc::new(frontend)))

@@ -21,10 +21,9 @@ fn buffer(state: &mut State, kind: BufferKind) -> Result<Bytes, Status> {
         BufferKind::CallResponseBody => {
             state.call_response.as_ref().map(|call| call.body.clone()).ok_or(Status::NotFound)
         }
-        BufferKind::DownstreamData
-        | BufferKind::UpstreamData
-        | BufferKind::GrpcMessage
-        | BufferKind::ForeignArguments => Err(Status::NotFound),
+        BufferKind::GrpcMessage => state.grpc.message.clone().ok_or(Status::NotFound),
+        BufferKind::ForeignArguments => state.foreign_arguments.clone().ok_or(Status::NotFound),
+        BufferKind::DownstreamData | BufferKind::UpstreamData => Err(Status::NotFound),
     }
 }
 

@@ -3,22 +3,20 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HOST, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, HOST, TRAILER, TRANSFER_ENCODING, UPGRADE};
 use http::uri::PathAndQuery;
-use http::{HeaderName, HeaderValue, Method, Uri, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, request};
 
-use super::memory::{Guest, check_words, give, put_word, slice, split};
+use super::memory::{Guest, check_words, put_word, slice, split};
 use crate::abi::{Answer, Status, pairs};
 use crate::environment::HttpCall;
+use crate::state::Number;
 use crate::stream::no_request;
 
 /// The longest that a call may take.
 const LONGEST_CALL: Duration = Duration::from_secs(60);
 
-/// Between the numbers of two calls: as in Envoy, whose numbers some plugins look at.
-const ID_STEP: u32 = 4;
-
-/// `proxy_http_call`. Trailers are taken and not sent.
+/// `proxy_http_call`.
 #[expect(clippy::too_many_arguments, reason = "the ABI's")]
 pub(super) fn http_call(
     guest: &mut Guest<'_>,
@@ -37,23 +35,27 @@ pub(super) fn http_call(
     let (memory, state) = split(guest)?;
     let upstream = str::from_utf8(slice(memory, upstream, upstream_size)?).map_err(|_| Status::BadArgument)?;
     let body = slice(memory, body, body_size)?;
-    let head = head(slice(memory, headers, headers_size)?)?;
-    pairs::decode(slice(memory, trailers, trailers_size)?)?;
+    let mut head = head(slice(memory, headers, headers_size)?)?;
+    let trailers = trailers_of(slice(memory, trailers, trailers_size)?)?;
+    // By HTTP/1.1 only those are sent that were announced.
+    for name in trailers.keys() {
+        head.headers.append(TRAILER, HeaderValue::from(name.clone()));
+    }
     let limits = &state.plugin.options.limits;
     if body.len() > limits.body || !state.environment.is_known(upstream) {
         return Err(Status::BadArgument.into());
     }
-    if state.open_calls.len() >= limits.calls {
+    if state.is_full_of_calls() {
         return Err(Status::InternalFailure.into());
     }
-    let id = state.last_call.checked_add(ID_STEP).unwrap_or(ID_STEP);
-    state.last_call = id;
+    let id = state.number(Number::HttpCall);
     state.open_calls.insert(id);
     state.outbox.push(HttpCall {
         id,
         upstream: upstream.into(),
         head,
         body: Bytes::copy_from_slice(body),
+        trailers,
         timeout: Duration::from_millis(u64::from(timeout)).min(LONGEST_CALL),
     });
     put_word(guest, to, id)
@@ -89,9 +91,15 @@ fn head(list: &[u8]) -> Result<request::Parts, Status> {
     Ok(head)
 }
 
-/// `proxy_get_status`: of the call of gRPC that a callback tells of.
-pub(super) fn status(guest: &mut Guest<'_>, to_code: u32, to: u32, to_size: u32) -> Answer {
-    check_words(guest, &[to_code, to, to_size])?;
-    put_word(guest, to_code, 0)?;
-    give(guest, &[], to, to_size)
+/// The trailers of a call.
+fn trailers_of(list: &[u8]) -> Result<HeaderMap, Status> {
+    const BAD: Status = Status::BadArgument;
+    let mut trailers = HeaderMap::new();
+    for (name, value) in pairs::decode(list)? {
+        let name = HeaderName::from_bytes(name).map_err(|_| BAD)?;
+        if !crate::abi::fields::is_framing(&name) {
+            trailers.try_append(name, HeaderValue::from_bytes(value).map_err(|_| BAD)?).map_err(|_| BAD)?;
+        }
+    }
+    Ok(trailers)
 }

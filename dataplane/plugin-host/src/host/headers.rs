@@ -23,7 +23,8 @@ fn fields(state: &mut State, kind: MapKind) -> Result<Fields<'_>, Status> {
         MapKind::CallResponseTrailers => {
             state.call_response.as_mut().map(|call| Fields::Plain(&mut call.trailers)).ok_or(Status::BadArgument)
         }
-        MapKind::GrpcInitialMetadata | MapKind::GrpcTrailingMetadata => Err(Status::BadArgument),
+        MapKind::GrpcInitialMetadata => state.grpc.initial.as_mut().map(Fields::Plain).ok_or(Status::BadArgument),
+        MapKind::GrpcTrailingMetadata => state.grpc.trailing.as_mut().map(Fields::Plain).ok_or(Status::BadArgument),
     }
 }
 
@@ -32,8 +33,11 @@ fn changeable(state: &mut State, kind: MapKind) -> Result<Fields<'_>, Status> {
     match kind {
         MapKind::RequestHeaders => state.stream()?.headers_to_change(Direction::Request),
         MapKind::ResponseHeaders => state.stream()?.headers_to_change(Direction::Response),
-        MapKind::CallResponseHeaders | MapKind::CallResponseTrailers => Err(Status::BadArgument),
-        other => fields(state, other),
+        MapKind::CallResponseHeaders
+        | MapKind::CallResponseTrailers
+        | MapKind::GrpcInitialMetadata
+        | MapKind::GrpcTrailingMetadata => Err(Status::BadArgument),
+        MapKind::RequestTrailers | MapKind::ResponseTrailers => fields(state, kind),
     }
 }
 

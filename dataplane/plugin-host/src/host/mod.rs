@@ -5,6 +5,7 @@ mod buffers;
 mod calls;
 mod contexts;
 mod foreign;
+mod grpc;
 mod headers;
 mod logging;
 mod memory;
@@ -14,7 +15,7 @@ mod replies;
 mod sharing;
 mod wasi;
 
-use wasmtime::{Caller, FuncType, Linker, Val, ValType};
+use wasmtime::{Caller, Linker};
 
 use crate::abi::{Answer, Refused, Status};
 use crate::state::{Stage, State};
@@ -25,15 +26,6 @@ const MODULE: &str = "env";
 
 /// What may be called while the host asks for memory.
 const WHILE_ALLOCATING: [&str; 3] = ["proxy_log", "proxy_get_current_time_nanoseconds", "proxy_get_log_level"];
-
-/// What links and is not there: its parameters, of 32 bits each, and what it answers.
-const ABSENT: [(&str, usize, Status); 5] = [
-    ("proxy_grpc_call", 12, Status::Unimplemented),
-    ("proxy_grpc_stream", 9, Status::Unimplemented),
-    ("proxy_grpc_send", 4, Status::NotFound),
-    ("proxy_grpc_cancel", 1, Status::NotFound),
-    ("proxy_grpc_close", 1, Status::NotFound),
-];
 
 /// Runs a host function and makes a status of what it comes to.
 fn answer(
@@ -104,28 +96,31 @@ host_functions! {
     "proxy_get_property" => properties::property, (at: u32, size: u32, to: u32, to_size: u32);
     "proxy_set_property" => properties::set, (at: u32, size: u32, value_at: u32, value_size: u32);
     "proxy_call_foreign_function" => foreign::call, (at: u32, size: u32, given: u32, given_size: u32, to: u32, to_size: u32);
-    "proxy_get_status" => calls::status, (to_code: u32, to: u32, to_size: u32);
+    "proxy_get_status" => grpc::status, (to_code: u32, to: u32, to_size: u32);
     "proxy_http_call" => calls::http_call, (
         upstream: u32, upstream_size: u32, headers: u32, headers_size: u32, body: u32, body_size: u32, trailers: u32,
         trailers_size: u32, timeout: u32, to: u32
     );
+    "proxy_grpc_call" => grpc::call, (
+        upstream: u32, upstream_size: u32, service: u32, service_size: u32, method: u32, method_size: u32, metadata: u32,
+        metadata_size: u32, message: u32, message_size: u32, timeout: u32, to: u32
+    );
+    "proxy_grpc_stream" => grpc::stream, (
+        upstream: u32, upstream_size: u32, service: u32, service_size: u32, method: u32, method_size: u32, metadata: u32,
+        metadata_size: u32, to: u32
+    );
+    "proxy_grpc_send" => grpc::send, (call: u32, at: u32, size: u32, is_end: u32);
+    "proxy_grpc_cancel" => grpc::cancel, (call: u32);
+    "proxy_grpc_close" => grpc::close, (call: u32);
 }
 
 /// Offers everything.
 pub(crate) fn link(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     link_functions(linker)?;
-    for (name, parameters, status) in ABSENT {
-        let signature = FuncType::new(linker.engine(), vec![ValType::I32; parameters], [ValType::I32]);
-        linker.func_new(MODULE, name, signature, move |_: Caller<'_, State>, _, results| {
-            results[0] = Val::I32(status as i32);
-            Ok(())
-        })?;
-    }
     wasi::link(linker)
 }
 
 /// The modules and names of everything that is offered.
 pub(crate) fn offered() -> impl Iterator<Item = (&'static str, &'static str)> {
-    let absent = ABSENT.into_iter().map(|(name, ..)| name);
-    FUNCTIONS.iter().copied().chain(absent).map(|name| (MODULE, name)).chain(wasi::offered())
+    FUNCTIONS.iter().map(|name| (MODULE, *name)).chain(wasi::offered())
 }

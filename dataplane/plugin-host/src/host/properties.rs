@@ -65,16 +65,21 @@ pub(super) fn set(guest: &mut Guest<'_>, at: u32, size: u32, value_at: u32, valu
     let (memory, state) = split(guest)?;
     let (path, value) = (slice(memory, at, size)?, slice(memory, value_at, value_size)?);
     let path = path.strip_suffix(&[0]).unwrap_or(path);
+    Ok(put(state, path, value)?)
+}
+
+/// Sets a property of the exchange.
+pub(super) fn put(state: &mut State, path: &[u8], value: &[u8]) -> Result<(), Status> {
     let properties = &mut state.stream()?.properties;
     let others = properties.iter().filter(|(name, _)| **name != *path);
     let taken: usize = others.map(|(name, value)| name.len() + value.len()).sum();
     let known = properties.iter().position(|(name, _)| **name == *path);
     if taken + path.len() + value.len() > OWN_BYTES {
-        return Err(Status::InternalFailure.into());
+        return Err(Status::InternalFailure);
     }
     match known {
         Some(position) => properties[position].1 = Bytes::copy_from_slice(value),
-        None if properties.len() >= OWN => return Err(Status::InternalFailure.into()),
+        None if properties.len() >= OWN => return Err(Status::InternalFailure),
         None => properties.push((path.into(), Bytes::copy_from_slice(value))),
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use super::memory::{Guest, check_words, give, put_word, slice, split};
 use crate::abi::{Answer, Status};
+use crate::state::Listening;
 
 /// `proxy_set_shared_data`.
 pub(super) fn set(guest: &mut Guest<'_>, at: u32, size: u32, value_at: u32, value_size: u32, change: u32) -> Answer {
@@ -23,7 +24,9 @@ pub(super) fn value(guest: &mut Guest<'_>, at: u32, size: u32, to: u32, to_size:
 pub(super) fn register(guest: &mut Guest<'_>, at: u32, size: u32, to: u32) -> Answer {
     check_words(guest, &[to])?;
     let (memory, state) = split(guest)?;
-    let queue = state.plugin.shared.register(slice(memory, at, size)?, state.plugin.options.limits.queues)?;
+    let name = slice(memory, at, size)?;
+    let notices = &state.notices.get_or_insert_with(Listening::default).0;
+    let queue = state.plugin.shared.register(name, state.plugin.options.limits.queues, notices)?;
     put_word(guest, to, queue)
 }
 

@@ -6,7 +6,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::HeaderMap;
 use hyper::body::{Body, Frame, SizeHint};
+use weir_plugin_host::Messages;
 use weir_telemetry::{Cause, MirrorEvent};
 
 use super::Incoming;
@@ -42,8 +44,10 @@ pub(crate) enum RequestBody {
     Replayed(Replayed),
     /// The copy of what a client sends.
     Copy(CopyBody),
-    /// Something of the proxy's own.
-    Fixed(Option<Bytes>),
+    /// Something of the proxy's own, or of a plugin's.
+    Fixed { data: Option<Bytes>, trailers: HeaderMap },
+    /// What a plugin sends of a call of gRPC.
+    Messages(Messages),
 }
 
 /// The body that a client sends.
@@ -139,7 +143,12 @@ impl Body for RequestBody {
             Self::Streamed(body) => body.poll(context),
             Self::Replayed(body) => body.poll(context),
             Self::Copy(body) => body.poll(context),
-            Self::Fixed(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
+            Self::Fixed { data, trailers } => Poll::Ready(match data.take() {
+                Some(data) => Some(Ok(Frame::data(data))),
+                None if trailers.is_empty() => None,
+                None => Some(Ok(Frame::trailers(std::mem::take(trailers)))),
+            }),
+            Self::Messages(messages) => messages.poll_next(context).map(|next| next.map(|one| Ok(Frame::data(one)))),
         }
     }
 
@@ -149,7 +158,8 @@ impl Body for RequestBody {
             Self::Streamed(body) => body.is_end(),
             Self::Replayed(body) => body.is_end(),
             Self::Copy(body) => body.is_end(),
-            Self::Fixed(body) => body.is_none(),
+            Self::Fixed { data, trailers } => data.is_none() && trailers.is_empty(),
+            Self::Messages(messages) => messages.is_end(),
         }
     }
 
@@ -159,7 +169,11 @@ impl Body for RequestBody {
             Self::Streamed(body) => body.size_hint(),
             Self::Replayed(body) => body.size_hint(),
             Self::Copy(body) => body.size_hint(),
-            Self::Fixed(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
+            Self::Fixed { data, trailers } if trailers.is_empty() => {
+                SizeHint::with_exact(data.as_ref().map_or(0, |data| data.len() as u64))
+            }
+            // By HTTP/1.1 there are trailers after chunks only.
+            Self::Fixed { .. } | Self::Messages(_) => SizeHint::default(),
         }
     }
 }

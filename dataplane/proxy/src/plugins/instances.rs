@@ -96,7 +96,9 @@ impl Instances {
         let current = snapshot.plugins();
         self.slots.borrow_mut().retain(|key, _| current.iter().any(|plugin| self::key(plugin) == *key));
         for plugin in current {
+            let before = self.slots.borrow().get(&key(plugin)).and_then(|slot| slot.vm.clone());
             self.of(plugin, now);
+            before.iter().for_each(|vm| vm.on_revision(snapshot.sequence.0));
         }
     }
 }

@@ -1,22 +1,27 @@
 //! What instances reach beyond their exchanges: services of the mesh, and time.
 
+mod grpc;
+mod http;
+
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Request, Response, StatusCode, Version, response};
+use ::http::{Request, Response, Version};
 use weir_core::cluster::Cluster;
 use weir_core::name::{ClusterName, DEFAULT_NAMESPACE, PeerAddr, ServiceName};
 use weir_core::snapshot::Protocol;
 use weir_core::split::Target;
-use weir_plugin_host::{CallResponse, Environment, HttpCall, Vm};
+use weir_plugin_host::{Environment, GrpcCall, HttpCall, Notices, Vm};
 
-use crate::body::RequestBody;
-use crate::upstream::Picked;
+use crate::body::{Incoming, RequestBody};
+use crate::upstream::{Endpoint, Lease, Picked};
 use crate::worker::Worker;
 
-/// Bytes of the body of a response that a plugin is given.
+/// Bytes of the body of a response, and of a message, that a plugin is given.
 const RESPONSE_BYTES: usize = 1 << 20;
+
+/// As Envoy says it: there are plugins that read this.
+const GONE: &str = "upstream connect error or disconnect/reset before headers";
 
 /// The worker that instances are in.
 #[derive(Debug)]
@@ -31,9 +36,25 @@ impl Environment for Outside {
         let (worker, vm) = (Weak::clone(&self.0), Rc::downgrade(vm));
         tokio::task::spawn_local(async move {
             let id = call.id;
-            let response = exchange(&worker, call).await;
+            let response = http::exchange(&worker, call).await;
             if let Some(vm) = vm.upgrade() {
                 vm.on_http_call_response(id, response);
+            }
+        });
+    }
+
+    fn call(&self, vm: &Rc<Vm>, call: GrpcCall) {
+        tokio::task::spawn_local(grpc::run(Weak::clone(&self.0), Rc::downgrade(vm), call));
+    }
+
+    fn begin_listening(&self, vm: &Rc<Vm>, notices: Arc<Notices>) {
+        let vm = Rc::downgrade(vm);
+        tokio::task::spawn_local(async move {
+            while let Some(queue) = std::future::poll_fn(|context| notices.poll_next(context)).await {
+                let Some(vm) = vm.upgrade() else { return };
+                vm.on_queue_ready(queue);
+                // A queue that is filled as fast as it is emptied is nobody else's wait.
+                tokio::task::yield_now().await;
             }
         });
     }
@@ -50,56 +71,40 @@ impl Environment for Outside {
     }
 }
 
-/// Sends a request of a plugin's own, and reads what comes of it.
-async fn exchange(worker: &Weak<Worker>, call: HttpCall) -> CallResponse {
-    let timeout = call.timeout;
-    match tokio::time::timeout(timeout, sent(worker, call)).await {
-        Ok(Ok(response)) => response,
-        // As Envoy says it: there are plugins that read this.
-        Ok(Err(reason)) => failed(StatusCode::SERVICE_UNAVAILABLE, reason),
-        Err(_) => failed(StatusCode::GATEWAY_TIMEOUT, "upstream request timeout"),
-    }
-}
-
-async fn sent(worker: &Weak<Worker>, call: HttpCall) -> Result<CallResponse, &'static str> {
-    const GONE: &str = "upstream connect error or disconnect/reset before headers";
-    let HttpCall { upstream, head, body, .. } = call;
-    let worker = worker.upgrade().ok_or(GONE)?;
-    let cluster = cluster(&worker, &upstream).ok_or("no such upstream")?;
+/// A connection to an endpoint of what a plugin calls, in this version or in the one that the service speaks.
+async fn lease(worker: &Worker, cluster: &Arc<Cluster>, version: Option<Version>) -> Result<Leased, &'static str> {
     let nobody = PeerAddr(([0, 0, 0, 0], 0).into());
-    let picked = worker.pools.pick(&cluster, nobody, None, worker.random.next());
+    let picked = worker.pools.pick(cluster, nobody, None, worker.random.next());
     let Picked { endpoint, .. } = picked.ok_or("no healthy upstream")?;
-    let version = if cluster.protocol == Protocol::Http2 { Version::HTTP_2 } else { Version::HTTP_11 };
-    let mut lease = endpoint.lease(version, &worker.own_account).await.map_err(|_| GONE)?;
-    let body = if body.is_empty() { RequestBody::Empty } else { RequestBody::Fixed(Some(body)) };
-    let mut parcel = Some(Request::from_parts(head, body));
-    let response = match lease.send(&mut parcel).await {
-        Ok(response) => response,
-        Err(_) if lease.is_reused() && parcel.is_some() => {
-            // The endpoint had closed a connection that was kept.
-            lease = endpoint.lease_fresh(version, &worker.own_account).await.map_err(|_| GONE)?;
-            lease.send(&mut parcel).await.map_err(|_| GONE)?
-        }
-        Err(_) => return Err(GONE),
-    };
-    let (head, mut incoming) = response.into_parts();
-    let (mut body, mut trailers) = (BytesMut::new(), HeaderMap::new());
-    while let Some(frame) = std::future::poll_fn(|context| lease.poll_frame(context, &mut incoming)).await {
-        let frame = frame.map_err(|_| GONE)?;
-        match frame.into_data() {
-            Ok(data) if body.len() + data.len() > RESPONSE_BYTES => return Err("the response is too large"),
-            Ok(data) => body.extend_from_slice(&data),
-            Err(frame) => trailers = frame.into_trailers().unwrap_or_default(),
-        }
-    }
-    lease.give_back();
-    Ok(CallResponse { head, body: body.freeze(), trailers })
+    let spoken = if cluster.protocol == Protocol::Http2 { Version::HTTP_2 } else { Version::HTTP_11 };
+    let version = version.unwrap_or(spoken);
+    let lease = endpoint.lease(version, &worker.own_account).await.map_err(|_| GONE)?;
+    Ok(Leased { endpoint, version, lease })
 }
 
-fn failed(status: StatusCode, text: &'static str) -> CallResponse {
-    let mut head: response::Parts = Response::new(()).into_parts().0;
-    head.status = status;
-    CallResponse { head, body: Bytes::from_static(text.as_bytes()), trailers: HeaderMap::new() }
+struct Leased {
+    endpoint: Rc<Endpoint>,
+    version: Version,
+    lease: Lease,
+}
+
+impl Leased {
+    /// Sends a request, on another connection where the endpoint had closed the one that was kept.
+    async fn send(
+        &mut self,
+        worker: &Worker,
+        request: Request<RequestBody>,
+    ) -> Result<Response<Incoming>, &'static str> {
+        let mut parcel = Some(request);
+        match self.lease.send(&mut parcel).await {
+            Ok(response) => Ok(response),
+            Err(_) if self.lease.is_reused() && parcel.is_some() => {
+                self.lease = self.endpoint.lease_fresh(self.version, &worker.own_account).await.map_err(|_| GONE)?;
+                self.lease.send(&mut parcel).await.map_err(|_| GONE)
+            }
+            Err(_) => Err(GONE),
+        }
+    }
 }
 
 /// The cluster that a plugin means, as the snapshot of this moment has it.

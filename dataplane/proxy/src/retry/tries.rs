@@ -83,13 +83,12 @@ impl Tries<'_> {
     ) -> Result<(Response<Incoming>, Lease), Cause> {
         let worker = &self.downstream.worker;
         let Retries { limits, memory, .. } = &worker.retries;
-        let rule = &*self.retrying.rule;
-        let Some(retry) = &rule.retry else { return Err(Cause::NoDestination) };
+        let Some((retry, split, destination)) = self.retrying.parts() else { return Err(Cause::NoDestination) };
         let mut course = Course {
             retry,
-            split: &rule.split,
+            split,
             replay: body.map(|body| Replay::new(body, limits.body_bytes, memory, &self.downstream.account.kept)),
-            destination: &rule.split.destinations[self.retrying.destination],
+            destination,
             tried: Vec::new(),
             permits: [None, None],
         };

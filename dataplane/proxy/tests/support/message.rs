@@ -59,7 +59,9 @@ pub fn read(from: &mut impl Read, unread: &mut Vec<u8>, kind: Kind) -> Result<Me
     let length = message.header("content-length").map(|length| length.parse::<usize>().unwrap());
     assert!(!(is_chunked && length.is_some()), "both lengths: {head}");
     if is_chunked {
-        message.body = chunked(from, unread)?;
+        let (body, trailers) = chunked(from, unread)?;
+        message.body = body;
+        message.headers.extend(trailers);
     } else if let Some(length) = length.filter(|_| message.header("x-of-head").is_none()) {
         message.body = exactly(from, unread, length)?;
     } else if kind == Kind::Response && !matches!(message.status(), 204 | 304) && length.is_none() {
@@ -69,23 +71,33 @@ pub fn read(from: &mut impl Read, unread: &mut Vec<u8>, kind: Kind) -> Result<Me
     Ok(message)
 }
 
-fn chunked(from: &mut impl Read, unread: &mut Vec<u8>) -> Result<Vec<u8>> {
-    let mut body = Vec::new();
+/// A body in chunks, and its trailers.
+fn chunked(from: &mut impl Read, unread: &mut Vec<u8>) -> Result<(Vec<u8>, Vec<(String, String)>)> {
+    let (mut body, mut trailers) = (Vec::new(), Vec::new());
     loop {
-        let line = loop {
-            if let Some(end) = unread.windows(2).position(|window| window == b"\r\n") {
-                break unread.drain(..end + 2).collect::<Vec<u8>>();
-            }
-            more(from, unread)?;
-        };
-        let line = std::str::from_utf8(&line).unwrap().trim();
+        let line = line(from, unread)?;
         let length = usize::from_str_radix(line.split(';').next().unwrap(), 16).unwrap();
+        if length == 0 {
+            break;
+        }
         let chunk = exactly(from, unread, length + 2)?;
         assert!(chunk.ends_with(b"\r\n"));
-        if length == 0 {
-            return Ok(body);
-        }
         body.extend_from_slice(&chunk[..length]);
+    }
+    loop {
+        let line = line(from, unread)?;
+        let Some((name, value)) = line.split_once(':') else { return Ok((body, trailers)) };
+        trailers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+    }
+}
+
+fn line(from: &mut impl Read, unread: &mut Vec<u8>) -> Result<String> {
+    loop {
+        if let Some(end) = unread.windows(2).position(|window| window == b"\r\n") {
+            let line = unread.drain(..end + 2).collect::<Vec<u8>>();
+            return Ok(String::from_utf8(line).unwrap().trim_end().to_owned());
+        }
+        more(from, unread)?;
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod frames;
 pub mod http2;
 pub mod message;
+pub mod plugins;
 pub mod tls;
 pub mod upstream;
 pub mod world;

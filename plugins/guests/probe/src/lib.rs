@@ -13,9 +13,17 @@
 //! - `panic`, `loop`, `grow MIB`;
 //! - `log TEXT`; `count METRIC`;
 //! - `call UPSTREAM PATH`: asks a service, waits for what it says, and sets the header `x-call` to it;
-//! - `share KEY`: adds one to a number that is shared, and sets the header `x-shared` to it.
+//! - `call-with-trailers UPSTREAM NAME VALUE`: the same, with a body and a trailer;
+//! - `grpc UPSTREAM TEXT`: calls `probe.Echo/Say` and sets the header `x-grpc` to what comes of it;
+//! - `grpc-stream UPSTREAM TEXT`: opens `probe.Echo/Chat`, sends the text twice, and sets `x-grpc` to all that comes back;
+//! - `grpc-cancel UPSTREAM`: opens a stream, gives it up, and says in `x-grpc` what it can still do with it;
+//! - `foreign NAME ARGUMENTS`: calls a function of the host's and sets the header `x-foreign` to what it gives. In the
+//!   arguments `|` ends a line;
+//! - `share KEY`: adds one to a number that is shared, and sets the header `x-shared` to it;
+//! - `enqueue QUEUE TEXT`: puts something into a queue.
 //!
-//! `tick PERIOD METRIC` counts in a metric each time that many milliseconds have passed.
+//! `tick PERIOD METRIC` counts in a metric each time that many milliseconds have passed. `queue QUEUE` counts what
+//! comes in a queue in the metrics `queue.TEXT`. `revisions METRIC` sets a metric to the number of each revision.
 
 use proxy_wasm::hostcalls;
 use proxy_wasm::traits::{Context, HttpContext, RootContext};
@@ -35,7 +43,17 @@ struct Root {
     script: Rc<Vec<Line>>,
 }
 
-impl Context for Root {}
+impl Context for Root {
+    fn on_foreign_function(&mut self, function: u32, size: usize) {
+        let given = hostcalls::get_buffer(proxy_wasm::types::BufferType::CallData, 0, size).unwrap().unwrap();
+        assert_eq!(function, 1);
+        let sequence = u64::from_le_bytes(given[..].try_into().unwrap());
+        for (_, _, words) in self.script.iter().filter(|(callback, ..)| callback == "revisions") {
+            let metric = hostcalls::define_metric(MetricType::Gauge, &words[0]).unwrap();
+            hostcalls::record_metric(metric, sequence).unwrap();
+        }
+    }
+}
 
 impl RootContext for Root {
     fn on_configure(&mut self, _: usize) -> bool {
@@ -44,7 +62,19 @@ impl RootContext for Root {
         if let Some((_, _, words)) = self.script.iter().find(|(callback, ..)| callback == "tick") {
             self.set_tick_period(Duration::from_millis(words[0].parse().unwrap()));
         }
+        for (_, _, words) in self.script.iter().filter(|(callback, ..)| callback == "queue") {
+            self.register_shared_queue(&words[0]);
+        }
+        if self.script.iter().any(|(callback, ..)| callback == "revisions") {
+            hostcalls::call_foreign_function("weir.watch_revisions", None).unwrap();
+        }
         true
+    }
+
+    fn on_queue_ready(&mut self, queue: u32) {
+        if let Ok(Some(item)) = self.dequeue_shared_queue(queue) {
+            count(&format!("queue.{}", String::from_utf8_lossy(&item)));
+        }
     }
 
     fn on_tick(&mut self) {
@@ -139,6 +169,59 @@ impl Exchange {
                         }
                     }
                 }
+                ["call-with-trailers", upstream, name, value] => {
+                    let headers = vec![(":method", "POST"), (":path", "/"), (":authority", "probe")];
+                    let sent = self.dispatch_http_call(
+                        upstream,
+                        headers,
+                        Some(b"body"),
+                        vec![(name, value)],
+                        Duration::from_millis(300),
+                    );
+                    sent.unwrap();
+                    action = Action::Pause;
+                }
+                ["grpc", upstream, ..] => {
+                    let sent = self.dispatch_grpc_call(
+                        upstream,
+                        "probe.Echo",
+                        "Say",
+                        vec![("x-asked", b"yes")],
+                        Some(rest(2).as_bytes()),
+                        Duration::from_millis(300),
+                    );
+                    match sent {
+                        Ok(_) => action = Action::Pause,
+                        Err(status) => self.said_by_grpc(&format!("{status:?}")),
+                    }
+                }
+                ["grpc-stream", upstream, ..] => {
+                    let stream = self.open_grpc_stream(upstream, "probe.Echo", "Chat", vec![]).unwrap();
+                    self.send_grpc_stream_message(stream, Some(rest(2).as_bytes()), false);
+                    self.send_grpc_stream_message(stream, Some(rest(2).as_bytes()), true);
+                    action = Action::Pause;
+                }
+                ["grpc-cancel", upstream] => {
+                    let stream = self.open_grpc_stream(upstream, "probe.Echo", "Chat", vec![]).unwrap();
+                    let after = |what| format!("{:?}", what);
+                    let close = hostcalls::close_grpc_stream(stream);
+                    let ended = hostcalls::send_grpc_stream_message(stream, None, true);
+                    let cancel = hostcalls::cancel_grpc_stream(stream);
+                    let gone = hostcalls::cancel_grpc_stream(stream);
+                    self.said_by_grpc(&[close, ended, cancel, gone].map(after).join(" "));
+                }
+                ["foreign", name, ..] => {
+                    let given = rest(2).replace('|', "\n");
+                    let said = match hostcalls::call_foreign_function(name, Some(given.as_bytes())) {
+                        Ok(result) => format!("{:?}", result.unwrap_or_default()),
+                        Err(status) => format!("{status:?}"),
+                    };
+                    hostcalls::set_map_value(of.map, "x-foreign", Some(&said)).unwrap();
+                }
+                ["enqueue", queue, ..] => {
+                    let queue = self.resolve_shared_queue("", queue).unwrap();
+                    self.enqueue_shared_queue(queue, Some(rest(2).as_bytes())).unwrap();
+                }
                 ["share", key] => loop {
                     let (value, change) = self.get_shared_data(key);
                     let number = value.and_then(|text| String::from_utf8(text).ok()?.parse().ok()).unwrap_or(0_u64) + 1;
@@ -151,6 +234,16 @@ impl Exchange {
             }
         }
         action
+    }
+
+    fn said_by_grpc(&self, text: &str) {
+        let before = self.get_http_request_header("x-grpc").map_or_else(String::new, |before| before + "; ");
+        self.set_http_request_header("x-grpc", Some(&(before + text)));
+    }
+
+    fn grpc_message(&self, size: usize) -> String {
+        let message = hostcalls::get_buffer(proxy_wasm::types::BufferType::GrpcReceiveBuffer, 0, size).unwrap();
+        String::from_utf8_lossy(&message.unwrap_or_default()).into_owned()
     }
 
     fn body(&self, of: &Of) -> Bytes {
@@ -196,6 +289,34 @@ impl Context for Exchange {
         let body = self.get_http_call_response_body(0, size).unwrap_or_default();
         let said = format!("{status} {}", String::from_utf8_lossy(&body));
         self.set_http_request_header("x-call", Some(&said));
+        self.resume_http_request();
+    }
+
+    fn on_grpc_call_response(&mut self, _: u32, status: u32, size: usize) {
+        let said = match status {
+            0 => self.grpc_message(size),
+            _ => format!("{:?}", self.get_grpc_status()),
+        };
+        self.said_by_grpc(&said);
+        self.resume_http_request();
+    }
+
+    fn on_grpc_stream_initial_metadata(&mut self, _: u32, count: u32) {
+        let value = hostcalls::get_map_value(MapType::GrpcReceiveInitialMetadata, "x-initial").unwrap();
+        self.said_by_grpc(&format!("initial {} {}", count > 0, value.unwrap_or_default()));
+    }
+
+    fn on_grpc_stream_message(&mut self, _: u32, size: usize) {
+        self.said_by_grpc(&self.grpc_message(size));
+    }
+
+    fn on_grpc_stream_trailing_metadata(&mut self, _: u32, count: u32) {
+        let value = hostcalls::get_map_value(MapType::GrpcReceiveTrailingMetadata, "x-trailing").unwrap();
+        self.said_by_grpc(&format!("trailing {} {}", count > 0, value.unwrap_or_default()));
+    }
+
+    fn on_grpc_stream_close(&mut self, _: u32, status: u32) {
+        self.said_by_grpc(&format!("closed {status}"));
         self.resume_http_request();
     }
 }

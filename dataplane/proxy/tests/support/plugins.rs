@@ -1,0 +1,56 @@
+//! Plugins for tests: `plugins/guests/probe`, which does what its configuration says.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use weir_core::name::ObjectName;
+use weir_core::plugin::{Limits, Loaded, ModuleSource, OnFailure, Plugin, VmOptions};
+use weir_core::share::Share;
+use weir_plugin_host::Loader;
+
+use super::message::Message;
+use super::upstream::{Upstream, response};
+use super::world::World;
+
+/// A plugin that does what these lines say; see `plugins/guests/probe`.
+pub fn probe(name: &str, script: &str) -> Plugin {
+    Plugin {
+        name: ObjectName::new("Plugin", "default", name),
+        module: ModuleSource { file: "probe.wasm".into(), sha256: None },
+        configuration: script.as_bytes().into(),
+        root_id: "".into(),
+        vm: VmOptions::default(),
+        share: Share::ALL,
+        order: 0,
+        limits: Limits::default(),
+        on_failure: OnFailure::Closed,
+        loaded: Loaded::default(),
+    }
+}
+
+/// The same, loaded.
+pub fn loaded(plugins: impl IntoIterator<Item = Plugin>) -> Vec<Arc<Plugin>> {
+    // What one test has compiled the others have, too.
+    let compiled = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-plugins");
+    let mut loader = Loader::new(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/plugins"), Some(compiled));
+    let plugins = plugins.into_iter().map(|plugin| {
+        loader.load(&plugin).unwrap_or_else(|error| panic!("{error:?}: run `make plugins` first"));
+        Arc::new(plugin)
+    });
+    plugins.collect()
+}
+
+pub fn world(upstream: &Upstream, scripts: &[&str]) -> World {
+    let plugins = scripts.iter().enumerate().map(|(number, script)| probe(&format!("probe-{number}"), script));
+    World::new(&[upstream.address]).plugins(loaded(plugins))
+}
+
+/// Answers with what came: the request's body.
+pub fn echo() -> Upstream {
+    Upstream::answering(|request: &Message| response(200, &request.body))
+}
+
+pub fn chunked(pieces: &[&str]) -> String {
+    let chunks: String = pieces.iter().map(|piece| format!("{:x}\r\n{piece}\r\n", piece.len())).collect();
+    format!("POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n{chunks}0\r\n\r\n")
+}
