@@ -53,6 +53,8 @@ pub struct Frontend {
     pub service: Destination,
     /// What sees its requests before a rule is chosen, in their order.
     pub plugins: Arc<[Arc<Plugin>]>,
+    /// What sees its connections that are none of HTTP, in their order.
+    pub tcp_plugins: Arc<[Arc<Plugin>]>,
     /// Where the copies are counted that those ask for.
     pub mirrored: StatsId,
 }
@@ -68,6 +70,7 @@ impl Frontend {
             consumers: BTreeMap::new(),
             service,
             plugins: Arc::default(),
+            tcp_plugins: Arc::default(),
             mirrored: StatsId(0),
         }
     }
@@ -75,7 +78,8 @@ impl Frontend {
     /// Whether the proxy must see this port's connections.
     pub fn is_intercepted(&self) -> bool {
         let has_routes = !self.routes.entries().is_empty() || !self.consumers.is_empty();
-        self.protocol.may_be_http() && (has_routes || self.has_policy() || !self.plugins.is_empty())
+        let is_http = self.protocol.may_be_http() && (has_routes || self.has_policy() || !self.plugins.is_empty());
+        is_http || (self.protocol != Protocol::Udp && !self.tcp_plugins.is_empty())
     }
 
     /// Whether a policy says how its endpoints are treated.
@@ -134,7 +138,7 @@ impl Snapshot {
             workload.addresses.iter().map(|ip| (*ip, Arc::clone(workload))).collect::<Vec<_>>()
         };
         let workloads = workloads.iter().flat_map(by_ip).collect();
-        let plugins = frontends.values().flat_map(|frontend| frontend.plugins.iter());
+        let plugins = frontends.values().flat_map(|frontend| frontend.plugins.iter().chain(&*frontend.tcp_plugins));
         let plugins: BTreeMap<_, _> = plugins.map(|plugin| (&plugin.name, plugin)).collect();
         let plugins = plugins.into_values().cloned().collect();
         Self { sequence, revision, frontends, by_address, workloads, gateways: BTreeMap::new(), plugins }

@@ -21,6 +21,11 @@ pub enum Callback {
     GrpcClose,
     QueueReady,
     ForeignFunction,
+    NewConnection,
+    DownstreamData,
+    UpstreamData,
+    DownstreamClose,
+    UpstreamClose,
     RequestHeaders,
     RequestBody,
     RequestTrailers,
@@ -49,6 +54,11 @@ impl Callback {
             Self::GrpcClose => "proxy_on_grpc_close",
             Self::QueueReady => "proxy_on_queue_ready",
             Self::ForeignFunction => "proxy_on_foreign_function",
+            Self::NewConnection => "proxy_on_new_connection",
+            Self::DownstreamData => "proxy_on_downstream_data",
+            Self::UpstreamData => "proxy_on_upstream_data",
+            Self::DownstreamClose => "proxy_on_downstream_connection_close",
+            Self::UpstreamClose => "proxy_on_upstream_connection_close",
             Self::RequestHeaders => "proxy_on_request_headers",
             Self::RequestBody => "proxy_on_request_body",
             Self::RequestTrailers => "proxy_on_request_trailers",
@@ -83,6 +93,11 @@ pub(crate) struct Exports {
     pub(crate) grpc_close: Option<TypedFunc<(u32, u32, u32), ()>>,
     pub(crate) queue_ready: Option<TypedFunc<(u32, u32), ()>>,
     pub(crate) foreign_function: Option<TypedFunc<(u32, u32, u32), ()>>,
+    pub(crate) new_connection: Option<TypedFunc<u32, u32>>,
+    pub(crate) downstream_data: Option<TypedFunc<(u32, u32, u32), u32>>,
+    pub(crate) upstream_data: Option<TypedFunc<(u32, u32, u32), u32>>,
+    pub(crate) downstream_close: Option<TypedFunc<(u32, u32), ()>>,
+    pub(crate) upstream_close: Option<TypedFunc<(u32, u32), ()>>,
     pub(crate) request_headers: Option<HeadersFn>,
     pub(crate) request_body: Option<TypedFunc<(u32, u32, u32), u32>>,
     pub(crate) request_trailers: Option<TypedFunc<(u32, u32), u32>>,
@@ -95,7 +110,7 @@ pub(crate) struct Exports {
 }
 
 /// The signatures of what the host calls, in numbers of 32 bits: parameters and results; several where there are.
-const SIGNATURES: [(&str, &[(usize, usize)]); 25] = [
+const SIGNATURES: [(&str, &[(usize, usize)]); 30] = [
     ("_initialize", &[(0, 0)]),
     ("_start", &[(0, 0)]),
     ("malloc", &[(1, 1)]),
@@ -112,6 +127,11 @@ const SIGNATURES: [(&str, &[(usize, usize)]); 25] = [
     ("proxy_on_grpc_close", &[(3, 0)]),
     ("proxy_on_queue_ready", &[(2, 0)]),
     ("proxy_on_foreign_function", &[(3, 0)]),
+    ("proxy_on_new_connection", &[(1, 1)]),
+    ("proxy_on_downstream_data", &[(3, 1)]),
+    ("proxy_on_upstream_data", &[(3, 1)]),
+    ("proxy_on_downstream_connection_close", &[(2, 0)]),
+    ("proxy_on_upstream_connection_close", &[(2, 0)]),
     ("proxy_on_request_headers", &[(3, 1), (2, 1)]),
     ("proxy_on_request_body", &[(3, 1)]),
     ("proxy_on_request_trailers", &[(2, 1)]),
@@ -165,6 +185,11 @@ impl Exports {
         exports.grpc_close = function(instance, store, Callback::GrpcClose);
         exports.queue_ready = function(instance, store, Callback::QueueReady);
         exports.foreign_function = function(instance, store, Callback::ForeignFunction);
+        exports.new_connection = function(instance, store, Callback::NewConnection);
+        exports.downstream_data = function(instance, store, Callback::DownstreamData);
+        exports.upstream_data = function(instance, store, Callback::UpstreamData);
+        exports.downstream_close = function(instance, store, Callback::DownstreamClose);
+        exports.upstream_close = function(instance, store, Callback::UpstreamClose);
         exports.request_headers = headers(instance, store, Callback::RequestHeaders);
         exports.request_body = function(instance, store, Callback::RequestBody);
         exports.request_trailers = function(instance, store, Callback::RequestTrailers);

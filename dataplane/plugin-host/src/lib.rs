@@ -40,4 +40,4 @@ pub use routing::Routing;
 pub use shared::{Notices, Scopes};
 pub use stats::{TIME_BOUNDS, Totals};
 pub use stream::{Decided, Facts, LocalReply};
-pub use vm::{HttpContext, StartError, Step, Vm};
+pub use vm::{Closer, HttpContext, StartError, Step, TcpContext, Vm};

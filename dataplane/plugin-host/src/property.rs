@@ -101,8 +101,8 @@ fn request(stream: &Stream, name: &str) -> Option<Bytes> {
             let since = SystemTime::now().duration_since(facts.started).unwrap_or_default();
             return Some(number(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)));
         }
-        "scheme" => return Some(text(facts.scheme)),
-        "protocol" => return Some(text(protocol(facts.version))),
+        "scheme" => return facts.version.map(|_| text(facts.scheme)),
+        "protocol" => return facts.version.map(|version| text(protocol(version))),
         "size" => return Some(count(facts.decided.request_bytes)),
         _ => {}
     }

@@ -20,8 +20,8 @@ pub struct Facts {
     pub destination: SocketAddr,
     /// Which connection it came on: a number, unique in its worker.
     pub connection: u64,
-    /// The version of HTTP that the client speaks.
-    pub version: Version,
+    /// The version of HTTP that the client speaks; `None` on a connection that is none of HTTP.
+    pub version: Option<Version>,
     /// `http` or `https`: what the client speaks.
     pub scheme: &'static str,
     /// The name that the client connected to in TLS.

@@ -1,4 +1,7 @@
-//! One instance of a plugin, and the exchanges that it has.
+//! One instance of a plugin, and the exchanges and connections that it has.
+
+mod http;
+mod tcp;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -9,22 +12,23 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use http::{HeaderMap, request, response};
 use rustix::time::{ClockId, clock_gettime};
 use wasmtime::{Instance, Store, Trap, TypedFunc, UpdateDeadline, WasmParams, WasmResults};
 
 use crate::abi::Direction;
 use crate::abi::fields::Fields;
 use crate::environment::{CallResponse, Environment};
-use crate::exports::{Callback, Exports, HeadersFn};
+use crate::exports::{Callback, Exports};
 use crate::grpc::GrpcEvent;
 use crate::host::Exit;
 use crate::plugin::Plugin;
-use crate::routing::Routing;
 use crate::state::{ROOT, State};
 use crate::stats::{Ending, Stats};
-use crate::stream::{Buffer, Decided, Facts, LocalReply, Stream, no_request, no_response};
+use crate::stream::{Buffer, Facts, LocalReply, Stream};
 use crate::ticker::TICK;
+
+pub use self::http::HttpContext;
+pub use self::tcp::{Closer, TcpContext};
 
 /// Why an instance cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -175,6 +179,15 @@ impl Vm {
 
     /// Begins an exchange; `None` when the instance is gone.
     pub fn open(self: &Rc<Self>, facts: Facts) -> Option<HttpContext> {
+        self.begin(facts).map(|id| HttpContext { vm: Rc::clone(self), id })
+    }
+
+    /// Begins a connection that is none of HTTP; `None` when the instance is gone.
+    pub fn open_tcp(self: &Rc<Self>, facts: Facts) -> Option<TcpContext> {
+        self.begin(facts).map(|id| TcpContext { vm: Rc::clone(self), id })
+    }
+
+    fn begin(&self, facts: Facts) -> Option<u32> {
         let id = {
             let mut store = self.store.borrow_mut();
             let state = store.as_mut()?.data_mut();
@@ -189,11 +202,13 @@ impl Vm {
             state.streams.insert(id, Stream::new(facts));
             id
         };
-        let context = HttpContext { vm: Rc::clone(self), id };
-        if let Some(create) = &self.exports.context_create {
-            self.call(Callback::ContextCreate, id, create, (id, ROOT)).ok()?;
+        if let Some(create) = &self.exports.context_create
+            && self.call(Callback::ContextCreate, id, create, (id, ROOT)).is_err()
+        {
+            self.left.borrow_mut().remove(&id);
+            return None;
         }
-        Some(context)
+        Some(id)
     }
 
     /// How often [`Vm::tick`] is to be called; `None` for never again.
@@ -377,6 +392,75 @@ impl Vm {
         }
     }
 
+    /// What a callback, with the action that it returned, has come to.
+    fn step(&self, id: u32, direction: Direction, result: Result<u32, Ending>) -> Step {
+        let Ok(action) = result else { return Step::Failed };
+        let step = self.with(id, |stream| {
+            // 0 is to go on. Whatever else there is (`StopIteration` and its kin in Envoy) is to wait.
+            stream.way(direction).is_paused = action != 0;
+            decided(stream, direction)
+        });
+        step.unwrap_or(Step::Failed)
+    }
+
+    /// Whether what waits may go on.
+    fn poll_resumed(&self, id: u32, direction: Direction, context: &mut Context<'_>) -> Poll<Step> {
+        let polled = self.with(id, |stream| {
+            let step = decided(stream, direction);
+            if let Step::Pause = step {
+                stream.waker = Some(context.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(step)
+        });
+        polled.unwrap_or(Poll::Ready(Step::Failed))
+    }
+
+    /// Puts data before a plugin; how much it has before it then. `Err` says what else has come of it.
+    fn hold(&self, id: u32, direction: Direction, data: &mut Bytes) -> Result<u32, Step> {
+        if !self.is_alive() {
+            return Err(Step::Failed);
+        }
+        let limit = self.plugin.options.limits.body;
+        let size = self.with(id, |stream| {
+            let way = stream.way(direction);
+            let (was_held, body) = (way.is_paused, way.body.get_or_insert_with(Buffer::default));
+            body.push(std::mem::take(data));
+            (body.len() <= limit || !was_held).then(|| body.len())
+        });
+        let size = size.ok_or(Step::Failed)?.ok_or(Step::TooLarge)?;
+        Ok(u32::try_from(size).unwrap_or(u32::MAX))
+    }
+
+    /// Takes what a plugin has before it.
+    fn take_held(&self, id: u32, direction: Direction) -> Bytes {
+        let taken = self.recover(id, |stream| stream.way(direction).body.take());
+        taken.flatten().map_or_else(Bytes::new, |mut body| body.take())
+    }
+
+    /// Ends a context.
+    fn close(&self, id: u32) {
+        let Exports { log, done, delete, .. } = &self.exports;
+        if !self.is_alive() {
+            self.left.borrow_mut().remove(&id);
+            return;
+        }
+        // In the order in which Envoy does it. A failure ends the instance, and with it the rest.
+        if let Some(log) = log {
+            let _ = self.call(Callback::Log, id, log, id);
+        }
+        if let Some(done) = done {
+            let _ = self.call(Callback::Done, id, done, id);
+        }
+        if let Some(delete) = delete {
+            let _ = self.call(Callback::Delete, id, delete, id);
+        }
+        if let Some(store) = self.store.borrow_mut().as_mut() {
+            store.data_mut().streams.remove(&id);
+        }
+        self.measure();
+    }
+
     /// Notes how much memory it has.
     fn measure(&self) {
         let store = self.store.borrow();
@@ -436,221 +520,6 @@ fn brief(error: &wasmtime::Error) -> String {
     format!("{error:#}")
 }
 
-/// An exchange of an instance. Dropping it ends it: the plugin hears `proxy_on_log`, `proxy_on_done` and
-/// `proxy_on_delete`.
-#[derive(Debug)]
-pub struct HttpContext {
-    vm: Rc<Vm>,
-    id: u32,
-}
-
-impl HttpContext {
-    /// The instance.
-    pub fn vm(&self) -> &Rc<Vm> {
-        &self.vm
-    }
-
-    /// Whether the plugin wants to see the bodies of requests, or of responses.
-    pub fn wants_body(&self, direction: Direction) -> bool {
-        match direction {
-            Direction::Request => self.vm.exports.request_body.is_some(),
-            Direction::Response => self.vm.exports.response_body.is_some(),
-        }
-    }
-
-    /// Whether the plugin has said, with the property `weir.body.before_route`, that it wants to see the body of a request
-    /// whose head it holds back.
-    pub fn wants_body_first(&self) -> bool {
-        const PATH: &[u8] = b"weir\0body\0before_route";
-        let is_it =
-            |stream: &mut Stream| stream.properties.iter().any(|(path, value)| **path == *PATH && *value == "true");
-        self.vm.with(self.id, is_it).unwrap_or(false)
-    }
-
-    /// Adds what the plugin has decided about where the request goes.
-    pub fn add_routing(&self, routing: &mut Routing) {
-        self.vm.with(self.id, |stream| {
-            routing.add(stream.properties.iter().map(|(path, value)| (&**path, value)));
-        });
-    }
-
-    /// What the proxy has decided meanwhile.
-    pub fn set_decided(&self, decided: Decided) {
-        self.vm.with(self.id, |stream| stream.facts.decided = decided);
-    }
-
-    /// The head of the request. While the plugin has it, `head` is empty; it is whole again after
-    /// [`Step::Continue`], and after [`HttpContext::take_request`].
-    pub fn on_request_headers(&self, head: &mut request::Parts, is_end: bool) -> Step {
-        let Some(function) = &self.vm.exports.request_headers else { return Step::Continue };
-        if !self.vm.is_alive() {
-            return Step::Failed;
-        }
-        let taken = std::mem::replace(head, no_request());
-        let count = self.vm.with(self.id, |stream| {
-            stream.request = Some(taken);
-            stream.request_way.is_open = true;
-            stream.headers(Direction::Request).map_or(0, |fields| fields.len())
-        });
-        let Some(count) = count else { return Step::Failed };
-        let result = self.headers(Callback::RequestHeaders, function, count, is_end);
-        let step = self.step(Direction::Request, result);
-        if matches!(step, Step::Continue) {
-            self.take_request(head);
-        }
-        step
-    }
-
-    /// Takes the request's head back: the plugin has decided. It can still read it. After a failure it is as it was
-    /// before.
-    pub fn take_request(&self, head: &mut request::Parts) {
-        let is_alive = self.vm.is_alive();
-        self.vm.recover(self.id, |stream| {
-            stream.request_way.is_open = false;
-            let before = stream.unchanged.request.take();
-            if let Some(kept) = before.filter(|_| !is_alive).or_else(|| stream.request.clone()) {
-                *head = kept;
-            }
-        });
-    }
-
-    /// The head of the response; like [`HttpContext::on_request_headers`].
-    pub fn on_response_headers(&self, head: &mut response::Parts, is_end: bool) -> Step {
-        let Some(function) = &self.vm.exports.response_headers else { return Step::Continue };
-        if !self.vm.is_alive() {
-            return Step::Failed;
-        }
-        let taken = std::mem::replace(head, no_response());
-        let count = self.vm.with(self.id, |stream| {
-            stream.response = Some(taken);
-            stream.response_way.is_open = true;
-            stream.headers(Direction::Response).map_or(0, |fields| fields.len())
-        });
-        let Some(count) = count else { return Step::Failed };
-        let result = self.headers(Callback::ResponseHeaders, function, count, is_end);
-        let step = self.step(Direction::Response, result);
-        if matches!(step, Step::Continue) {
-            self.take_response(head);
-        }
-        step
-    }
-
-    /// Takes the response's head back. From here on there can be no other answer.
-    pub fn take_response(&self, head: &mut response::Parts) {
-        let is_alive = self.vm.is_alive();
-        self.vm.recover(self.id, |stream| {
-            stream.response_way.is_open = false;
-            stream.is_answered = true;
-            let before = stream.unchanged.response.take();
-            if let Some(kept) = before.filter(|_| !is_alive).or_else(|| stream.response.clone()) {
-                *head = kept;
-            }
-        });
-    }
-
-    fn headers(&self, callback: Callback, function: &HeadersFn, count: usize, is_end: bool) -> Result<u32, Ending> {
-        let count = u32::try_from(count).unwrap_or(u32::MAX);
-        match function {
-            HeadersFn::WithEnd(function) => {
-                self.vm.call(callback, self.id, function, (self.id, count, u32::from(is_end)))
-            }
-            HeadersFn::WithoutEnd(function) => self.vm.call(callback, self.id, function, (self.id, count)),
-        }
-    }
-
-    /// A piece of a body, and whether it is the last. With [`Step::Continue`], what goes on is in `data`.
-    pub fn on_body(&self, direction: Direction, data: &mut Bytes, is_end: bool) -> Step {
-        let (function, callback) = match direction {
-            Direction::Request => (&self.vm.exports.request_body, Callback::RequestBody),
-            Direction::Response => (&self.vm.exports.response_body, Callback::ResponseBody),
-        };
-        let Some(function) = function else { return Step::Continue };
-        if !self.vm.is_alive() {
-            return Step::Failed;
-        }
-        let limit = self.vm.plugin.options.limits.body;
-        let size = self.vm.with(self.id, |stream| {
-            let way = stream.way(direction);
-            let (was_held, body) = (way.is_paused, way.body.get_or_insert_with(Buffer::default));
-            body.push(std::mem::take(data));
-            (body.len() <= limit || !was_held).then(|| body.len())
-        });
-        let size = match size {
-            None => return Step::Failed,
-            Some(None) => return Step::TooLarge,
-            Some(Some(size)) => u32::try_from(size).unwrap_or(u32::MAX),
-        };
-        let result = self.vm.call(callback, self.id, function, (self.id, size, u32::from(is_end)));
-        let step = self.step(direction, result);
-        if matches!(step, Step::Continue) {
-            *data = self.take_body(direction);
-        }
-        step
-    }
-
-    /// Takes what the plugin has held back of a body.
-    pub fn take_body(&self, direction: Direction) -> Bytes {
-        let taken = self.vm.recover(self.id, |stream| stream.way(direction).body.take());
-        taken.flatten().map_or_else(Bytes::new, |mut body| body.take())
-    }
-
-    /// The trailers. With [`Step::Continue`] they are as the plugin left them.
-    pub fn on_trailers(&self, direction: Direction, trailers: &mut HeaderMap) -> Step {
-        let (function, callback) = match direction {
-            Direction::Request => (&self.vm.exports.request_trailers, Callback::RequestTrailers),
-            Direction::Response => (&self.vm.exports.response_trailers, Callback::ResponseTrailers),
-        };
-        let Some(function) = function else { return Step::Continue };
-        if !self.vm.is_alive() {
-            return Step::Failed;
-        }
-        let count = u32::try_from(trailers.len()).unwrap_or(u32::MAX);
-        let taken = std::mem::take(trailers);
-        if self.vm.with(self.id, |stream| stream.way(direction).trailers = Some(taken)).is_none() {
-            return Step::Failed;
-        }
-        let result = self.vm.call(callback, self.id, function, (self.id, count));
-        let step = self.step(direction, result);
-        if matches!(step, Step::Continue) {
-            self.take_trailers(direction, trailers);
-        }
-        step
-    }
-
-    /// Takes the trailers back.
-    pub fn take_trailers(&self, direction: Direction, trailers: &mut HeaderMap) {
-        self.vm.recover(self.id, |stream| {
-            if let Some(kept) = &stream.way(direction).trailers {
-                *trailers = kept.clone();
-            }
-        });
-    }
-
-    /// Whether an exchange that waits may go on: whether the plugin has let it, answered it, or broken it off.
-    pub fn poll_resumed(&self, direction: Direction, context: &mut Context<'_>) -> Poll<Step> {
-        let polled = self.vm.with(self.id, |stream| {
-            let step = decided(stream, direction);
-            if let Step::Pause = step {
-                stream.waker = Some(context.waker().clone());
-                return Poll::Pending;
-            }
-            Poll::Ready(step)
-        });
-        polled.unwrap_or(Poll::Ready(Step::Failed))
-    }
-
-    /// What a callback, with the action that it returned, has come to.
-    fn step(&self, direction: Direction, result: Result<u32, Ending>) -> Step {
-        let Ok(action) = result else { return Step::Failed };
-        let step = self.vm.with(self.id, |stream| {
-            // 0 is to go on. Whatever else there is (`StopIteration` and its kin in Envoy) is to wait.
-            stream.way(direction).is_paused = action != 0;
-            decided(stream, direction)
-        });
-        step.unwrap_or(Step::Failed)
-    }
-}
-
 fn decided(stream: &mut Stream, direction: Direction) -> Step {
     if stream.is_reset {
         return Step::Reset;
@@ -659,29 +528,5 @@ fn decided(stream: &mut Stream, direction: Direction) -> Step {
         Some(reply) => Step::Reply(reply),
         None if stream.way(direction).is_paused => Step::Pause,
         None => Step::Continue,
-    }
-}
-
-impl Drop for HttpContext {
-    fn drop(&mut self) {
-        let Exports { log, done, delete, .. } = &self.vm.exports;
-        if !self.vm.is_alive() {
-            self.vm.left.borrow_mut().remove(&self.id);
-            return;
-        }
-        // In the order in which Envoy does it. A failure ends the instance, and with it the rest.
-        if let Some(log) = log {
-            let _ = self.vm.call(Callback::Log, self.id, log, self.id);
-        }
-        if let Some(done) = done {
-            let _ = self.vm.call(Callback::Done, self.id, done, self.id);
-        }
-        if let Some(delete) = delete {
-            let _ = self.vm.call(Callback::Delete, self.id, delete, self.id);
-        }
-        if let Some(store) = self.vm.store.borrow_mut().as_mut() {
-            store.data_mut().streams.remove(&self.id);
-        }
-        self.vm.measure();
     }
 }

@@ -12,6 +12,7 @@ use weir_telemetry::WorkerEvent;
 
 use crate::downstream::{Downstream, reset};
 use crate::observe::Observation;
+use crate::plugins::{Closed, Connection};
 use crate::relay::{self, End};
 use crate::stream::Stream;
 use crate::upstream::{Picked, RawLease};
@@ -36,6 +37,18 @@ pub(crate) async fn open(downstream: &Downstream) -> Option<Opened> {
 pub(crate) async fn pass(downstream: &Rc<Downstream>, stream: Stream, seen: Bytes, opened: Option<Opened>) {
     let shard = &downstream.worker.shard;
     shard.on(WorkerEvent::Opaque);
+    let plugins = if downstream.worker.snapshot().has_plugins() {
+        // Boxed: most connections have none.
+        match Box::pin(begin(downstream)).await {
+            Ok(plugins) => plugins,
+            Err(Closed) => {
+                shard.on(WorkerEvent::OpaqueStopped);
+                return reset(stream.tcp());
+            }
+        }
+    } else {
+        None
+    };
     let opened = match opened {
         Some(opened) => Some(opened),
         None => open(downstream).await,
@@ -44,14 +57,30 @@ pub(crate) async fn pass(downstream: &Rc<Downstream>, stream: Stream, seen: Byte
         shard.on(WorkerEvent::OpaqueFailed);
         return reset(stream.tcp());
     };
+    if let (Some(plugins), Ok(address)) = (&plugins, upstream.peer_addr()) {
+        plugins.on_endpoint(address);
+    }
     let (down, up) = (End { stream, seen }, End { stream: upstream, seen: Bytes::new() });
-    end(downstream, &downstream.watched.guard(pin!(relay::relay(downstream, down, up))).await);
+    let relayed = relay::relay(downstream, down, up, plugins.as_ref());
+    end(downstream, &downstream.watched.guard(pin!(relayed)).await);
+}
+
+/// Shows a connection to the plugins of its service, and waits until they let it begin.
+async fn begin(downstream: &Rc<Downstream>) -> Result<Option<Connection>, Closed> {
+    let plugins = Connection::begin(downstream, &downstream.worker.snapshot())?;
+    if let Some(plugins) = &plugins {
+        let begun = pin!(plugins.begun());
+        downstream.watched.guard(begun).await.map_err(|_| Closed)??;
+    }
+    Ok(plugins)
 }
 
 /// Counts how a relay ended.
 pub(crate) fn end(downstream: &Downstream, end: &Result<io::Result<()>, Verdict>) {
-    if let Err(verdict) = end {
-        downstream.worker.shard.on(verdict.event());
+    match end {
+        Err(verdict) => downstream.worker.shard.on(verdict.event()),
+        Ok(Err(error)) if Closed::is_cause(error) => downstream.worker.shard.on(WorkerEvent::OpaqueStopped),
+        Ok(_) => {}
     }
 }
 

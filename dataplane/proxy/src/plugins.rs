@@ -6,11 +6,17 @@
 
 mod body;
 mod chain;
+mod connection;
+mod facts;
 mod instances;
 mod outside;
 pub(crate) mod route;
 
 pub(crate) use self::body::{Interrupted, Passage};
 pub(crate) use self::chain::Chain;
+pub(crate) use self::connection::{Closed, Connection};
 pub(crate) use self::instances::Instances;
 pub(crate) use self::outside::parse_service;
+
+/// How long a plugin may let the head of a request, or a new connection, wait.
+const LONGEST_PAUSE: std::time::Duration = std::time::Duration::from_secs(30);

@@ -22,6 +22,8 @@ pub enum WorkerEvent {
     RefusedShare,
     /// A connection could not be passed on unchanged: reset.
     OpaqueFailed,
+    /// A plugin closed one, or has failed.
+    OpaqueStopped,
     /// A client outside the mesh was let in by TLS.
     TlsAccepted,
     /// A client was not: it has nothing in common with the listener, broke off, or does not speak TLS.
@@ -61,7 +63,7 @@ impl WorkerEvent {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every event, in the order of declaration.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::Accepted,
         Self::Closed,
         Self::Opaque,
@@ -71,6 +73,7 @@ impl WorkerEvent {
         Self::RefusedLimit,
         Self::RefusedShare,
         Self::OpaqueFailed,
+        Self::OpaqueStopped,
         Self::TlsAccepted,
         Self::TlsFailed,
         Self::AcceptExhausted,
@@ -101,6 +104,7 @@ impl WorkerEvent {
             Self::RefusedLimit => "refused_limit",
             Self::RefusedShare => "refused_share",
             Self::OpaqueFailed => "opaque_failed",
+            Self::OpaqueStopped => "opaque_stopped",
             Self::TlsAccepted => "tls_accepted",
             Self::TlsFailed => "tls_failed",
             Self::AcceptExhausted => "accept_exhausted",

@@ -46,10 +46,8 @@ pub(crate) type Answer = Result<(), Refused>;
 /// Which bytes are meant (`proxy_buffer_type_t`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BufferKind {
-    RequestBody,
-    ResponseBody,
-    DownstreamData,
-    UpstreamData,
+    /// A body, or the data of a connection that is none of HTTP.
+    Stream(StreamKind),
     CallResponseBody,
     GrpcMessage,
     VmConfiguration,
@@ -60,10 +58,7 @@ pub(crate) enum BufferKind {
 impl BufferKind {
     pub(crate) fn parse(number: u32) -> Result<Self, Status> {
         Ok(match number {
-            0 => Self::RequestBody,
-            1 => Self::ResponseBody,
-            2 => Self::DownstreamData,
-            3 => Self::UpstreamData,
+            0..=3 => Self::Stream(StreamKind::parse(number)?),
             4 => Self::CallResponseBody,
             5 => Self::GrpcMessage,
             6 => Self::VmConfiguration,
@@ -114,21 +109,22 @@ pub enum Direction {
 
 /// What `proxy_continue_stream` and `proxy_close_stream` concern (`proxy_stream_type_t`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StreamKind {
-    Http(Direction),
-    Downstream,
-    Upstream,
+pub(crate) struct StreamKind {
+    /// Whether it is an exchange of HTTP; otherwise it is a connection that is none.
+    pub(crate) is_http: bool,
+    pub(crate) direction: Direction,
 }
 
 impl StreamKind {
     pub(crate) fn parse(number: u32) -> Result<Self, Status> {
-        Ok(match number {
-            0 => Self::Http(Direction::Request),
-            1 => Self::Http(Direction::Response),
-            2 => Self::Downstream,
-            3 => Self::Upstream,
+        let (is_http, direction) = match number {
+            0 => (true, Direction::Request),
+            1 => (true, Direction::Response),
+            2 => (false, Direction::Request),
+            3 => (false, Direction::Response),
             _ => return Err(Status::BadArgument),
-        })
+        };
+        Ok(Self { is_http, direction })
     }
 }
 

@@ -3,28 +3,30 @@
 use bytes::Bytes;
 
 use super::memory::{Guest, check_words, give, put_size, put_word, slice, split};
-use crate::abi::{Answer, BufferKind, Direction, Status};
+use crate::abi::{Answer, BufferKind, Status, StreamKind};
 use crate::state::State;
 use crate::stream::Buffer;
 
+/// What there is of a body, or of the data of a connection that is none of HTTP.
+fn body(state: &mut State, kind: StreamKind) -> Result<&mut Option<Buffer>, Status> {
+    let stream = state.stream().map_err(|_| Status::NotFound)?;
+    if stream.facts.version.is_some() != kind.is_http {
+        return Err(Status::NotFound);
+    }
+    Ok(&mut stream.way(kind.direction).body)
+}
+
 /// The bytes that are meant, shared with where they are.
 fn buffer(state: &mut State, kind: BufferKind) -> Result<Bytes, Status> {
-    let body = |state: &mut State, direction| {
-        let body = state.stream()?.way(direction).body.as_ref();
-        body.map(Buffer::bytes).cloned().ok_or(Status::NotFound)
+    let found = match kind {
+        BufferKind::Stream(kind) => body(state, kind)?.as_ref().map(Buffer::bytes).cloned(),
+        BufferKind::VmConfiguration => Some(state.plugin.options.vm_configuration.clone()),
+        BufferKind::PluginConfiguration => Some(state.plugin.options.configuration.clone()),
+        BufferKind::CallResponseBody => state.call_response.as_ref().map(|call| call.body.clone()),
+        BufferKind::GrpcMessage => state.grpc.message.clone(),
+        BufferKind::ForeignArguments => state.foreign_arguments.clone(),
     };
-    match kind {
-        BufferKind::RequestBody => body(state, Direction::Request),
-        BufferKind::ResponseBody => body(state, Direction::Response),
-        BufferKind::VmConfiguration => Ok(state.plugin.options.vm_configuration.clone()),
-        BufferKind::PluginConfiguration => Ok(state.plugin.options.configuration.clone()),
-        BufferKind::CallResponseBody => {
-            state.call_response.as_ref().map(|call| call.body.clone()).ok_or(Status::NotFound)
-        }
-        BufferKind::GrpcMessage => state.grpc.message.clone().ok_or(Status::NotFound),
-        BufferKind::ForeignArguments => state.foreign_arguments.clone().ok_or(Status::NotFound),
-        BufferKind::DownstreamData | BufferKind::UpstreamData => Err(Status::NotFound),
-    }
+    found.ok_or(Status::NotFound)
 }
 
 /// `proxy_get_buffer_bytes`.
@@ -47,15 +49,11 @@ pub(super) fn status(guest: &mut Guest<'_>, kind: u32, to_size: u32, to_flags: u
 
 /// `proxy_set_buffer_bytes`.
 pub(super) fn write(guest: &mut Guest<'_>, kind: u32, start: u32, size: u32, at: u32, length: u32) -> Answer {
-    let direction = match BufferKind::parse(kind)? {
-        BufferKind::RequestBody => Direction::Request,
-        BufferKind::ResponseBody => Direction::Response,
-        _ => return Err(Status::BadArgument.into()),
-    };
+    let BufferKind::Stream(kind) = BufferKind::parse(kind)? else { return Err(Status::BadArgument.into()) };
     let (memory, state) = split(guest)?;
     let new = slice(memory, at, length)?;
     let limit = state.plugin.options.limits.body;
-    let body = state.stream()?.way(direction).body.as_mut().ok_or(Status::NotFound)?;
+    let body = body(state, kind)?.as_mut().ok_or(Status::NotFound)?;
     if body.len() + new.len() > limit.saturating_mul(2) {
         return Err(Status::InternalFailure.into());
     }

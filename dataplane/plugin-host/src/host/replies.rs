@@ -9,10 +9,9 @@ use crate::stream::LocalReply;
 
 /// `proxy_continue_stream`.
 pub(super) fn continue_stream(guest: &mut Guest<'_>, kind: u32) -> Answer {
-    match StreamKind::parse(kind)? {
-        StreamKind::Http(direction) => resume(guest, direction),
-        StreamKind::Downstream | StreamKind::Upstream => Err(Status::BadArgument.into()),
-    }
+    let StreamKind { is_http, direction } = StreamKind::parse(kind)?;
+    check_kind(guest, is_http)?;
+    resume(guest, direction)
 }
 
 /// `proxy_continue_request`, of version 0.1.0.
@@ -32,11 +31,15 @@ fn resume(guest: &mut Guest<'_>, direction: Direction) -> Answer {
 
 /// `proxy_close_stream`.
 pub(super) fn close_stream(guest: &mut Guest<'_>, kind: u32) -> Answer {
-    match StreamKind::parse(kind)? {
-        StreamKind::Http(_) => guest.data_mut().stream()?.reset(),
-        StreamKind::Downstream | StreamKind::Upstream => return Err(Status::BadArgument.into()),
-    }
+    check_kind(guest, StreamKind::parse(kind)?.is_http)?;
+    guest.data_mut().stream()?.reset();
     Ok(())
+}
+
+/// Whether what the plugin is called for is an exchange of HTTP, or a connection that is none.
+fn check_kind(guest: &mut Guest<'_>, is_http: bool) -> Answer {
+    let is_right = guest.data_mut().stream()?.facts.version.is_some() == is_http;
+    is_right.then_some(()).ok_or_else(|| Status::BadArgument.into())
 }
 
 /// `proxy_clear_route_cache`, of version 0.1.0: nothing is chosen before plugins have seen a request.
@@ -72,7 +75,11 @@ pub(super) fn send(
         grpc_status: (grpc.cast_signed() >= 0).then_some(grpc),
         details: String::from_utf8_lossy(slice(memory, details, details_size)?).into(),
     };
-    state.stream()?.answer(reply);
+    let stream = state.stream()?;
+    if stream.facts.version.is_none() {
+        return Err(Status::BadArgument.into());
+    }
+    stream.answer(reply);
     Ok(())
 }
 

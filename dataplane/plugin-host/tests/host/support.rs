@@ -67,7 +67,7 @@ pub(crate) fn open(vm: &Rc<Vm>) -> HttpContext {
         source: "10.0.0.1:1234".parse().unwrap(),
         destination: "10.1.0.1:80".parse().unwrap(),
         connection: 7,
-        version: Version::HTTP_11,
+        version: Some(Version::HTTP_11),
         scheme: "http",
         server_name: None,
         started: SystemTime::now(),

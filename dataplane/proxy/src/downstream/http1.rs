@@ -155,5 +155,5 @@ async fn upgraded(downstream: &Rc<Downstream>, stream: Stream, seen: Bytes, upgr
     let Some((upstream, up_seen, _open)) = connection.into_upgraded().await else { return reset(stream.tcp()) };
     downstream.worker.shard.on(WorkerEvent::Upgraded);
     let (down, up) = (End { stream, seen }, End { stream: upstream, seen: up_seen });
-    opaque::end(downstream, &downstream.watched.guard(pin!(relay::relay(downstream, down, up))).await);
+    opaque::end(downstream, &downstream.watched.guard(pin!(relay::relay(downstream, down, up, None))).await);
 }

@@ -5,28 +5,25 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, request, response};
 use hyper::body::Body as _;
-use weir_core::name::{ClusterName, OriginalDst};
+use weir_core::name::ClusterName;
 use weir_core::plugin::{OnFailure, Plugin};
 use weir_core::route::Rule;
-use weir_core::snapshot::{Frontend, Snapshot};
-use weir_plugin_host::{Decided, Direction, Facts, HttpContext, LocalReply, Routing, Step};
+use weir_core::snapshot::Snapshot;
+use weir_plugin_host::{Decided, Direction, HttpContext, LocalReply, Routing, Step};
 use weir_telemetry::{Cause, RequestEnd};
 
 use super::body::Passage;
+use super::{LONGEST_PAUSE, facts};
 use crate::body::Incoming;
 use crate::downstream::Downstream;
 use crate::filters::Answer;
 use crate::grpc;
-use crate::plan::{Local, Meant};
-
-/// How long a plugin may hold a head back.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+use crate::plan::Local;
 
 /// The plugins that see a request, in the order in which they see it.
 #[derive(Debug)]
@@ -153,7 +150,7 @@ impl Chain {
                 continue;
             }
             let vm = worker.plugins.of(plugin, worker.clock.millis());
-            let context = vm.and_then(|vm| vm.open(facts(downstream, snapshot, frontend, head)));
+            let context = vm.and_then(|vm| vm.open(facts::of(downstream, snapshot, frontend, Some(head.version))));
             match (context, plugin.on_failure) {
                 (None, OnFailure::Closed) => return Err(Cause::PluginFailed),
                 (None, OnFailure::Open) => {}
@@ -390,30 +387,4 @@ async fn in_time(resumed: impl Future<Output = Result<(), Stopped>>) -> Result<(
         return Err(Cause::PluginTimeout.into());
     };
     resumed
-}
-
-/// What plugins can know of a request.
-fn facts(downstream: &Downstream, snapshot: &Snapshot, frontend: &Frontend, head: &request::Parts) -> Facts {
-    let Downstream { peer, meant, client, .. } = downstream;
-    let workload = snapshot.workload(peer.0.ip());
-    let destination = match meant {
-        Meant::Address(OriginalDst(address)) => *address,
-        _ => SocketAddr::new(peer.0.ip(), frontend.name.port),
-    };
-    Facts {
-        source: peer.0,
-        destination,
-        connection: u64::from(peer.0.port()),
-        version: head.version,
-        scheme: match client.scheme {
-            weir_core::filter::Scheme::Http => "http",
-            weir_core::filter::Scheme::Https => "https",
-        },
-        server_name: None,
-        started: SystemTime::now(),
-        revision: snapshot.sequence.0,
-        service: frontend.name.to_string().into(),
-        workload: workload.map(|workload| format!("{}/{}", workload.namespace, workload.name).into()),
-        decided: Decided::default(),
-    }
 }

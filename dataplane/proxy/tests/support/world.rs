@@ -64,6 +64,8 @@ pub struct World {
     pub is_empty: bool,
     /// What sees the requests of `a`.
     pub plugins: Vec<Arc<Plugin>>,
+    /// What sees the connections to `a` that are none of HTTP.
+    pub tcp_plugins: Vec<Arc<Plugin>>,
     sequence: u64,
     stats: StatsTable,
 }
@@ -85,6 +87,7 @@ impl World {
             hosts: BTreeMap::new(),
             is_empty: false,
             plugins: Vec::new(),
+            tcp_plugins: Vec::new(),
             sequence: 0,
             stats: StatsTable::default(),
         }
@@ -105,6 +108,12 @@ impl World {
     #[must_use]
     pub fn plugins(mut self, plugins: Vec<Arc<Plugin>>) -> Self {
         self.plugins = plugins;
+        self
+    }
+
+    #[must_use]
+    pub fn tcp_plugins(mut self, plugins: Vec<Arc<Plugin>>) -> Self {
+        self.tcp_plugins = plugins;
         self
     }
 
@@ -159,12 +168,13 @@ impl World {
         let routes = RouteTable::new(entries);
         let service = self.destination(None, "a", 1);
         let plugins = self.plugins.clone().into();
-        let frontend = Frontend { routes, plugins, ..Frontend::new(cluster("a"), self.protocol, service) };
+        let tcp_plugins = self.tcp_plugins.clone().into();
+        let frontend = Frontend { routes, plugins, tcp_plugins, ..Frontend::new(cluster("a"), self.protocol, service) };
         let frontend = Arc::new(frontend);
         let gateways = self.gateways.iter().map(|address| gateway(*address, &self.hosts, &frontend)).collect();
         let mut frontends = if self.is_empty { Vec::new() } else { vec![frontend] };
         // Plugins ask services by name.
-        if !self.plugins.is_empty() {
+        if !self.plugins.is_empty() || !self.tcp_plugins.is_empty() {
             for name in self.services.keys().copied().filter(|name| *name != "a").collect::<Vec<_>>() {
                 let service = self.destination(None, name, 1);
                 frontends.push(Arc::new(Frontend::new(cluster(name), Protocol::Http, service)));

@@ -1,6 +1,6 @@
 //! Does what its configuration says: a line for each thing, which begins with the callback that it is for.
 //!
-//! Callbacks are `request-headers`, `request-body`, `request-trailers`, `response-headers`, `response-body`,
+//! With a line `tcp` it is a plugin for connections that are none of HTTP: see `tcp.rs`. Otherwise callbacks are `request-headers`, `request-body`, `request-trailers`, `response-headers`, `response-body`,
 //! `response-trailers`, `tick` and `log`. A line of a body may say `end` next: then it is for the last piece. What can be
 //! done:
 //!
@@ -25,8 +25,10 @@
 //! `tick PERIOD METRIC` counts in a metric each time that many milliseconds have passed. `queue QUEUE` counts what
 //! comes in a queue in the metrics `queue.TEXT`. `revisions METRIC` sets a metric to the number of each revision.
 
+mod tcp;
+
 use proxy_wasm::hostcalls;
-use proxy_wasm::traits::{Context, HttpContext, RootContext};
+use proxy_wasm::traits::{Context, HttpContext, RootContext, StreamContext};
 use proxy_wasm::types::{Action, Bytes, ContextType, LogLevel, MapType, MetricType};
 use std::rc::Rc;
 use std::time::Duration;
@@ -87,8 +89,13 @@ impl RootContext for Root {
         Some(Box::new(Exchange { script: Rc::clone(&self.script) }))
     }
 
+    fn create_stream_context(&self, _: u32) -> Option<Box<dyn StreamContext>> {
+        Some(Box::new(tcp::Connection::new(&self.script)))
+    }
+
     fn get_type(&self) -> Option<ContextType> {
-        Some(ContextType::HttpContext)
+        let is_tcp = self.script.iter().any(|(callback, ..)| callback == "tcp");
+        Some(if is_tcp { ContextType::StreamContext } else { ContextType::HttpContext })
     }
 }
 
