@@ -110,3 +110,6 @@ pub const SLICE_ENDPOINTS: usize = 1_000;
 
 /// Route entries of a snapshot: every match of every rule at every port that it concerns.
 pub const ROUTE_ENTRIES: usize = 250_000;
+
+/// Names of host functions, and of services that it may call, that a plugin's document lists.
+pub const PLUGIN_CAPABILITIES: usize = 128;

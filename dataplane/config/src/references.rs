@@ -7,7 +7,8 @@ use weir_core::name::{ObjectName, ServiceName};
 use crate::document::{Document, DocumentSet};
 use crate::kinds::Content;
 use crate::kinds::endpoint_slice::{PodRef, SERVICE_LABEL};
-use crate::kinds::rules::{AppliesTo, AttachesTo, Rules, To};
+use crate::kinds::plugin::Attached;
+use crate::kinds::rules::{AttachesTo, Rules, To};
 use crate::kinds::traffic_policy::Target;
 use crate::place::{Segment, written};
 
@@ -37,11 +38,8 @@ impl DocumentSet {
                 let name = |one: &Target| format!("{}.name", written(&one.path()));
                 policy.targets.iter().map(|one| (name(one), object(&one.service))).collect()
             }
-            Content::Plugin(plugin) => match &plugin.applies_to {
-                Some(services) => {
-                    let field = |one: &AppliesTo| format!("spec.services[{}]", one.position);
-                    services.iter().map(|one| (field(one), object(&one.service))).collect()
-                }
+            Content::Plugin(plugin) => match &plugin.attached {
+                Some(attached) => self.of_plugin(attached),
                 None => self.all_services(&of.namespace),
             },
             Content::Service(_) | Content::Namespace(_) | Content::Gateway(_) | Content::ReferenceGrant(_) => {
@@ -56,6 +54,19 @@ impl DocumentSet {
         let all = self.from(&first).map(|document| &document.name);
         let all = all.take_while(|name| *name.kind == *"Service" && *name.namespace == *namespace);
         all.map(|name| ("spec.services".to_owned(), name.clone())).collect()
+    }
+
+    fn of_plugin(&self, Attached { services, gateways, rules }: &Attached) -> Vec<(String, ObjectName)> {
+        let services = services.iter().map(|one| (format!("spec.services[{}]", one.position), object(&one.service)));
+        let gateways = gateways.iter().enumerate();
+        let gateways = gateways.map(|(position, name)| (format!("spec.gateways[{position}]"), name.clone()));
+        let rules = rules.iter().enumerate().flat_map(|(position, reference)| {
+            // Where no kind is said, those are meant that there are.
+            let is_one = reference.documents.len() == 1;
+            let known = reference.documents.iter().filter(move |name| is_one || self.document(name).is_some());
+            known.map(move |name| (format!("spec.rules[{position}]"), name.clone()))
+        });
+        services.chain(gateways).chain(rules).collect()
     }
 
     fn of_rules(&self, namespace: &str, rules: &Rules) -> Vec<(String, ObjectName)> {
@@ -86,6 +97,12 @@ impl DocumentSet {
                 refer(syntax.mirror_path(rule, mirror), &mirror.to);
             }
         }
+        for rule in &rules.rules {
+            let named = rule.plugins.iter();
+            references.extend(named.map(|(position, name)| {
+                (format!("{}.name", written(&syntax.filter_path(rule, *position))), name.clone())
+            }));
+        }
         references
     }
 
@@ -106,7 +123,8 @@ struct Meant {
     services: BTreeSet<ServiceName>,
     pods: BTreeSet<PodRef>,
     namespaces: BTreeSet<String>,
-    gateways: BTreeSet<ObjectName>,
+    /// Gateways, plugins, and what has rules.
+    others: BTreeSet<ObjectName>,
 }
 
 impl Meant {
@@ -124,8 +142,8 @@ impl Meant {
                 "Namespace" => {
                     meant.namespaces.insert(name.to_string());
                 }
-                "Gateway" => {
-                    meant.gateways.insert(object.clone());
+                "Gateway" | "Plugin" | "RouteRule" | "HTTPRoute" | "GRPCRoute" => {
+                    meant.others.insert(object.clone());
                 }
                 _ => {}
             }
@@ -134,8 +152,8 @@ impl Meant {
     }
 
     fn is_nothing(&self) -> bool {
-        let Self { services, pods, namespaces, gateways } = self;
-        services.is_empty() && pods.is_empty() && namespaces.is_empty() && gateways.is_empty()
+        let Self { services, pods, namespaces, others } = self;
+        services.is_empty() && pods.is_empty() && namespaces.is_empty() && others.is_empty()
     }
 }
 
@@ -143,7 +161,9 @@ impl Document {
     fn refers_to(&self, meant: &Meant) -> bool {
         match &self.content {
             Content::Rules(rules) => {
-                rules.attached().iter().any(|attached| meant.gateways.contains(&attached.gateway))
+                let mut plugins = rules.rules.iter().flat_map(|rule| rule.plugins.iter());
+                rules.attached().iter().any(|attached| meant.others.contains(&attached.gateway))
+                    || plugins.any(|(_, name)| meant.others.contains(name))
                     || rules.refer_to(&self.name.namespace, &meant.services)
             }
             Content::EndpointSlice(slice) => {
@@ -152,8 +172,13 @@ impl Document {
             }
             Content::Pod(_) => meant.namespaces.contains(&*self.name.namespace),
             Content::TrafficPolicy(policy) => policy.targets.iter().any(|one| meant.services.contains(&one.service)),
-            Content::Plugin(plugin) => match &plugin.applies_to {
-                Some(services) => services.iter().any(|one| meant.services.contains(&one.service)),
+            Content::Plugin(plugin) => match &plugin.attached {
+                Some(Attached { services, gateways, rules }) => {
+                    let mut rules = rules.iter().flat_map(|reference| &reference.documents);
+                    services.iter().any(|one| meant.services.contains(&one.service))
+                        || gateways.iter().any(|name| meant.others.contains(name))
+                        || rules.any(|name| meant.others.contains(name))
+                }
                 None => meant.services.iter().any(|service| service.namespace == self.name.namespace),
             },
             Content::Service(_) | Content::Namespace(_) | Content::Gateway(_) | Content::ReferenceGrant(_) => false,

@@ -13,7 +13,7 @@ use weir_core::snapshot::Snapshot;
 use weir_core::stats::StatsTable;
 
 /// Each: a file, and what can be in it.
-const FILES: [(&str, &[&str]); 20] = [
+const FILES: [(&str, &[&str]); 22] = [
     (
         "namespace.yaml",
         &[
@@ -119,6 +119,23 @@ const FILES: [(&str, &[&str]); 20] = [
         &[
             "{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: r, namespace: a}, spec: {parentRefs: [{group: '', kind: Service, name: web, port: 80}], rules: [{backendRefs: [{name: canary, port: 80}]}]}}",
             "{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: r, namespace: a}, spec: {parentRefs: [{group: '', kind: Service, name: web}, {group: '', kind: Service, name: other, namespace: b}], rules: [{matches: [{path: {value: /r}}], backendRefs: [{name: web, port: 80}]}, {}]}}",
+            "{apiVersion: gateway.networking.k8s.io/v1, kind: HTTPRoute, metadata: {name: r, namespace: a}, spec: {parentRefs: [{group: '', kind: Service, name: web}, {name: edge}], rules: [{matches: [{path: {value: /r}}], filters: [{type: ExtensionRef, extensionRef: {group: weir.dev, kind: Plugin, name: q}}], backendRefs: [{name: web, port: 80}]}, {}]}}",
+        ],
+    ),
+    (
+        "plugin-1.yaml",
+        &[
+            "{apiVersion: weir.dev/v1, kind: Plugin, metadata: {name: p, namespace: a}, spec: {module: {file: p.wasm}}}",
+            "{apiVersion: weir.dev/v1, kind: Plugin, metadata: {name: p, namespace: a}, spec: {module: {file: p.wasm}, services: [web], phase: authn}}",
+            "{apiVersion: weir.dev/v1, kind: Plugin, metadata: {name: p, namespace: a}, spec: {module: {file: p.wasm}, rules: [one, {name: m1}, {name: r, kind: HTTPRoute}], gateways: [edge]}}",
+            "{apiVersion: weir.dev/v1, kind: Plugin, metadata: {name: p, namespace: a}, spec: {module: {file: p.wasm}, services: [web, canary], protocol: tcp}}",
+        ],
+    ),
+    (
+        "plugin-2.yaml",
+        &[
+            "{apiVersion: weir.dev/v1, kind: Plugin, metadata: {name: q, namespace: a}, spec: {module: {file: q.wasm}, order: -1}}",
+            "{apiVersion: weir.dev/v1, kind: Plugin, metadata: {name: q, namespace: a}, spec: {module: {file: q.wasm}, order: 1, rules: [two, g], services: [web], gateways: [edge]}}",
         ],
     ),
     (

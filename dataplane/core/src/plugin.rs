@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::name::ObjectName;
+use crate::name::{ClusterName, ObjectName};
 use crate::share::Share;
 
 /// A plugin.
@@ -16,6 +16,8 @@ pub struct Plugin {
     pub name: ObjectName,
     /// What it runs.
     pub module: ModuleSource,
+    /// What it sees.
+    pub protocol: Layer,
     /// What it is configured with.
     pub configuration: Arc<[u8]>,
     /// Which of a module's plugins it is; most have one.
@@ -24,23 +26,116 @@ pub struct Plugin {
     pub vm: VmOptions,
     /// Which requests it sees.
     pub share: Share,
-    /// Those with lower numbers see a request first and its response last.
+    /// Those of earlier phases see a request first and its response last.
+    pub phase: Phase,
+    /// The same within a phase: those with lower numbers.
     pub order: i32,
     /// What it may use.
     pub limits: Limits,
+    /// What it may do.
+    pub capabilities: Capabilities,
     /// What becomes of a request when it fails.
     pub on_failure: OnFailure,
+    /// A version of it that sees the same and decides nothing. Most have none.
+    pub shadow: Option<Box<Shadow>>,
     /// What the host has made of it, once it has.
     pub loaded: Loaded,
 }
 
-/// Where a module comes from.
+/// What is tried out beside a plugin: everything that is not here it has in common with that.
+#[derive(Debug)]
+pub struct Shadow {
+    /// What it runs.
+    pub module: ModuleSource,
+    /// What it is configured with.
+    pub configuration: Arc<[u8]>,
+    /// What the host has made of it.
+    pub loaded: Loaded,
+}
+
+/// What a plugin sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// Requests and responses.
+    Http,
+    /// Connections that are none of HTTP.
+    Tcp,
+}
+
+/// At which stage of a request a plugin sees it, in the order in which they come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Who is it?
+    Authn,
+    /// What may it do?
+    Authz,
+    /// It is counted.
+    Stats,
+    /// Everything else.
+    Unspecified,
+}
+
+/// Where a module comes from, and what it must come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModuleSource {
-    /// Its file; below the folder of plugins where it is not absolute.
-    pub file: PathBuf,
-    /// What the file's bytes must come to (SHA-256), where that is said.
+    /// Where it comes from.
+    pub from: ModuleLocation,
+    /// What its bytes must come to (SHA-256), where that is said.
     pub sha256: Option<[u8; 32]>,
+}
+
+/// Where a module comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModuleLocation {
+    /// A file; below the folder of plugins where it is not absolute.
+    File(PathBuf),
+    /// An address of HTTP, or of HTTP over TLS.
+    Url(Box<str>),
+    /// A manifest in a registry of OCI: the registry (host, perhaps with a port), the repository, and the manifest's digest.
+    Image {
+        /// The host, perhaps with a port.
+        registry: Box<str>,
+        /// The repository there.
+        repository: Box<str>,
+        /// What the manifest comes to (SHA-256).
+        digest: [u8; 32],
+    },
+    /// A manifest in a folder that is an OCI image layout; below the folder of plugins where it is not absolute.
+    Layout {
+        /// The folder.
+        folder: PathBuf,
+        /// What the manifest comes to (SHA-256).
+        digest: [u8; 32],
+    },
+}
+
+impl fmt::Display for ModuleLocation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(formatter, "{}", path.display()),
+            Self::Url(url) => formatter.write_str(url),
+            Self::Image { registry, repository, digest } => {
+                write!(formatter, "oci://{registry}/{repository}@sha256:{}", hexadecimal(digest))
+            }
+            Self::Layout { folder, digest } => {
+                write!(formatter, "{}@sha256:{}", folder.display(), hexadecimal(digest))
+            }
+        }
+    }
+}
+
+/// A digest as people write it.
+pub fn hexadecimal(digest: &[u8; 32]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What a plugin may do; everything, where nothing is said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Capabilities {
+    /// The host functions that it may call.
+    pub functions: Option<Box<[Box<str>]>>,
+    /// The services that it may call.
+    pub upstreams: Option<Box<[ClusterName]>>,
 }
 
 /// What a plugin's instances are started with.
@@ -61,6 +156,19 @@ pub enum OnFailure {
     Closed,
     /// It goes on as if there were no plugin.
     Open,
+    /// A new instance has another look at it; when that fails too, it is refused.
+    Reload,
+}
+
+impl OnFailure {
+    /// The word for it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open => "open",
+            Self::Reload => "reload",
+        }
+    }
 }
 
 /// The most that [`Limits::memory`] can be.

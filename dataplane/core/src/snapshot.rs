@@ -187,6 +187,14 @@ impl Snapshot {
         self.frontends.values()
     }
 
+    /// The same with more plugins: those of gateways and of rules.
+    #[must_use]
+    pub fn with_plugins(self, plugins: impl IntoIterator<Item = Arc<Plugin>>) -> Self {
+        let all = self.plugins.iter().cloned().chain(plugins).map(|plugin| (plugin.name.clone(), plugin));
+        let all: BTreeMap<_, _> = all.collect();
+        Self { plugins: all.into_values().collect(), ..self }
+    }
+
     /// Whether any request meets a plugin.
     pub fn has_plugins(&self) -> bool {
         !self.plugins.is_empty()

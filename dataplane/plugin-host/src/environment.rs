@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, request, response};
 
 use crate::grpc::GrpcCall;
+use crate::plugin::Plugin;
 use crate::shared::Notices;
 use crate::vm::Vm;
 
@@ -41,8 +42,11 @@ pub struct CallResponse {
 
 /// What instances are started in. Everything is done later, and never while a callback runs.
 pub trait Environment {
-    /// Whether there is something of this name that can be called.
+    /// Whether there is something of this name.
     fn is_known(&self, upstream: &str) -> bool;
+
+    /// Whether there is, and the plugin may call it.
+    fn may_call(&self, plugin: &Plugin, upstream: &str) -> bool;
 
     /// Sends a request; its end is told by [`Vm::on_http_call_response`].
     fn send(&self, vm: &Rc<Vm>, call: HttpCall);
@@ -64,6 +68,10 @@ pub struct Nowhere;
 impl Environment for Nowhere {
     /// Whatever it wants to call, this is not where it will do so.
     fn is_known(&self, _upstream: &str) -> bool {
+        true
+    }
+
+    fn may_call(&self, _plugin: &Plugin, _upstream: &str) -> bool {
         true
     }
 

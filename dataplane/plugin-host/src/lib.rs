@@ -9,6 +9,7 @@
 
 mod abi;
 mod cache;
+mod comparison;
 mod engine;
 mod environment;
 mod exports;
@@ -28,14 +29,16 @@ mod ticker;
 mod vm;
 
 pub use abi::{AbiVersion, Direction};
+pub use comparison::{Compared, Comparison, Difference};
 pub use engine::{Engine, EngineError};
 pub use environment::{CallResponse, Environment, HttpCall, Nowhere};
 pub use exports::Callback;
 pub use grpc::{GrpcCall, GrpcEvent, Messages, PREFIX as GRPC_PREFIX};
-pub use loader::{LoadError, Loader};
+pub use host::Denied;
+pub use loader::{LoadError, Loader, Part};
 pub use metrics::{Metric, MetricKind};
 pub use module::{Digest, Module, ModuleError, Origin};
-pub use plugin::{Options, Plugin};
+pub use plugin::{Health, Options, Plugin};
 pub use routing::Routing;
 pub use shared::{Notices, Scopes};
 pub use stats::{TIME_BOUNDS, Totals};

@@ -1,10 +1,8 @@
-//! From what the configuration says of a plugin to a plugin that runs: its file is read, its module compiled, and an
+//! From what the configuration says of a plugin, and its module, to a plugin that runs: the module is compiled, and an
 //! instance started once to see whether it wants to.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -13,13 +11,11 @@ use weir_core::plugin;
 use crate::cache::Cache;
 use crate::engine::Engine;
 use crate::environment::Nowhere;
+use crate::host;
 use crate::module::{Digest, Module};
 use crate::plugin::{Options, Plugin};
 use crate::shared::Scopes;
 use crate::vm::Vm;
-
-/// Bytes of a module. Those of Go have 3 to 10 MiB.
-const MODULE_BYTES: u64 = 64 << 20;
 
 /// Why a plugin cannot be loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,16 +26,29 @@ pub struct LoadError {
     pub message: String,
 }
 
-const MODULE: &[&str] = &["spec", "module"];
-const FILE: &[&str] = &["spec", "module", "file"];
-const SHA256: &[&str] = &["spec", "module", "sha256"];
-const CONFIGURATION: &[&str] = &["spec", "configuration"];
+/// What of a document is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The plugin.
+    Plugin,
+    /// What is tried out beside it.
+    Shadow,
+}
+
+impl Part {
+    const fn fields(self) -> [&'static [&'static str]; 2] {
+        match self {
+            Self::Plugin => [&["spec", "module"], &["spec", "configuration"]],
+            Self::Shadow => [&["spec", "shadow", "module"], &["spec", "shadow", "configuration"]],
+        }
+    }
+}
+
+const FUNCTIONS: &[&str] = &["spec", "capabilities", "functions"];
 
 /// Loads plugins. One for the whole process.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Loader {
-    /// What paths that are not absolute are below.
-    folder: PathBuf,
     /// Where compiled modules are kept.
     compiled: Option<PathBuf>,
     /// Made with the first plugin: most nodes have none, and it takes address space and a thread.
@@ -50,39 +59,51 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// A loader of the plugins of a folder, which keeps what it has compiled in another.
-    pub fn new(folder: &Path, compiled: Option<PathBuf>) -> Self {
-        let scopes = Scopes::default();
-        Self { folder: folder.to_owned(), compiled, host: None, modules: HashMap::new(), scopes }
+    /// A loader that keeps what it has compiled in a folder.
+    pub fn new(compiled: Option<PathBuf>) -> Self {
+        Self { compiled, ..Self::default() }
     }
 
-    /// Loads a plugin.
+    /// Loads a plugin of these bytes.
     ///
     /// # Errors
-    /// When its module cannot be read or run, or the plugin does not want to start.
-    pub fn load(&mut self, wanted: &plugin::Plugin) -> Result<(), LoadError> {
+    /// When they are no module that can be run, or the plugin does not want to start.
+    pub fn load(&mut self, wanted: &plugin::Plugin, part: Part, bytes: &[u8]) -> Result<(), LoadError> {
         let fail = |field, message: String| LoadError { field, message };
-        let bytes = self.read(&wanted.module.file).map_err(|message| fail(FILE, message))?;
-        let digest = Digest::of(&bytes);
-        if let Some(expected) = wanted.module.sha256.map(Digest).filter(|expected| *expected != digest) {
-            return Err(fail(SHA256, format!("is {expected}, but the file's is {digest}")));
-        }
-        let module = self.module(digest, &bytes).map_err(|message| fail(MODULE, message))?;
+        let [of_module, of_configuration] = part.fields();
+        let module = self.module(bytes).map_err(|message| fail(of_module, message))?;
         let weir_core::name::ObjectName { namespace, name, .. } = &wanted.name;
-        let name: Box<str> = format!("{namespace}/{name}").into();
+        let (name, configuration, loaded): (Box<str>, _, _) = match (part, &wanted.shadow) {
+            (Part::Shadow, Some(shadow)) => {
+                (format!("{namespace}/{name} (shadow)").into(), &shadow.configuration, &shadow.loaded)
+            }
+            _ => (format!("{namespace}/{name}").into(), &wanted.configuration, &wanted.loaded),
+        };
+        let functions = wanted.capabilities.functions.as_deref();
+        let denied = host::denied(functions)
+            .map_err(|unknown| fail(FUNCTIONS, format!("there is no host function {unknown}")))?;
         let options = Options {
             root_id: wanted.root_id.clone(),
-            // Whoever says nothing shares with nobody.
-            vm_id: wanted.vm.id.clone().unwrap_or_else(|| format!("plugin {name}").into()),
+            // Whoever says nothing shares with nobody; and what is only tried out must not, whatever is said.
+            vm_id: match (part, &wanted.vm.id) {
+                (Part::Plugin, Some(id)) => id.clone(),
+                _ => format!("plugin {name}").into(),
+            },
             vm_configuration: Bytes::copy_from_slice(&wanted.vm.configuration),
-            configuration: Bytes::copy_from_slice(&wanted.configuration),
+            configuration: Bytes::copy_from_slice(configuration),
             environment: wanted.vm.environment.clone(),
             limits: wanted.limits.clone(),
+            denied,
+            upstreams: match part {
+                Part::Plugin => wanted.capabilities.upstreams.clone(),
+                // What it would say to others it does not say.
+                Part::Shadow => Some(Box::default()),
+            },
             name,
         };
         let plugin = Plugin::new(module, options, &self.scopes);
-        Vm::start(&plugin, Rc::new(Nowhere)).map_err(|error| fail(CONFIGURATION, error.to_string()))?;
-        wanted.loaded.set(plugin);
+        Vm::start(&plugin, Rc::new(Nowhere)).map_err(|error| fail(of_configuration, error.to_string()))?;
+        loaded.set(plugin);
         Ok(())
     }
 
@@ -91,20 +112,8 @@ impl Loader {
         self.modules.retain(|_, module| module.is_shared());
     }
 
-    fn read(&self, file: &Path) -> Result<Vec<u8>, String> {
-        // Of an absolute path nothing of the folder is left.
-        let path = self.folder.join(file);
-        let failed = |error: std::io::Error| format!("{}: {error}", path.display());
-        let opened = File::open(&path).map_err(failed)?;
-        let mut bytes = Vec::new();
-        opened.take(MODULE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
-        if bytes.len() as u64 > MODULE_BYTES {
-            return Err(format!("{}: a module has at most {MODULE_BYTES} bytes", path.display()));
-        }
-        Ok(bytes)
-    }
-
-    fn module(&mut self, digest: Digest, bytes: &[u8]) -> Result<Module, String> {
+    fn module(&mut self, bytes: &[u8]) -> Result<Module, String> {
+        let digest = Digest::of(bytes);
         if let Some(module) = self.modules.get(&digest) {
             return Ok(module.clone());
         }

@@ -1,10 +1,14 @@
 //! A plugin: a module with a configuration, and what all its instances have in common.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use weir_core::name::ClusterName;
 use weir_core::plugin::Limits;
 
+use crate::comparison::Comparison;
+use crate::host::Denied;
 use crate::metrics::{Metric, Metrics};
 use crate::module::Module;
 use crate::shared::{Scopes, Shared};
@@ -27,6 +31,10 @@ pub struct Options {
     pub environment: Box<[Box<str>]>,
     /// What it may use.
     pub limits: Limits,
+    /// What it may not call of the host.
+    pub denied: Denied,
+    /// The services that it may call; all of them where nothing is said.
+    pub upstreams: Option<Box<[ClusterName]>>,
 }
 
 /// A plugin. All workers have the same one, each with an instance of its own.
@@ -38,6 +46,18 @@ pub struct Plugin {
     pub(crate) metrics: Metrics,
     /// What its instances count.
     stats: Mutex<Counted>,
+    health: Mutex<Health>,
+    /// What became of it beside another, where it is tried out.
+    comparison: Comparison,
+}
+
+/// How it is.
+#[derive(Clone, Debug, Default)]
+pub struct Health {
+    /// How its last instance failed, and when.
+    pub last_failure: Option<(SystemTime, Box<str>)>,
+    /// Until when it is switched off.
+    pub off_until: Option<SystemTime>,
 }
 
 #[derive(Debug, Default)]
@@ -51,7 +71,15 @@ impl Plugin {
     /// A plugin of this module.
     pub fn new(module: Module, options: Options, scopes: &Scopes) -> Arc<Self> {
         let shared = scopes.scope(&options.vm_id);
-        Arc::new(Self { options, module, shared, metrics: Metrics::default(), stats: Mutex::default() })
+        Arc::new(Self {
+            options,
+            module,
+            shared,
+            metrics: Metrics::default(),
+            stats: Mutex::default(),
+            health: Mutex::default(),
+            comparison: Comparison::default(),
+        })
     }
 
     /// What it is called.
@@ -64,9 +92,37 @@ impl Plugin {
         &self.module
     }
 
+    /// Whether it may call this service.
+    pub fn may_call(&self, service: &ClusterName) -> bool {
+        self.options.upstreams.as_ref().is_none_or(|allowed| allowed.contains(service))
+    }
+
     /// What it may use.
     pub fn limits(&self) -> &Limits {
         &self.options.limits
+    }
+
+    /// How it is.
+    pub fn health(&self) -> Health {
+        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let off_until = health.off_until.filter(|until| *until > SystemTime::now());
+        Health { off_until, ..health }
+    }
+
+    pub(crate) fn on_failure(&self, reason: String) {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        health.last_failure = Some((SystemTime::now(), reason.into()));
+    }
+
+    /// It is switched off for so long, at least in one worker.
+    pub fn switch_off(&self, time: Duration) {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        health.off_until = health.off_until.max(Some(SystemTime::now() + time));
+    }
+
+    /// What became of it beside another.
+    pub fn comparison(&self) -> &Comparison {
+        &self.comparison
     }
 
     /// The metrics that it defines, as they are now.

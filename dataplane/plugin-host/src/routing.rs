@@ -97,6 +97,21 @@ impl Routing {
         }
     }
 
+    /// Adds what a later plugin has decided.
+    pub fn merge(&mut self, later: Self) {
+        let Self { destinations, version, mirrors, timeout, retries, attributes, mistake } = later;
+        if !destinations.is_empty() {
+            self.destinations = destinations;
+        }
+        self.version = version.or(self.version.take());
+        self.mirrors = mirrors.or(self.mirrors.take());
+        self.timeout = timeout.or(self.timeout);
+        self.retries = retries.or(self.retries);
+        self.mistake = mistake.or(self.mistake.take());
+        self.attributes.retain(|(known, _)| attributes.iter().all(|(name, _)| name != known));
+        self.attributes.extend(attributes);
+    }
+
     /// One decision; `Err` says what would be one.
     pub(crate) fn decide(&mut self, name: &[u8], text: &str) -> Result<(), &'static str> {
         match name {
@@ -177,17 +192,19 @@ mod tests {
 
     #[test]
     fn the_later_plugin_decides() {
-        let mut routing = Routing::default();
-        assert!(routing.is_empty());
-        let set = |routing: &mut Routing, properties: &[(&str, &'static str)]| {
+        let of = |properties: &[(&str, &'static str)]| {
             let properties: Vec<_> = properties
                 .iter()
                 .map(|(path, value)| (path.as_bytes(), Bytes::from_static(value.as_bytes())))
                 .collect();
+            let mut routing = Routing::default();
             routing.add(properties.iter().map(|(path, value)| (*path, value)));
+            routing
         };
-        set(&mut routing, &[("weir\0match\0tier", "iron"), ("weir\0match\0user", "ann"), ("other", "x")]);
-        set(&mut routing, &[("weir\0match\0tier", "gold"), ("weir\0route\0destination", "a:1")]);
+        let mut routing = of(&[("weir\0match\0tier", "iron"), ("weir\0match\0user", "ann"), ("other", "x")]);
+        assert!(Routing::default().is_empty() && !routing.is_empty());
+        routing.merge(of(&[("weir\0match\0tier", "gold"), ("weir\0route\0destination", "a:1")]));
+        routing.merge(of(&[("weir\0route\0retries", "2")]));
         assert_eq!(routing.destinations, [("a:1".into(), 1)]);
         assert_eq!(routing.attributes, [("user".into(), "ann".into()), ("tier".into(), "gold".into())]);
     }

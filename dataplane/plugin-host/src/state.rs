@@ -13,6 +13,7 @@ use wasmtime::{Memory, StoreLimits, StoreLimitsBuilder, TypedFunc};
 use crate::abi::{LogLevel, Status};
 use crate::environment::{CallResponse, Environment, HttpCall};
 use crate::grpc::{GrpcCall, OpenGrpc};
+use crate::host::Denied;
 use crate::plugin::Plugin;
 use crate::shared::Notices;
 use crate::stats::Stats;
@@ -75,6 +76,8 @@ pub(crate) struct State {
     pub(crate) allocate: Option<TypedFunc<u32, u32>>,
     pub(crate) limits: StoreLimits,
     pub(crate) stage: Stage,
+    /// What it may not call.
+    pub(crate) denied: Denied,
     /// The context that host functions concern.
     pub(crate) context: u32,
     pub(crate) streams: HashMap<u32, Stream, RandomState>,
@@ -119,6 +122,7 @@ impl State {
             allocate: None,
             limits,
             stage: Stage::Running,
+            denied: plugin.options.denied,
             context: 0,
             streams: HashMap::default(),
             tick_period: Duration::ZERO,

@@ -5,6 +5,7 @@ mod tcp;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -59,6 +60,8 @@ pub struct Vm {
     store: RefCell<Option<Box<Store<State>>>>,
     /// The exchanges that an instance had when it failed: what it had of them is given back.
     left: RefCell<HashMap<u32, Stream, RandomState>>,
+    /// Whose exchange it was when it failed.
+    blamed: Cell<Option<IpAddr>>,
     /// The number of the last context.
     last: Cell<u32>,
     /// Whether somebody calls it again and again.
@@ -111,6 +114,7 @@ impl Vm {
             is_listening: Cell::new(false),
             store: RefCell::new(Some(store)),
             left: RefCell::default(),
+            blamed: Cell::new(None),
             last: Cell::new(ROOT),
         });
         vm.measure();
@@ -170,6 +174,11 @@ impl Vm {
     /// The plugin that it is an instance of.
     pub fn plugin(&self) -> &Arc<Plugin> {
         &self.plugin
+    }
+
+    /// Whose exchange it was about when it failed; `None` where it failed by itself.
+    pub fn blamed(&self) -> Option<IpAddr> {
+        self.blamed.get()
     }
 
     /// Whether it can still be used.
@@ -371,9 +380,12 @@ impl Vm {
         let ending = ending(&error);
         self.stats.on_ending(ending);
         self.stats.set_memory(0);
-        let plugin = self.plugin.name();
-        tracing::warn!(plugin, callback = callback.name(), "the plugin's instance has ended: {}", brief(&error));
-        store.data_mut().wake_all();
+        let (plugin, reason) = (self.plugin.name(), brief(&error));
+        tracing::warn!(plugin, callback = callback.name(), "the plugin's instance has ended: {reason}");
+        self.plugin.on_failure(format!("{}: {reason}", callback.name()));
+        let state = store.data_mut();
+        self.blamed.set(state.streams.get(&state.context).map(|stream| stream.facts.source.ip()));
+        state.wake_all();
         *self.left.borrow_mut() = std::mem::take(&mut store.data_mut().streams);
         *slot = None;
         Err(ending)

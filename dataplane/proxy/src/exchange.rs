@@ -177,13 +177,13 @@ async fn show(
     incoming: &mut Incoming,
     record: &mut Record,
 ) -> Result<Option<Box<Passage>>, Local> {
-    let Some(chain) = Chain::begin(downstream, snapshot, head)? else { return Ok(None) };
+    // Where it is for nobody, that is said when the rest is decided.
+    let Ok(frontend) = downstream.meant.frontend(snapshot, &head.headers) else { return Ok(None) };
+    let Some(chain) = Chain::begin(downstream, snapshot, frontend, head)? else { return Ok(None) };
     record.chain = Some(Rc::clone(&chain));
-    let shown = pin!(chain.on_request(head, incoming));
+    let shown = pin!(chain.on_request((downstream, snapshot, frontend), head, incoming));
     let shown = within(record.watched(), None, shown).await;
-    if shown.is_err()
-        && let Some(frontend) = downstream.meant.service(snapshot)
-    {
+    if shown.is_err() {
         // It goes nowhere: it counts as the service's own.
         record.on_route(frontend.service.stats);
     }

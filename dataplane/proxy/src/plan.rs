@@ -10,7 +10,7 @@ use weir_core::gateway::{Bind, Port};
 use weir_core::mirror::Mirror;
 use weir_core::name::{ClusterName, ObjectName, OriginalDst, PeerAddr};
 use weir_core::retry::Retry;
-use weir_core::route::{Decision, Outcome, Request, Rule, Source, Timeouts};
+use weir_core::route::{Decision, Outcome, Request, RouteTable, Rule, Source, Timeouts};
 use weir_core::snapshot::{Frontend, Protocol, Snapshot};
 use weir_core::split::{Destination, Split, Target, Unresolved};
 use weir_plugin_host::Routing;
@@ -78,7 +78,7 @@ impl Meant {
     }
 
     /// The frontend for a request, as a snapshot has it.
-    fn frontend<'s>(&self, snapshot: &'s Snapshot, headers: &HeaderMap) -> Result<&'s Arc<Frontend>, Cause> {
+    pub(crate) fn frontend<'s>(&self, snapshot: &'s Snapshot, headers: &HeaderMap) -> Result<&'s Arc<Frontend>, Cause> {
         match self {
             Self::Address(_) | Self::Service(_) => self.service(snapshot).ok_or(Cause::UnknownService),
             Self::Gateway(at) => at.frontend(snapshot, headers),
@@ -151,6 +151,33 @@ impl From<Cause> for Local {
     }
 }
 
+/// What rules look at.
+pub(crate) fn request<'r>(
+    downstream: &Downstream,
+    snapshot: &'r Snapshot,
+    head: &'r request::Parts,
+    routing: Option<&'r Routing>,
+) -> Request<'r> {
+    Request {
+        method: &head.method,
+        path: if head.method == Method::CONNECT { "/" } else { head.uri.path() },
+        query: head.uri.query(),
+        headers: &head.headers,
+        source: source(downstream, snapshot),
+        attributes: routing.map_or(&[], |routing| &routing.attributes),
+    }
+}
+
+fn source<'s>(downstream: &Downstream, snapshot: &'s Snapshot) -> Source<'s> {
+    let address = downstream.peer.0.ip();
+    Source { address, workload: snapshot.workload(address).map(|workload| &**workload) }
+}
+
+/// The table that decides about a client's requests.
+pub(crate) fn table<'s>(downstream: &Downstream, snapshot: &Snapshot, frontend: &'s Frontend) -> &'s RouteTable {
+    frontend.table(&source(downstream, snapshot))
+}
+
 /// Decides about a request with the snapshot that it pinned.
 pub(crate) fn plan(
     worker: &Worker,
@@ -160,16 +187,9 @@ pub(crate) fn plan(
     head: &request::Parts,
     record: &mut Record,
 ) -> Result<Plan, Local> {
-    let workload = snapshot.workload(peer.0.ip());
     let routing = record.routing.take();
-    let request = Request {
-        method: &head.method,
-        path: if head.method == Method::CONNECT { "/" } else { head.uri.path() },
-        query: head.uri.query(),
-        headers: &head.headers,
-        source: Source { address: peer.0.ip(), workload: workload.map(|workload| &**workload) },
-        attributes: routing.as_ref().map_or(&[], |routing| &routing.attributes),
-    };
+    let met = record.chain.as_ref().and_then(|chain| chain.entry());
+    let request = request(record.downstream(), snapshot, head, routing.as_deref());
     if let Some(entry) = &mut record.entry {
         entry.revision = Some(snapshot.sequence);
     }
@@ -177,7 +197,10 @@ pub(crate) fn plan(
     if let Some(entry) = &mut record.entry {
         entry.service = Some(frontend.name.clone());
     }
-    let decision = frontend.decide(&request, worker.random.next());
+    let decision = match &met {
+        Some(entry) => entry.decide(&request, worker.random.next()),
+        None => frontend.decide(&request, worker.random.next()),
+    };
     let (decision, wanted) = match &routing {
         Some(routing) => wanted(worker, snapshot, frontend, (routing, decision), record)?,
         None => (decision, None),

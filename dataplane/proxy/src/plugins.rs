@@ -5,12 +5,15 @@
 //! response in the opposite order, after everything else has changed it.
 
 mod body;
+mod breaker;
 mod chain;
 mod connection;
 mod facts;
 mod instances;
+mod link;
 mod outside;
 pub(crate) mod route;
+mod shadow;
 
 pub(crate) use self::body::{Interrupted, Passage};
 pub(crate) use self::chain::Chain;

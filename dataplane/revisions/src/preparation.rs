@@ -1,5 +1,7 @@
 //! What a change needs made ready before it can be in force, seen from the publisher.
 
+use std::time::Duration;
+
 use weir_core::name::ObjectName;
 use weir_core::snapshot::Snapshot;
 
@@ -12,6 +14,8 @@ pub struct Unready {
     pub field: &'static [&'static str],
     /// What is wrong.
     pub message: String,
+    /// When it is worth another try, where it may be right later without any other document.
+    pub again: Option<Duration>,
 }
 
 /// Makes ready what a candidate has that takes long, or can fail: its plugins.

@@ -62,7 +62,11 @@ pub struct Publisher {
     /// Sources whose entry in `seen` is not on disk.
     unsaved_seen: BTreeMap<String, Seen>,
     /// A change that was right but could not be put in force, to be tried again.
-    failed: Option<(Source, Arc<Change>)>,
+    failed: Option<(Source, Arc<Change>, Instant)>,
+    /// When the change that was looked at last may be ready, where that takes time.
+    again: Option<Instant>,
+    /// What is in force and not ready, since it was when the node started: when it is tried again, and the other warnings.
+    unready: Option<(Instant, Vec<Diagnostic>)>,
     is_settled: bool,
     last_cycle: u64,
 }
@@ -89,6 +93,8 @@ impl Publisher {
             seen: BTreeMap::new(),
             unsaved_seen: BTreeMap::new(),
             failed: None,
+            again: None,
+            unready: None,
             is_settled: true,
             last_cycle: 0,
         }

@@ -22,7 +22,6 @@ use weir_core::snapshot::Snapshot;
 use weir_core::stats::StatsTable;
 use weir_kernel::pods::{PodLinks, PodOptions, PodWatch};
 use weir_kernel::{Kernel, KernelSettings, LogLevel, Reason, Slot};
-use weir_plugin_host::Loader;
 use weir_proxy::{Drain, Proxy, RunError};
 use weir_revisions::{Interception, Log, NoInterception, Publisher, Retention, Source};
 use weir_sources::Folder;
@@ -127,9 +126,9 @@ async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
         Some(wiring) => Box::new(wiring.clone()),
         None => Box::new(NoInterception),
     };
-    let loader = Plugins(Loader::new(settings.plugins_folder(), Some(settings.state.join("plugins/compiled"))));
-    let mut publisher =
-        Publisher::new(log, Arc::clone(&snapshot), Arc::clone(&stats), interception).with_preparation(Box::new(loader));
+    let plugins = Plugins::new(&settings);
+    let mut publisher = Publisher::new(log, Arc::clone(&snapshot), Arc::clone(&stats), interception)
+        .with_preparation(Box::new(plugins));
     publisher.restore(&[SOURCE]);
     let reader = publisher.reader();
     telemetry.register_collector(Box::new(RevisionMetrics(reader.clone())));

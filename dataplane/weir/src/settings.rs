@@ -117,6 +117,10 @@ impl Default for Admin {
 pub(crate) struct Plugins {
     /// What the files that `Plugin` documents name are below. Default: `source.folder`.
     pub(crate) folder: Option<PathBuf>,
+    /// Registries that need more than their names.
+    pub(crate) registries: Vec<weir_plugin_modules::Registry>,
+    /// A file with the certificates (PEM) of the authorities that modules are fetched by. Default: the host's.
+    pub(crate) authorities: Option<PathBuf>,
 }
 
 /// An address that stands for one port of a service.

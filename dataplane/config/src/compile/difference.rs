@@ -44,9 +44,10 @@ impl Difference {
                 names.rules.iter().filter(|(document, rules)| rules.refer_to(&document.name.namespace, &services));
             rules.extend(referring.map(|(document, _)| document.name.clone()));
         }
+        rules.extend(plugins.different_rules(&last.plugins).into_iter().cloned());
         let mut concerned: HashMap<ServiceName, Vec<Precedence>> =
             services.into_iter().map(|service| (service, Vec::new())).collect();
-        for service in plugins.differences(&last.plugins) {
+        for service in plugins.different_services(&last.plugins) {
             concerned.entry(service.clone()).or_default();
         }
         for name in &rules {
@@ -69,7 +70,9 @@ impl Difference {
         let is_of_gateways = |document: &&Arc<Document>| {
             matches!(document.content, Content::Gateway(_) | Content::ReferenceGrant(_) | Content::Namespace(_))
         };
-        let gateways = changed.iter().any(is_of_gateways) || rules.iter().any(is_attached);
+        let gateways = changed.iter().any(is_of_gateways)
+            || rules.iter().any(is_attached)
+            || plugins.has_different_gateways(&last.plugins);
         (world, Self::Of { rules, services: concerned, gateways })
     }
 

@@ -8,11 +8,12 @@ use weir_core::name::{ClusterName, ServiceName};
 use weir_core::route::{self, Entry, RouteTable};
 use weir_core::snapshot::{Frontend, Protocol};
 use weir_core::split::{Destination, Target, Unresolved};
-use weir_core::stats::{StatsKey, StatsTable};
+use weir_core::stats::{StatsId, StatsKey, StatsTable};
 
 use super::clusters::Clusters;
 use super::names::{FoundGateway, Names};
 use super::plan::TooMany;
+use super::plugins::Plugins;
 use super::rules::Resolver;
 use crate::diagnostic::Diagnostic;
 use crate::document::Document;
@@ -79,12 +80,13 @@ impl Candidate<'_> {
         self,
         names: &Names<'_>,
         clusters: &Clusters,
+        plugins: &Plugins,
         stats: &mut StatsTable,
     ) -> Result<Arc<Gateways>, TooMany> {
         match self {
             Self::Same(gateways) => Ok(gateways),
             Self::New(planned) => {
-                let ports = planned.ports(names, clusters, stats)?;
+                let ports = planned.ports(names, clusters, plugins, stats)?;
                 Ok(Arc::new(Gateways { ports, diagnostics: planned.diagnostics }))
             }
         }
@@ -241,11 +243,17 @@ impl<'s> Planned<'s> {
     }
 
     /// The ports with their routes.
-    fn ports(&self, names: &Names<'_>, clusters: &Clusters, stats: &mut StatsTable) -> Result<Ports, TooMany> {
+    fn ports(
+        &self,
+        names: &Names<'_>,
+        clusters: &Clusters,
+        plugins: &Plugins,
+        stats: &mut StatsTable,
+    ) -> Result<Ports, TooMany> {
         let mut ports: BTreeMap<Bind, (bool, Vec<(Hostname, gateway::Listener)>)> = BTreeMap::new();
         let mut count = 0;
         for place in &self.places {
-            let frontends = place.frontends(names, clusters, stats, &mut count)?;
+            let frontends = place.frontends(names, clusters, plugins, stats, &mut count)?;
             for bind in &place.binds {
                 let listener = gateway::Listener {
                     gateway: place.gateway.document.name.clone(),
@@ -279,6 +287,7 @@ impl Place<'_> {
         &self,
         names: &Names<'_>,
         clusters: &Clusters,
+        plugins: &Plugins,
         stats: &mut StatsTable,
         count: &mut usize,
     ) -> Result<Vec<(Hostname, Arc<Frontend>)>, TooMany> {
@@ -288,7 +297,7 @@ impl Place<'_> {
         let mut by_host: BTreeMap<&Hostname, Vec<OfRoute<'_>>> = BTreeMap::new();
         for attached in &self.routes {
             let document = &attached.document.name;
-            let mut resolver = Resolver { names, clusters, stats, document, is_gateway: true };
+            let mut resolver = Resolver { names, clusters, plugins, stats, document, is_gateway: true };
             let rules: Vec<_> =
                 attached.rules.rules.iter().map(|rule| (rule, resolver.shared(attached.rules, rule, &name))).collect();
             for hostname in &attached.hostnames {
@@ -318,7 +327,13 @@ impl Place<'_> {
             let counted = stats.id(StatsKey::Route { rule: None, destination: name.clone() });
             let nowhere = Destination::new(name.clone(), Target::Unresolved(Unresolved::NotAService), 1, counted);
             let routes = RouteTable::default().updated(&[], entries);
-            let frontend = Frontend { routes, ..Frontend::new(name.clone(), Protocol::Http, nowhere) };
+            let plugins = plugins.of_gateway(gateway);
+            let mirrored = match &plugins[..] {
+                [] => StatsId(0),
+                _ => stats.id(StatsKey::Mirror { rule: gateway.clone(), destination: name.clone() }),
+            };
+            let frontend =
+                Frontend { routes, plugins, mirrored, ..Frontend::new(name.clone(), Protocol::Http, nowhere) };
             frontends.push(((*hostname).clone(), Arc::new(frontend)));
         }
         Ok(frontends)

@@ -27,7 +27,7 @@ use crate::parse::in_reading_order;
 use difference::Difference;
 use gateways::{Candidate, Gateways};
 use names::Names;
-use plugins::Plugins;
+use plugins::{OfPort, Plugins};
 use rules::{Entries, Tables};
 use world::World;
 
@@ -104,19 +104,20 @@ impl Compiler {
         if diagnostics.iter().any(Diagnostic::is_error) {
             return Compiled { snapshot: None, diagnostics };
         }
-        let gateways = match gateways.build(&names, &world.clusters, stats) {
+        let gateways = match gateways.build(&names, &world.clusters, &plugins, stats) {
             Ok(gateways) => gateways,
             Err(too_many) => {
                 let diagnostics = vec![Diagnostic::error(too_many.to_string())];
                 return Compiled { snapshot: None, diagnostics };
             }
         };
-        let entries = rules::entries(&planned, &names, &world.clusters, stats);
+        let entries = rules::entries(&planned, &names, &world.clusters, &plugins, stats);
         let frontends =
             Frontends { names: &names, world: &world, plugins: &plugins, last, difference: &difference, stats };
         let frontends = frontends.with(entries);
         let all = frontends.values().map(Arc::clone).collect();
         let snapshot = Snapshot::new(sequence, set.id(), all, &world.workloads).with_gateways(gateways.ports.clone());
+        let snapshot = snapshot.with_plugins(plugins.of_gateways_and_rules());
         let documents = set.clone();
         self.last = Some(Last { documents, world, frontends, diagnostics: of_rules, gateways, plugins });
         Compiled { snapshot: Some(snapshot), diagnostics }
@@ -163,7 +164,7 @@ impl Frontends<'_, '_> {
             let new = entries.remove(&name).unwrap_or_default();
             let Tables { routes, consumers } = tables.updated(gone.unwrap_or_default(), new);
             let addresses = world.addresses.get(&name).cloned().unwrap_or_default();
-            let plugins = plugins.find(&name);
+            let OfPort { http: plugins, tcp: tcp_plugins } = plugins.of_port(&name);
             let mirrored = match &plugins[..] {
                 [] => StatsId(0),
                 _ => stats.id(StatsKey::Mirror { rule: name.service.object(), destination: name.clone() }),
@@ -173,6 +174,7 @@ impl Frontends<'_, '_> {
                 routes,
                 consumers,
                 plugins,
+                tcp_plugins,
                 mirrored,
                 ..Frontend::new(name.clone(), port.protocol, service)
             };

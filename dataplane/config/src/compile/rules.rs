@@ -14,6 +14,7 @@ use super::clusters::Clusters;
 use super::destinations::port;
 use super::names::Names;
 use super::plan::Planned;
+use super::plugins::Plugins;
 use crate::kinds::rules::{Rule, Rules, To};
 
 /// The entries of a port.
@@ -77,12 +78,13 @@ pub(super) fn entries(
     all: &[Planned<'_>],
     names: &Names<'_>,
     clusters: &Clusters,
+    plugins: &Plugins,
     stats: &mut StatsTable,
 ) -> HashMap<ClusterName, Entries> {
     let mut entries: HashMap<ClusterName, Entries> = HashMap::new();
     for planned in all {
         let Planned { document, rules, ports } = planned;
-        let mut resolver = Resolver { names, clusters, stats, document: &document.name, is_gateway: false };
+        let mut resolver = Resolver { names, clusters, plugins, stats, document: &document.name, is_gateway: false };
         for rule in &rules.rules {
             // What a rule comes to depends on the port only where it says so by leaving something out.
             let mut shared: Option<Arc<route::Rule>> = None;
@@ -108,6 +110,7 @@ pub(super) fn entries(
 pub(super) struct Resolver<'a, 's> {
     pub(super) names: &'a Names<'s>,
     pub(super) clusters: &'a Clusters,
+    pub(super) plugins: &'a Plugins,
     pub(super) stats: &'a mut StatsTable,
     pub(super) document: &'a ObjectName,
     /// Whether it is for what comes by a gateway.
@@ -122,8 +125,11 @@ impl Resolver<'_, '_> {
     }
 
     fn rule(&mut self, rule: &Rule, addressed: &ClusterName) -> route::Rule {
+        let plugins = self.plugins.of_rule(self.document, rule);
         let to_itself = To { service: addressed.service.clone(), port: Some(addressed.port), is_service: true };
         let split = match &rule.route {
+            // What names a filter that there is not must not pass it by (Gateway API, HTTPRouteFilter).
+            _ if plugins.is_none() => Split::to(Vec::new()),
             None => Split::to(vec![self.destination(&to_itself, 1, addressed.port)]),
             Some(route) => {
                 let destinations = route.destinations.iter().map(|one| {
@@ -153,6 +159,7 @@ impl Resolver<'_, '_> {
             mirrors,
             timeouts: rule.timeouts,
             retry: rule.retry.as_ref().map(|retry| Box::new(self.retry(retry, addressed.port))),
+            plugins: plugins.unwrap_or_default(),
             ..route::Rule::new(self.document.clone(), split, stats)
         }
     }

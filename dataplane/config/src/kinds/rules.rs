@@ -102,6 +102,8 @@ pub(crate) struct Rule {
     pub(crate) timeouts: Timeouts,
     /// Most rules have none, and shall not have room for it.
     pub(crate) retry: Option<Box<Retry<To>>>,
+    /// The plugins that it names, each with its place in the list of filters.
+    pub(crate) plugins: Box<[(usize, ObjectName)]>,
 }
 
 /// The destinations of a rule.
@@ -205,7 +207,7 @@ impl Rule {
         }
     }
 
-    fn index(&self) -> usize {
+    pub(crate) fn index(&self) -> usize {
         self.section.as_ref().map_or(0, |section| section.index)
     }
 }
@@ -245,6 +247,13 @@ impl Syntax {
         path.push(Segment::Key(list));
         path.extend(mirror.position.map(Segment::Index));
         path.extend(inner);
+        path
+    }
+
+    /// The field of a filter that names a plugin.
+    pub(crate) fn filter_path(self, rule: &Rule, position: usize) -> Vec<Segment<'static>> {
+        let mut path = self.rule_path(rule);
+        path.extend([Segment::Key("filters"), Segment::Index(position), Segment::Key("extensionRef")]);
         path
     }
 

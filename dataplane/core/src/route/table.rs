@@ -11,6 +11,7 @@ use crate::filter::{DirectResponse, Filters, Preflight, Redirect};
 use crate::gateway::Hostname;
 use crate::mirror::Mirror;
 use crate::name::ObjectName;
+use crate::plugin::Plugin;
 use crate::retry::Retry;
 use crate::sorted;
 use crate::split::{ChosenBy, Destination, Split};
@@ -55,6 +56,8 @@ pub struct Rule {
     pub timeouts: Timeouts,
     /// Whether requests that fail are tried again. Most rules have none, and shall not have room for it.
     pub retry: Option<Box<Retry>>,
+    /// What sees the requests that match, in their order, after those of the service.
+    pub plugins: Arc<[Arc<Plugin>]>,
     /// What becomes of requests that meet no entry of a table in which this rule is.
     pub unmatched: Unmatched,
     /// Where requests are counted that go to none of its destinations.
@@ -74,6 +77,7 @@ impl Rule {
             mirrors: Vec::new(),
             timeouts: Timeouts::default(),
             retry: None,
+            plugins: Arc::default(),
             unmatched: Unmatched::ToService,
             stats,
         }
@@ -141,6 +145,8 @@ pub struct RouteTable {
     /// `None` where there are too few for it.
     index: Option<Arc<Index>>,
     unmatched: Unmatched,
+    /// Whether a rule has any.
+    has_plugins: bool,
 }
 
 impl RouteTable {
@@ -158,7 +164,10 @@ impl RouteTable {
         gone.sort_unstable();
         gone.dedup();
         added.sort_by(|a, b| a.precedence.cmp(&b.precedence));
-        let unmatched = self.unmatched_after(&gone, &added);
+        let was = self.unmatched == Unmatched::NotFound;
+        let is_said = self.any_after(&gone, &added, was, |entry| entry.rule.unmatched == Unmatched::NotFound);
+        let unmatched = if is_said { Unmatched::NotFound } else { Unmatched::ToService };
+        let has_plugins = self.any_after(&gone, &added, self.has_plugins, |entry| !entry.rule.plugins.is_empty());
         let place = |new: &Arc<Entry>| self.entries.partition_point(|entry| entry.precedence < new.precedence);
         let added = added.into_iter().map(|new| (place(&new), new)).collect();
         let entries = sorted::edited(&self.entries, &gone, added);
@@ -166,21 +175,30 @@ impl RouteTable {
             Some(index) if Index::is_same(&self.entries, &entries) => Some(Arc::clone(index)),
             _ => (entries.len() >= Index::WORTHWHILE).then(|| Arc::new(Index::new(&entries))),
         };
-        Self { unmatched, entries, index }
+        Self { unmatched, has_plugins, entries, index }
     }
 
-    /// What becomes of requests that no entry matches, without the entries at some places and with others.
-    fn unmatched_after(&self, gone: &[usize], added: &[Arc<Entry>]) -> Unmatched {
-        let says_not_found = |entry: &Arc<Entry>| entry.rule.unmatched == Unmatched::NotFound;
-        let is_said = added.iter().any(says_not_found)
-            || self.unmatched == Unmatched::NotFound && {
-                // All are looked at only where one that says so goes.
-                let is_gone = gone.iter().any(|place| says_not_found(&self.entries[*place]));
+    /// Whether an entry is so, without those at some places and with others. `was` says whether one of this table is.
+    fn any_after(
+        &self,
+        gone: &[usize],
+        added: &[Arc<Entry>],
+        was: bool,
+        is_so: impl Fn(&Arc<Entry>) -> bool + Copy,
+    ) -> bool {
+        added.iter().any(is_so)
+            || was && {
+                // All are looked at only where one that is so goes.
+                let is_gone = gone.iter().any(|place| is_so(&self.entries[*place]));
                 let mut others =
                     self.entries.iter().enumerate().filter(|(place, _)| gone.binary_search(place).is_err());
-                !is_gone || others.any(|(_, entry)| says_not_found(entry))
-            };
-        if is_said { Unmatched::NotFound } else { Unmatched::ToService }
+                !is_gone || others.any(|(_, entry)| is_so(entry))
+            }
+    }
+
+    /// Whether any of the rules has plugins.
+    pub fn has_plugins(&self) -> bool {
+        self.has_plugins
     }
 
     /// What becomes of requests that no entry matches.
@@ -205,7 +223,7 @@ impl RouteTable {
     /// from the whole range of `u64`.
     pub fn decide<'s>(&'s self, request: &Request<'_>, fallback: &'s Destination, roll: u64) -> Decision<'s> {
         match self.find(request) {
-            Some(entry) => Decision { entry: Some(entry), outcome: entry.rule.decide(request, roll) },
+            Some(entry) => entry.decide(request, roll),
             None => Decision {
                 entry: None,
                 outcome: match self.unmatched {
@@ -214,6 +232,13 @@ impl RouteTable {
                 },
             },
         }
+    }
+}
+
+impl Entry {
+    /// The decision about a request that this entry won.
+    pub fn decide(&self, request: &Request<'_>, roll: u64) -> Decision<'_> {
+        Decision { entry: Some(self), outcome: self.rule.decide(request, roll) }
     }
 }
 

@@ -42,7 +42,7 @@ pub(super) fn http_call(
         head.headers.append(TRAILER, HeaderValue::from(name.clone()));
     }
     let limits = &state.plugin.options.limits;
-    if body.len() > limits.body || !state.environment.is_known(upstream) {
+    if body.len() > limits.body || !state.environment.may_call(&state.plugin, upstream) {
         return Err(Status::BadArgument.into());
     }
     if state.is_full_of_calls() {

@@ -119,7 +119,7 @@ fn open(
     let read = |(at, size)| slice(memory, at, size);
     let upstream = upstream_name(read(upstream)?).ok_or(Status::ParseFailure)?;
     let head = head(read(service)?, read(method)?, read(metadata)?, timeout).ok_or(Status::ParseFailure)?;
-    if !state.environment.is_known(upstream) || state.is_full_of_calls() {
+    if !state.environment.may_call(&state.plugin, upstream) || state.is_full_of_calls() {
         return Err(FAILURE);
     }
     let id = state.number(if is_stream { Number::GrpcStream } else { Number::GrpcCall });

@@ -27,13 +27,45 @@ const MODULE: &str = "env";
 /// What may be called while the host asks for memory.
 const WHILE_ALLOCATING: [&str; 3] = ["proxy_log", "proxy_get_current_time_nanoseconds", "proxy_get_log_level"];
 
+/// The host functions that a plugin may not call: a bit for each, by its place in [`FUNCTIONS`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Denied(u64);
+
+/// What may not be called where only these may; nothing, where all may. `Err` is a name of nothing.
+pub(crate) fn denied<'n>(allowed: Option<&'n [Box<str>]>) -> Result<Denied, &'n str> {
+    let Some(allowed) = allowed else { return Ok(Denied::default()) };
+    let place = |name: &'n str| FUNCTIONS.iter().position(|known| *known == name).ok_or(name);
+    let mut bits = allowed.iter().map(|name| place(name).map(|place| 1_u64 << place));
+    bits.try_fold(0, |all, bit| bit.map(|bit| all | bit)).map(|bits| Denied(!bits))
+}
+
+/// The place of a function in the list.
+const fn place(name: &str) -> usize {
+    let mut place = 0;
+    while !is_same(FUNCTIONS[place], name) {
+        place += 1;
+    }
+    place
+}
+
+const fn is_same(one: &str, other: &str) -> bool {
+    let (one, other) = (one.as_bytes(), other.as_bytes());
+    let mut at = 0;
+    while at < one.len() && at < other.len() && one[at] == other[at] {
+        at += 1;
+    }
+    at == one.len() && at == other.len()
+}
+
 /// Runs a host function and makes a status of what it comes to.
 fn answer(
     guest: &mut Caller<'_, State>,
-    name: &str,
+    (name, place): (&str, usize),
     run: impl FnOnce(&mut Caller<'_, State>) -> Answer,
 ) -> wasmtime::Result<u32> {
-    let is_refused = guest.data().stage == Stage::Allocating && !WHILE_ALLOCATING.contains(&name);
+    let state = guest.data();
+    let is_denied = state.denied.0 & (1 << place) != 0;
+    let is_refused = is_denied || state.stage == Stage::Allocating && !WHILE_ALLOCATING.contains(&name);
     let answer = if is_refused { Err(Status::InternalFailure.into()) } else { run(guest) };
     match answer {
         Ok(()) => Ok(Status::Ok as u32),
@@ -47,10 +79,12 @@ macro_rules! host_functions {
     ($($name:literal => $function:path, ($($argument:ident: $type:ty),*);)*) => {
         /// The names of all host functions of proxy-wasm.
         const FUNCTIONS: &[&str] = &[$($name),*];
+        // One bit each.
+        const _: () = assert!(FUNCTIONS.len() <= 64);
 
         fn link_functions(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             $(linker.func_wrap(MODULE, $name, |mut guest: Caller<'_, State>, $($argument: $type),*| {
-                answer(&mut guest, $name, |guest| $function(guest, $($argument),*))
+                answer(&mut guest, ($name, const { place($name) }), |guest| $function(guest, $($argument),*))
             })?;)*
             Ok(())
         }

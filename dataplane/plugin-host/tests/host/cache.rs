@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use tempfile::TempDir;
 use weir_core::name::ObjectName;
-use weir_core::plugin::{self, Limits, ModuleSource, OnFailure, VmOptions};
+use weir_core::plugin::{self, Capabilities, Layer, Limits, ModuleLocation, ModuleSource, OnFailure, Phase, VmOptions};
 use weir_core::share::Share;
-use weir_plugin_host::{Loader, Plugin};
+use weir_plugin_host::{Loader, Part, Plugin};
 
 use crate::support::text;
 
@@ -35,23 +35,27 @@ impl Case {
 
     /// Whether a loader that was never used before takes the module from the cache.
     fn is_cached(&self) -> bool {
-        let mut loader = Loader::new(self.folder.path(), Some(self.compiled()));
-        let wanted = wanted("a.wasm".as_ref());
-        loader.load(&wanted).unwrap();
+        let mut loader = Loader::new(Some(self.compiled()));
+        let wanted = wanted();
+        loader.load(&wanted, Part::Plugin, &fs::read(self.folder.path().join("a.wasm")).unwrap()).unwrap();
         wanted.loaded.get::<Plugin>().unwrap().module().origin().is_cached
     }
 }
 
-fn wanted(file: &Path) -> plugin::Plugin {
+fn wanted() -> plugin::Plugin {
     plugin::Plugin {
         name: ObjectName { kind: "Plugin".into(), namespace: "default".into(), name: "a".into() },
-        module: ModuleSource { file: file.to_owned(), sha256: None },
+        module: ModuleSource { from: ModuleLocation::File("a.wasm".into()), sha256: None },
+        protocol: Layer::Http,
         configuration: Arc::from([]),
         root_id: "".into(),
         vm: VmOptions::default(),
         share: Share::ALL,
+        phase: Phase::Unspecified,
         order: 0,
         limits: Limits::default(),
+        capabilities: Capabilities::default(),
+        shadow: None,
         on_failure: OnFailure::Closed,
         loaded: plugin::Loaded::default(),
     }

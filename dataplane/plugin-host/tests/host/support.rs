@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Version, request, response};
 use weir_core::plugin::Limits;
-use weir_plugin_host::{Engine, Facts, HttpContext, Module, Nowhere, Options, Plugin, Scopes, StartError, Vm};
+use weir_plugin_host::{Denied, Engine, Facts, HttpContext, Module, Nowhere, Options, Plugin, Scopes, StartError, Vm};
 
 /// The engine of all tests of this process: making one reserves address space.
 pub(crate) fn engine() -> &'static Engine {
@@ -32,6 +32,8 @@ pub(crate) fn options(configuration: &str) -> Options {
         configuration: Bytes::copy_from_slice(configuration.as_bytes()),
         environment: ["A=1".into(), "B=two".into()].into(),
         limits: Limits::default(),
+        denied: Denied::default(),
+        upstreams: None,
     }
 }
 

@@ -1,7 +1,8 @@
-//! The plugins of one request.
+//! The plugins of one request: those of the service that it is for, and then those of the rule that it meets.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{OnceCell, RefCell};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,38 +12,36 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, request, response};
 use hyper::body::Body as _;
 use weir_core::name::ClusterName;
-use weir_core::plugin::{OnFailure, Plugin};
-use weir_core::route::Rule;
-use weir_core::snapshot::Snapshot;
-use weir_plugin_host::{Decided, Direction, HttpContext, LocalReply, Routing, Step};
+use weir_core::route::{Entry, Rule};
+use weir_core::snapshot::{Frontend, Snapshot};
+use weir_plugin_host::{Decided, Direction, LocalReply, Routing};
 use weir_telemetry::{Cause, RequestEnd};
 
+use super::LONGEST_PAUSE;
 use super::body::Passage;
-use super::{LONGEST_PAUSE, facts};
+use super::link::{Link, Next};
 use crate::body::Incoming;
 use crate::downstream::Downstream;
 use crate::filters::Answer;
 use crate::grpc;
-use crate::plan::Local;
+use crate::plan::{self, Local};
 
 /// The plugins that see a request, in the order in which they see it.
 #[derive(Debug)]
 pub(crate) struct Chain {
-    links: Vec<Link>,
+    of_service: Vec<Link>,
+    of_rule: OnceCell<OfRule>,
     /// What the proxy has decided so far.
     decided: RefCell<Decided>,
     /// What a plugin answered when nobody could be told at once.
     reply: RefCell<Option<Box<LocalReply>>>,
 }
 
-/// One of them.
+/// The plugins of the rule that a request meets. It stays the one, whatever they change.
 #[derive(Debug)]
-struct Link {
-    plugin: Arc<Plugin>,
-    /// `None` once the request goes on without it.
-    context: RefCell<Option<HttpContext>>,
-    /// Whether it holds a body back.
-    is_holding: [Cell<bool>; 2],
+struct OfRule {
+    entry: Arc<Entry>,
+    links: Vec<Link>,
 }
 
 /// Why an exchange goes no further.
@@ -80,121 +79,54 @@ fn answer(reply: LocalReply) -> Answer {
     Answer { status, headers, body, cause: None, has_cors: true }
 }
 
-/// What to do after a callback.
-enum Next {
-    Continue,
-    Wait,
-}
-
-impl Link {
-    /// What a step means, by the plugin's policy.
-    fn next(&self, step: Step) -> Result<Next, Stopped> {
-        match step {
-            Step::Continue => Ok(Next::Continue),
-            Step::Pause => Ok(Next::Wait),
-            Step::Reply(reply) => Err(Stopped::Reply(reply)),
-            Step::Reset => Err(Stopped::Failed(Cause::PluginReset)),
-            Step::TooLarge => Err(Stopped::Failed(Cause::BodyTooLarge)),
-            Step::Failed => match self.plugin.on_failure {
-                OnFailure::Closed => Err(Stopped::Failed(Cause::PluginFailed)),
-                OnFailure::Open => Ok(Next::Continue),
-            },
-        }
-    }
-
-    /// Whether it lets a head go on.
-    fn poll_resumed(&self, direction: Direction, context: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
-        let polled = match &*self.context.borrow() {
-            Some(of) => of.poll_resumed(direction, context),
-            None => Poll::Ready(Step::Continue),
-        };
-        polled.map(|step| self.next(step).map(drop))
-    }
-
-    /// Whether it wants to see the body before its request goes on.
-    fn wants_body_first(&self) -> bool {
-        self.context.borrow().as_ref().is_some_and(HttpContext::wants_body_first)
-    }
-
-    fn holding(&self, direction: Direction) -> &Cell<bool> {
-        &self.is_holding[usize::from(direction == Direction::Response)]
-    }
-
-    /// Whether it goes on with a body that it holds back, and with what.
-    fn poll_released(&self, direction: Direction, context: &mut Context<'_>) -> Poll<Result<Bytes, Stopped>> {
-        let of = self.context.borrow();
-        let Some(of) = &*of else { return Poll::Ready(Ok(Bytes::new())) };
-        let Poll::Ready(step) = of.poll_resumed(direction, context) else { return Poll::Pending };
-        Poll::Ready(self.next(step).map(|_| {
-            self.holding(direction).set(false);
-            of.take_body(direction)
-        }))
-    }
+/// The plugins of a list that a request meets.
+fn links(
+    downstream: &Downstream,
+    snapshot: &Snapshot,
+    frontend: &Frontend,
+    head: &request::Parts,
+    plugins: &[Arc<weir_core::plugin::Plugin>],
+) -> Result<Vec<Link>, Cause> {
+    let link = |plugin| Link::begin(downstream, snapshot, frontend, head, plugin).transpose();
+    plugins.iter().filter_map(link).collect()
 }
 
 impl Chain {
-    /// The plugins that a request meets; `None` where there are none.
+    /// The plugins that a request meets; `None` where there are none, and none of a rule's.
     pub(crate) fn begin(
         downstream: &Downstream,
         snapshot: &Snapshot,
+        frontend: &Frontend,
         head: &request::Parts,
     ) -> Result<Option<Rc<Self>>, Cause> {
-        let frontend = match downstream.meant.service(snapshot) {
-            Some(frontend) if !frontend.plugins.is_empty() => frontend,
-            _ => return Ok(None),
-        };
-        let worker = &downstream.worker;
-        let mut links = Vec::with_capacity(frontend.plugins.len());
-        for plugin in frontend.plugins.iter() {
-            if !plugin.share.contains(worker.random.next()) {
-                continue;
-            }
-            let vm = worker.plugins.of(plugin, worker.clock.millis());
-            let context = vm.and_then(|vm| vm.open(facts::of(downstream, snapshot, frontend, Some(head.version))));
-            match (context, plugin.on_failure) {
-                (None, OnFailure::Closed) => return Err(Cause::PluginFailed),
-                (None, OnFailure::Open) => {}
-                (Some(context), _) => links.push(Link {
-                    plugin: Arc::clone(plugin),
-                    context: RefCell::new(Some(context)),
-                    is_holding: [Cell::new(false), Cell::new(false)],
-                }),
-            }
+        let of_service = links(downstream, snapshot, frontend, head, &frontend.plugins)?;
+        if of_service.is_empty() && !plan::table(downstream, snapshot, frontend).has_plugins() {
+            return Ok(None);
         }
-        let chain = |links| Rc::new(Self { links, decided: RefCell::default(), reply: RefCell::default() });
-        Ok(Some(links).filter(|links: &Vec<Link>| !links.is_empty()).map(chain))
+        let (decided, reply) = (RefCell::default(), RefCell::default());
+        Ok(Some(Rc::new(Self { of_service, of_rule: OnceCell::new(), decided, reply })))
     }
 
     /// Shows the head of a request, and as much of its body as they want first, to all of them, and waits for those that
     /// want to think. What the rest of the body passes, if any of them looks at bodies.
     pub(crate) async fn on_request(
         self: &Rc<Self>,
+        (downstream, snapshot, frontend): (&Downstream, &Snapshot, &Frontend),
         head: &mut request::Parts,
         incoming: &mut Incoming,
     ) -> Result<Option<Box<Passage>>, Stopped> {
-        let is_end = incoming.is_end_stream();
-        let mut passage = Passage::new(self, Direction::Request).filter(|_| !is_end);
-        for link in &self.links {
-            let step = match &*link.context.borrow() {
-                Some(context) => context.on_request_headers(head, is_end),
-                None => Step::Continue,
-            };
-            let has_failed = matches!(step, Step::Failed);
-            let next = link.next(step)?;
-            if let Some(passage) = &mut passage {
-                passage.open()?;
+        let at = (downstream, snapshot, frontend);
+        let mut passage = Passage::new(self, Direction::Request).filter(|_| !incoming.is_end_stream());
+        self.show(0, at, head, incoming, &mut passage).await?;
+        self.meet_rule(at, head)?;
+        let count = self.of_service.len();
+        if self.len() > count {
+            if passage.is_none() && !incoming.is_end_stream() {
+                // Those before it look at no body: it need not pass them.
+                passage = Passage::new(self, Direction::Request);
+                (0..count).try_for_each(|_| passage.as_mut().map_or(Ok(()), |passage| passage.open()))?;
             }
-            match (next, &mut passage) {
-                (Next::Wait, Some(passage)) if link.wants_body_first() => {
-                    in_time(passage.fill(incoming)).await?;
-                }
-                (Next::Wait, _) => self.resumed(link, Direction::Request).await?,
-                (Next::Continue, _) if !has_failed => continue,
-                (Next::Continue, _) => {}
-            }
-            if let Some(context) = &*link.context.borrow() {
-                context.take_request(head);
-            }
+            self.show(count, at, head, incoming, &mut passage).await?;
         }
         if let Some(passage) = &mut passage {
             passage.begin(&head.headers)?;
@@ -202,12 +134,64 @@ impl Chain {
         Ok(passage)
     }
 
+    /// Shows the head to all of them from this place on.
+    async fn show(
+        self: &Rc<Self>,
+        from: usize,
+        at: (&Downstream, &Snapshot, &Frontend),
+        head: &mut request::Parts,
+        incoming: &mut Incoming,
+        passage: &mut Option<Box<Passage>>,
+    ) -> Result<(), Stopped> {
+        for place in from..self.len() {
+            let Some(link) = self.link(Direction::Request, place) else { break };
+            let next = link.on_request(head, incoming.is_end_stream(), at)?;
+            if let Some(passage) = passage {
+                passage.open()?;
+            }
+            match (next, &mut *passage) {
+                (Next::Continue, _) => continue,
+                (Next::Wait, Some(passage)) if link.wants_body_first() => in_time(passage.fill(incoming)).await?,
+                (Next::Wait, _) => self.resumed(link, Direction::Request).await?,
+            }
+            link.take_request(head);
+        }
+        Ok(())
+    }
+
+    /// Adds those of the rule that the request meets, as it is now.
+    fn meet_rule(
+        &self,
+        (downstream, snapshot, frontend): (&Downstream, &Snapshot, &Frontend),
+        head: &request::Parts,
+    ) -> Result<(), Cause> {
+        let table = plan::table(downstream, snapshot, frontend);
+        if !table.has_plugins() {
+            return Ok(());
+        }
+        let routing = self.routing();
+        let request = plan::request(downstream, snapshot, head, routing.as_deref());
+        let Some(entry) = table.find(&request).filter(|entry| !entry.rule.plugins.is_empty()) else { return Ok(()) };
+        let known = |plugin: &&Arc<_>| !self.of_service.iter().any(|link| Arc::ptr_eq(link.plugin(), *plugin));
+        let new: Vec<_> = entry.rule.plugins.iter().filter(known).cloned().collect();
+        let links = links(downstream, snapshot, frontend, head, &new)?;
+        let _ = self.of_rule.set(OfRule { entry: Arc::clone(entry), links });
+        Ok(())
+    }
+
+    /// What the request met before the plugins of its rule saw it.
+    pub(crate) fn entry(&self) -> Option<Arc<Entry>> {
+        self.of_rule.get().map(|of_rule| Arc::clone(&of_rule.entry))
+    }
+
+    fn links(&self) -> impl DoubleEndedIterator<Item = &Link> {
+        self.of_service.iter().chain(self.of_rule.get().into_iter().flat_map(|of_rule| &of_rule.links))
+    }
+
     /// What they decided about where the request goes, if anything.
     pub(crate) fn routing(&self) -> Option<Box<Routing>> {
         let mut routing = Routing::default();
-        for link in &self.links {
-            link.context.borrow().iter().for_each(|context| context.add_routing(&mut routing));
-        }
+        self.links().for_each(|link| link.add_routing(&mut routing));
         (!routing.is_empty()).then(|| Box::new(routing))
     }
 
@@ -227,22 +211,11 @@ impl Chain {
 
     /// Shows the head of a response to all of them, in the opposite order.
     pub(crate) async fn on_response(&self, head: &mut response::Parts, is_end: bool) -> Result<(), Stopped> {
-        for link in &self.links {
-            link.context.borrow().iter().for_each(|context| context.set_decided(self.decided.borrow().clone()));
-        }
-        for link in self.links.iter().rev() {
-            let step = match &*link.context.borrow() {
-                Some(context) => context.on_response_headers(head, is_end),
-                None => continue,
-            };
-            let has_failed = matches!(step, Step::Failed);
-            if let Next::Wait = link.next(step)? {
+        self.links().for_each(|link| link.set_decided(&self.decided.borrow()));
+        for link in self.links().rev() {
+            if let Next::Wait = link.on_response(head, is_end)? {
                 self.resumed(link, Direction::Response).await?;
-            } else if !has_failed {
-                continue;
-            }
-            if let Some(context) = &*link.context.borrow() {
-                context.take_response(head);
+                link.take_response(head);
             }
         }
         Ok(())
@@ -260,26 +233,28 @@ impl Chain {
         place: usize,
         context: &mut Context<'_>,
     ) -> Poll<Result<(), Stopped>> {
-        self.link(direction, place).poll_resumed(direction, context)
+        let link = self.link(direction, place);
+        link.map_or(Poll::Ready(Ok(())), |link| link.poll_resumed(direction, context))
     }
 
     /// Whether any of them looks at bodies.
     pub(crate) fn wants_body(&self, direction: Direction) -> bool {
-        let wants = |context: &HttpContext| context.wants_body(direction);
-        self.links.iter().any(|link| link.context.borrow().as_ref().is_some_and(wants))
+        self.links().any(|link| link.wants_body(direction))
     }
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.links.len()
+        self.of_service.len() + self.of_rule.get().map_or(0, |of_rule| of_rule.links.len())
     }
 
     /// The plugin at this place of the way.
-    fn link(&self, direction: Direction, place: usize) -> &Link {
-        match direction {
-            Direction::Request => &self.links[place],
-            Direction::Response => &self.links[self.links.len() - 1 - place],
-        }
+    fn link(&self, direction: Direction, place: usize) -> Option<&Link> {
+        let place = match direction {
+            Direction::Request => place,
+            Direction::Response => self.len().checked_sub(place + 1)?,
+        };
+        let of_rule = || self.of_rule.get()?.links.get(place - self.of_service.len());
+        self.of_service.get(place).or_else(of_rule)
     }
 
     /// Shows a piece of a body to the plugin at this place. `None` when it holds it back.
@@ -287,29 +262,13 @@ impl Chain {
         &self,
         direction: Direction,
         place: usize,
-        mut data: Bytes,
+        data: Bytes,
         is_end: bool,
     ) -> Result<Option<Bytes>, Stopped> {
-        let link = self.link(direction, place);
-        let context = link.context.borrow();
-        let Some(context) = &*context else { return Ok(Some(data)) };
-        let step = context.on_body(direction, &mut data, is_end);
-        let has_failed = matches!(step, Step::Failed);
-        let next = link.next(step)?;
-        link.holding(direction).set(matches!(next, Next::Wait));
-        Ok(match next {
-            Next::Wait => None,
-            Next::Continue if has_failed => {
-                // What it held back comes first, unless what just came was added to that already.
-                let held = context.take_body(direction);
-                Some(match (held.is_empty(), data.is_empty()) {
-                    (true, _) => data,
-                    (false, true) => held,
-                    (false, false) => [held, data].concat().into(),
-                })
-            }
-            Next::Continue => Some(data),
-        })
+        match self.link(direction, place) {
+            Some(link) => link.on_data(direction, data, is_end),
+            None => Ok(Some(data)),
+        }
     }
 
     /// Shows trailers to the plugin at this place. Whether it holds them back.
@@ -319,28 +278,19 @@ impl Chain {
         place: usize,
         trailers: &mut HeaderMap,
     ) -> Result<bool, Stopped> {
-        let link = self.link(direction, place);
-        let context = link.context.borrow();
-        let Some(context) = &*context else { return Ok(false) };
-        let step = context.on_trailers(direction, trailers);
-        if let Step::Failed = step {
-            context.take_trailers(direction, trailers);
-        }
-        let is_held = matches!(link.next(step)?, Next::Wait);
-        link.holding(direction).set(is_held);
-        Ok(is_held)
+        self.link(direction, place).map_or(Ok(false), |link| link.on_trailers(direction, trailers))
     }
 
     /// Takes trailers that were held back.
     pub(super) fn take_trailers(&self, direction: Direction, place: usize, trailers: &mut HeaderMap) {
-        if let Some(context) = &*self.link(direction, place).context.borrow() {
-            context.take_trailers(direction, trailers);
+        if let Some(link) = self.link(direction, place) {
+            link.take_trailers(direction, trailers);
         }
     }
 
     /// Whether the plugin at this place holds something back.
     pub(super) fn is_holding(&self, direction: Direction, place: usize) -> bool {
-        self.link(direction, place).holding(direction).get()
+        self.link(direction, place).is_some_and(|link| link.holding(direction).get())
     }
 
     /// What the plugin at this place lets go of, when it does.
@@ -350,7 +300,8 @@ impl Chain {
         place: usize,
         context: &mut Context<'_>,
     ) -> Poll<Result<Bytes, Stopped>> {
-        self.link(direction, place).poll_released(direction, context)
+        let link = self.link(direction, place);
+        link.map_or(Poll::Ready(Ok(Bytes::new())), |link| link.poll_released(direction, context))
     }
 
     /// A plugin answered while the body was on its way: whoever waits for an endpoint is to take this instead.
@@ -369,13 +320,9 @@ impl Chain {
         decided.status = end.status;
         decided.cause = end.cause.map(Cause::name);
         (decided.request_bytes, decided.response_bytes) = (end.request_bytes, end.response_bytes);
-        for link in &self.links {
-            let Some(context) = link.context.borrow_mut().take() else { continue };
-            context.set_decided(decided.clone());
-            let vm = Rc::clone(context.vm());
-            drop(context);
-            if vm.is_alive() {
-                downstream.worker.plugins.on_success(&link.plugin);
+        for link in self.links() {
+            if link.end(&decided) {
+                downstream.worker.plugins.on_success(link.plugin());
             }
         }
     }
@@ -383,7 +330,7 @@ impl Chain {
 
 /// Waits for a plugin, but not for ever.
 async fn in_time(resumed: impl Future<Output = Result<(), Stopped>>) -> Result<(), Stopped> {
-    let Ok(resumed) = tokio::time::timeout(LONGEST_PAUSE, resumed).await else {
+    let Ok(resumed) = tokio::time::timeout(LONGEST_PAUSE, pin!(resumed)).await else {
         return Err(Cause::PluginTimeout.into());
     };
     resumed

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use weir_core::plugin::{OnFailure, Plugin};
 use weir_core::snapshot::Snapshot;
-use weir_plugin_host::{Closer, Direction, Step, TcpContext};
+use weir_plugin_host::{Closer, Direction, Part, Step, TcpContext};
 
 use super::{LONGEST_PAUSE, facts};
 use crate::downstream::Downstream;
@@ -72,7 +72,7 @@ impl Connection {
         let worker = &downstream.worker;
         let mut links = Vec::with_capacity(frontend.tcp_plugins.len());
         for plugin in frontend.tcp_plugins.iter().filter(|plugin| plugin.share.contains(worker.random.next())) {
-            let vm = worker.plugins.of(plugin, worker.clock.millis());
+            let vm = worker.plugins.of(plugin, Part::Plugin, Some(downstream.peer.0.ip()), worker.clock.millis());
             let context = vm.and_then(|vm| vm.open_tcp(facts::of(downstream, snapshot, frontend, None)));
             match (context, plugin.on_failure) {
                 (None, OnFailure::Open) => {}

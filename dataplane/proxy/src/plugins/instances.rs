@@ -1,23 +1,20 @@
-//! The instances of a worker: one of each plugin, made when a request first needs it, and anew when it has failed.
+//! The instances of a worker: one of each plugin, and anew when it has failed.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
-use weir_core::plugin::Plugin;
+use weir_core::plugin::{Loaded, Plugin};
 use weir_core::snapshot::Snapshot;
-use weir_plugin_host::{Environment, Vm};
+use weir_plugin_host::{Environment, Part, Vm};
 
+use super::breaker::Breaker;
 use super::outside::Outside;
 use crate::worker::Worker;
-
-/// How long it takes until there is a new instance after one has failed: at once the first time, then this, and each
-/// time twice as long.
-const BACKOFF: Duration = Duration::from_millis(100);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
 /// A worker's instances.
 #[derive(Debug)]
@@ -31,15 +28,25 @@ pub(crate) struct Instances {
 struct Slot {
     /// Keeps the address from being another's.
     plugin: Arc<Plugin>,
+    part: Part,
     vm: Option<Rc<Vm>>,
-    /// Instances that have failed one after the other.
-    failures: u32,
-    /// When the worker's clock lets a new one be made, in milliseconds.
-    not_before: u64,
+    breaker: Breaker,
 }
 
-fn key(plugin: &Arc<Plugin>) -> usize {
-    Arc::as_ptr(plugin).addr()
+/// What the host has made of a part of a plugin.
+fn loaded(plugin: &Plugin, part: Part) -> Option<&Loaded> {
+    match part {
+        Part::Plugin => Some(&plugin.loaded),
+        Part::Shadow => plugin.shadow.as_ref().map(|shadow| &shadow.loaded),
+    }
+}
+
+fn key(plugin: &Plugin, part: Part) -> usize {
+    loaded(plugin, part).map_or(0, |loaded| std::ptr::from_ref(loaded).addr())
+}
+
+fn parts(plugin: &Plugin) -> impl Iterator<Item = Part> {
+    [Some(Part::Plugin), plugin.shadow.as_ref().map(|_| Part::Shadow)].into_iter().flatten()
 }
 
 impl Instances {
@@ -48,42 +55,31 @@ impl Instances {
         Self { slots: RefCell::default(), outside: Rc::new(Outside(worker)) }
     }
 
-    /// The instance of a plugin; `None` when there is none, and none can be made at this moment.
-    pub(crate) fn of(&self, plugin: &Arc<Plugin>, now: u64) -> Option<Rc<Vm>> {
+    /// The instance of a plugin for what comes from a client; `None` when there is none for it at this moment.
+    pub(crate) fn of(&self, plugin: &Arc<Plugin>, part: Part, client: Option<IpAddr>, now: u64) -> Option<Rc<Vm>> {
         let mut slots = self.slots.borrow_mut();
-        let slot = slots.entry(key(plugin)).or_insert_with(|| Slot {
+        let slot = slots.entry(key(plugin, part)).or_insert_with(|| Slot {
             plugin: Arc::clone(plugin),
+            part,
             vm: None,
-            failures: 0,
-            not_before: 0,
+            breaker: Breaker::default(),
         });
-        if let Some(vm) = &slot.vm {
-            if vm.is_alive() {
-                return Some(Rc::clone(vm));
-            }
-            slot.vm = None;
-            slot.on_failure(now);
+        if let Some(vm) = slot.vm.take_if(|vm| !vm.is_alive()) {
+            slot.on_failure(vm.blamed(), now);
         }
-        if now < slot.not_before {
+        if !slot.breaker.admits(client, now) {
             return None;
         }
-        // Unloaded, it was refused, and said so.
-        let started = Vm::start(&slot.plugin.loaded.get()?, Rc::clone(&self.outside) as Rc<dyn Environment>);
-        match started {
-            Ok(vm) => slot.vm = Some(Rc::clone(&vm)),
-            Err(error) => {
-                slot.on_failure(now);
-                let plugin = &slot.plugin.name;
-                tracing::warn!(%plugin, failures = slot.failures, "the plugin has no instance: {error}");
-            }
+        if slot.vm.is_none() && slot.breaker.may_start(now) {
+            slot.start(&self.outside, now);
         }
         slot.vm.clone()
     }
 
-    /// An exchange ended well: what went wrong before is forgotten.
-    pub(crate) fn on_success(&self, plugin: &Arc<Plugin>) {
-        if let Some(slot) = self.slots.borrow_mut().get_mut(&key(plugin)) {
-            slot.failures = 0;
+    /// An exchange ended well.
+    pub(crate) fn on_success(&self, plugin: &Plugin) {
+        if let Some(slot) = self.slots.borrow_mut().get_mut(&key(plugin, Part::Plugin)) {
+            slot.breaker.on_success();
         }
     }
 
@@ -93,23 +89,41 @@ impl Instances {
         if !snapshot.has_plugins() && self.slots.borrow().is_empty() {
             return;
         }
-        let current = snapshot.plugins();
-        self.slots.borrow_mut().retain(|key, _| current.iter().any(|plugin| self::key(plugin) == *key));
-        for plugin in current {
-            let before = self.slots.borrow().get(&key(plugin)).and_then(|slot| slot.vm.clone());
-            self.of(plugin, now);
+        let all = || snapshot.plugins().iter().flat_map(|plugin| parts(plugin).map(move |part| (plugin, part)));
+        self.slots.borrow_mut().retain(|key, _| all().any(|(plugin, part)| self::key(plugin, part) == *key));
+        for (plugin, part) in all() {
+            let before = self.slots.borrow().get(&key(plugin, part)).and_then(|slot| slot.vm.clone());
+            self.of(plugin, part, None, now);
             before.iter().for_each(|vm| vm.on_revision(snapshot.sequence.0));
         }
     }
 }
 
 impl Slot {
-    fn on_failure(&mut self, now: u64) {
-        let wait = match self.failures {
-            0 => Duration::ZERO,
-            count => BACKOFF.saturating_mul(1 << (count - 1).min(16)).min(LONGEST_BACKOFF),
-        };
-        self.failures += 1;
-        self.not_before = now + u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    fn start(&mut self, outside: &Rc<Outside>, now: u64) {
+        // Unloaded, it was refused, and said so.
+        let Some(host) = loaded(&self.plugin, self.part).and_then(Loaded::get) else { return };
+        match Vm::start(&host, Rc::clone(outside) as Rc<dyn Environment>) {
+            Ok(vm) => self.vm = Some(vm),
+            Err(error) => {
+                tracing::warn!(plugin = host.name(), "the plugin has no instance: {error}");
+                self.on_failure(None, now);
+            }
+        }
     }
+
+    fn on_failure(&mut self, client: Option<IpAddr>, now: u64) {
+        let Some(off) = self.breaker.on_failure(client, now) else { return };
+        let host: Option<Arc<weir_plugin_host::Plugin>> = loaded(&self.plugin, self.part).and_then(Loaded::get);
+        if let Some(host) = host {
+            let seconds = off.as_secs();
+            tracing::warn!(plugin = host.name(), "the plugin keeps failing, and is switched off for {seconds} s");
+            host.switch_off(off);
+        }
+    }
+}
+
+/// Milliseconds, as the worker's clock counts.
+pub(super) fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

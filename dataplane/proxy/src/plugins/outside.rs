@@ -11,7 +11,7 @@ use weir_core::cluster::Cluster;
 use weir_core::name::{ClusterName, DEFAULT_NAMESPACE, PeerAddr, ServiceName};
 use weir_core::snapshot::Protocol;
 use weir_core::split::Target;
-use weir_plugin_host::{Environment, GrpcCall, HttpCall, Notices, Vm};
+use weir_plugin_host::{Environment, GrpcCall, HttpCall, Notices, Plugin, Vm};
 
 use crate::body::{Incoming, RequestBody};
 use crate::upstream::{Endpoint, Lease, Picked};
@@ -30,6 +30,10 @@ pub(super) struct Outside(pub(super) Weak<Worker>);
 impl Environment for Outside {
     fn is_known(&self, upstream: &str) -> bool {
         self.0.upgrade().is_some_and(|worker| cluster(&worker, upstream).is_some())
+    }
+
+    fn may_call(&self, plugin: &Plugin, upstream: &str) -> bool {
+        parse_service(upstream).is_some_and(|name| plugin.may_call(&name)) && self.is_known(upstream)
     }
 
     fn send(&self, vm: &Rc<Vm>, call: HttpCall) {

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use weir_core::name::ObjectName;
-use weir_core::plugin::{Limits, Loaded, ModuleSource, OnFailure, Plugin, VmOptions};
+use weir_core::plugin::{
+    Capabilities, Layer, Limits, Loaded, ModuleLocation, ModuleSource, OnFailure, Phase, Plugin, VmOptions,
+};
 use weir_core::share::Share;
-use weir_plugin_host::Loader;
+use weir_plugin_host::{Loader, Part};
 
 use super::message::Message;
 use super::upstream::{Upstream, response};
@@ -16,13 +18,17 @@ use super::world::World;
 pub fn probe(name: &str, script: &str) -> Plugin {
     Plugin {
         name: ObjectName::new("Plugin", "default", name),
-        module: ModuleSource { file: "probe.wasm".into(), sha256: None },
+        module: ModuleSource { from: ModuleLocation::File("probe.wasm".into()), sha256: None },
+        protocol: Layer::Http,
         configuration: script.as_bytes().into(),
         root_id: "".into(),
         vm: VmOptions::default(),
         share: Share::ALL,
+        phase: Phase::Unspecified,
         order: 0,
         limits: Limits::default(),
+        capabilities: Capabilities::default(),
+        shadow: None,
         on_failure: OnFailure::Closed,
         loaded: Loaded::default(),
     }
@@ -30,11 +36,16 @@ pub fn probe(name: &str, script: &str) -> Plugin {
 
 /// The same, loaded.
 pub fn loaded(plugins: impl IntoIterator<Item = Plugin>) -> Vec<Arc<Plugin>> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/plugins/probe.wasm");
+    let bytes =
+        std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}: run `make plugins` first", path.display()));
     // What one test has compiled the others have, too.
-    let compiled = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-plugins");
-    let mut loader = Loader::new(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/plugins"), Some(compiled));
+    let mut loader = Loader::new(Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-plugins")));
     let plugins = plugins.into_iter().map(|plugin| {
-        loader.load(&plugin).unwrap_or_else(|error| panic!("{error:?}: run `make plugins` first"));
+        loader.load(&plugin, Part::Plugin, &bytes).unwrap();
+        if plugin.shadow.is_some() {
+            loader.load(&plugin, Part::Shadow, &bytes).unwrap();
+        }
         Arc::new(plugin)
     });
     plugins.collect()

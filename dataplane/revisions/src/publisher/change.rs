@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use tracing::error;
 use weir_config::{Diagnostic, DocumentSet, compile};
@@ -45,11 +45,13 @@ impl Publisher {
         let trigger = Trigger::Source { name: source.name.clone() };
         let mut cycle = self.begin(trigger, change.detected, change.detected_at);
         cycle.detected(format!("{} files in {}", change.files.len(), source.location.display()));
-        self.failed = None;
+        (self.failed, self.again) = (None, None);
         let outcome = self.apply_within(&mut cycle, source, change);
-        if matches!(outcome, Outcome::Failed { .. }) {
-            self.failed = Some((source.clone(), Arc::clone(change)));
-        }
+        let not_before = match outcome {
+            Outcome::Failed { .. } => Some(Instant::now()),
+            _ => self.again.take(),
+        };
+        self.failed = not_before.map(|not_before| (source.clone(), Arc::clone(change), not_before));
         self.finish(cycle, outcome)
     }
 
@@ -149,6 +151,7 @@ impl Publisher {
         let record = Arc::new(record);
         self.swap(cycle, candidate, Arc::clone(&record), diagnostics);
         self.last_sequence = sequence;
+        self.unready = None;
         self.documents = wanted.documents.clone();
         let kept = Kept { record: (*record).clone(), graph: diff.graph };
         if let Some((source, seen)) = &wanted.seen {
@@ -176,6 +179,8 @@ impl Publisher {
         }
         cycle.step(StepName::Prepared, || {
             let unready = self.preparation.prepare(candidate);
+            let again = unready.iter().filter_map(|one| one.again).min();
+            self.again = again.map(|again| Instant::now() + again);
             let detail = format!("{count} plugins, {} cannot be loaded", unready.len());
             let said = |one: &Unready| documents.error(&one.object, one.field, one.message.clone());
             (unready.iter().map(said).collect(), detail)

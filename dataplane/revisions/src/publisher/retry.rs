@@ -1,6 +1,7 @@
 //! What could not be done is tried again.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tracing::warn;
 
@@ -20,14 +21,17 @@ impl Publisher {
         if !self.is_settled {
             let _tried_again_later = self.settle_now();
         }
-        let (source, change) = self.failed.take()?;
+        self.make_ready();
+        let (source, change, _) = self.failed.take_if(|(_, _, not_before)| *not_before <= Instant::now())?;
         Some(self.apply(&source, &change))
     }
 
     /// Whether [`Publisher::retry`] has something to do.
     pub fn has_unfinished(&self) -> bool {
         let unrecorded = !self.shared.state().unrecorded.is_empty();
-        unrecorded || !self.unsaved_seen.is_empty() || !self.is_settled || self.failed.is_some()
+        let is_due = self.failed.as_ref().is_some_and(|(_, _, not_before)| *not_before <= Instant::now());
+        let is_unready = self.unready.as_ref().is_some_and(|(due, _)| *due <= Instant::now());
+        unrecorded || is_unready || !self.unsaved_seen.is_empty() || !self.is_settled || is_due
     }
 
     pub(super) fn write_unrecorded(&self) -> Result<usize, LogError> {

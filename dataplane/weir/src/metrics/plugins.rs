@@ -23,7 +23,10 @@ type Row = (String, Arc<Plugin>, Totals);
 impl Collector for PluginMetrics {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         let snapshot = self.0.load();
-        let loaded = snapshot.plugins().iter().filter_map(|plugin| plugin.loaded.get::<Plugin>());
+        let loaded = |plugin: &weir_core::plugin::Plugin| {
+            [plugin.loaded.get::<Plugin>(), plugin.shadow.as_ref().and_then(|shadow| shadow.loaded.get::<Plugin>())]
+        };
+        let loaded = snapshot.plugins().iter().flat_map(|plugin| loaded(plugin)).flatten();
         let rows: Vec<Row> =
             loaded.map(|plugin| (plugin.name().to_owned(), Arc::clone(&plugin), plugin.totals())).collect();
         failures(&mut encoder, &rows)?;
@@ -40,6 +43,8 @@ impl Collector for PluginMetrics {
             one.memory
         })?;
         gauge(&mut encoder, ("weir_plugin_instances", None), "Instances of plugins", &rows, |one| one.instances)?;
+        switched_off(&mut encoder, &rows)?;
+        compared(&mut encoder, snapshot.plugins())?;
         own(&mut encoder, &rows)
     }
 }
@@ -51,6 +56,34 @@ fn failures(encoder: &mut DescriptorEncoder<'_>, rows: &[Row]) -> Result<(), fmt
     for (name, _, totals) in rows {
         for (what, count) in [("trap", totals.traps), ("timeout", totals.timeouts), ("no_instance", totals.unmade)] {
             ConstCounter::new(count).encode(family.encode_family(&[("plugin", name.as_str()), ("kind", what)])?)?;
+        }
+    }
+    Ok(())
+}
+
+fn switched_off(encoder: &mut DescriptorEncoder<'_>, rows: &[Row]) -> Result<(), fmt::Error> {
+    let help = "Plugins that are switched off because they keep failing";
+    let kind = ConstGauge::new(0_i64).metric_type();
+    let mut family = encoder.encode_descriptor("weir_plugin_switched_off", help, None, kind)?;
+    for (name, plugin, _) in rows {
+        let is_off = i64::from(plugin.health().off_until.is_some());
+        ConstGauge::new(is_off).encode(family.encode_family(&[("plugin", name.as_str())])?)?;
+    }
+    Ok(())
+}
+
+/// What became of plugins that are tried out beside others.
+fn compared(encoder: &mut DescriptorEncoder<'_>, plugins: &[Arc<weir_core::plugin::Plugin>]) -> Result<(), fmt::Error> {
+    let help = "Requests in which a plugin that is tried out did the same as the one in force, or not";
+    let kind = ConstCounter::new(0_u64).metric_type();
+    let mut family = encoder.encode_descriptor("weir_plugin_shadow_requests", help, None, kind)?;
+    for plugin in plugins {
+        let shadow = plugin.shadow.as_ref().and_then(|shadow| shadow.loaded.get::<Plugin>());
+        let Some(shadow) = shadow else { continue };
+        let compared = shadow.comparison().compared();
+        for (result, count) in [("same", compared.same), ("different", compared.different)] {
+            let labels = [("plugin", shadow.name()), ("result", result)];
+            ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
         }
     }
     Ok(())

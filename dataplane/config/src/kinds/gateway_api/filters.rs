@@ -9,12 +9,13 @@ use weir_core::filter::{
     AllowList, Cors, Filters, HeaderChanges, OriginPattern, PathChange, Redirect, Rewrite, Scheme,
 };
 use weir_core::methods::Methods;
+use weir_core::name::ObjectName;
 use weir_core::route::{Matcher, PathMatch};
 use weir_core::share::Share;
 
 use super::backends::mirrored;
 use super::spec::{
-    CorsSpec, FilterSpec, HeaderSpec, HeadersSpec, MirrorSpec, PathChangeSpec, RedirectSpec, RewriteSpec,
+    CorsSpec, ExtensionSpec, FilterSpec, HeaderSpec, HeadersSpec, MirrorSpec, PathChangeSpec, RedirectSpec, RewriteSpec,
 };
 use super::texts::unknown;
 use crate::check::Checker;
@@ -29,6 +30,7 @@ use crate::limits;
 pub(super) struct RuleFilters {
     pub(super) filters: Filters,
     pub(super) mirrors: Vec<MirrorTo>,
+    pub(super) plugins: Vec<(usize, ObjectName)>,
 }
 
 /// A type of filters, and the field that belongs to it.
@@ -68,6 +70,11 @@ pub(super) fn of_rule<'a>(
             let cors = spec.cors.as_ref();
             done.filters.cors = cors.and_then(|cors| checker.field("cors", |checker| self::cors(cors, checker)));
         }
+        "ExtensionRef" => {
+            let reference = spec.extension_ref.as_ref();
+            let plugin = reference.and_then(|one| checker.field("extensionRef", |c| plugin(one, namespace, c)));
+            done.plugins.extend(plugin.map(|plugin| (position, plugin)));
+        }
         form => common(form, spec, &mut done.filters, checker),
     });
     if done.mirrors.len() > limits::MIRRORS {
@@ -87,7 +94,9 @@ pub(super) fn of_backend<'a>(
 ) -> Filters {
     let mut filters = Filters::default();
     each(specs, types, checker, |_, form, spec, checker| match form {
-        "RequestMirror" | "CORS" => checker.error(format!("{form} is a filter of rules, not of single backends")),
+        "RequestMirror" | "CORS" | "ExtensionRef" => {
+            checker.error(format!("{form} is a filter of rules, not of single backends"))
+        }
         form => common(form, spec, &mut filters, checker),
     });
     together(&filters, matchers, checker);
@@ -129,7 +138,7 @@ fn each<'a>(
                 checker.missing(field, format!("a filter of the type {form} needs it"));
                 return;
             }
-            if seen.contains(&form) && form != "RequestMirror" {
+            if seen.contains(&form) && !matches!(form, "RequestMirror" | "ExtensionRef") {
                 checker.error(format!("there is another filter of the type {form}; write both in one"));
                 return;
             }
@@ -183,6 +192,29 @@ fn common<'a>(form: &str, spec: &'a FilterSpec, filters: &mut Filters, checker: 
                 .unwrap_or_default();
         }
         other => checker.error_at("type", format!("this version of Weir does not have the filter {other}")),
+    }
+}
+
+/// The plugin that a filter names.
+fn plugin<'a>(reference: &'a ExtensionSpec, namespace: &str, checker: &mut Checker<'a>) -> Option<ObjectName> {
+    let ExtensionSpec { group, kind, name } = reference;
+    let is_plugin = group.as_deref() == Some("weir.dev") && kind.as_deref() == Some("Plugin");
+    if !is_plugin {
+        let written = |text: &Option<String>| text.clone().unwrap_or_default();
+        let message = format!(
+            "the only extension that there is has the group weir.dev and the kind Plugin, here are \"{}\" and \"{}\"",
+            written(group),
+            written(kind)
+        );
+        checker.error(message);
+        return None;
+    }
+    match name.as_deref() {
+        None | Some("") => {
+            checker.missing("name", "must name a plugin");
+            None
+        }
+        Some(name) => Some(ObjectName::new("Plugin", namespace, name)),
     }
 }
 

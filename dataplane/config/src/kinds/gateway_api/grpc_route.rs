@@ -91,6 +91,7 @@ impl RuleSpec for GrpcRuleSpec {
             mirrors: done.mirrors,
             timeouts: Timeouts::default(),
             retry: None,
+            plugins: done.plugins.into(),
         }
     }
 

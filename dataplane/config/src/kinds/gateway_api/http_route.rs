@@ -138,6 +138,7 @@ impl RuleSpec for HttpRuleSpec {
             mirrors: done.mirrors,
             timeouts,
             retry,
+            plugins: done.plugins.into(),
         }
     }
 

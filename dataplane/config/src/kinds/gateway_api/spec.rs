@@ -59,8 +59,17 @@ pub(super) struct FilterSpec {
     pub(super) request_redirect: Option<RedirectSpec>,
     pub(super) url_rewrite: Option<RewriteSpec>,
     pub(super) cors: Option<CorsSpec>,
-    pub(super) extension_ref: Option<Value>,
+    pub(super) extension_ref: Option<ExtensionSpec>,
     pub(super) external_auth: Option<Value>,
+}
+
+/// What refers to something that the API does not define.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "an object with group, kind and name")]
+pub(super) struct ExtensionSpec {
+    pub(super) group: Option<String>,
+    pub(super) kind: Option<String>,
+    pub(super) name: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -48,7 +48,17 @@ impl Kind for RouteRuleDocument {
             });
             let filters = filters::filters(spec, checker).shared();
             let route = route.ok()?;
-            let rule = Rule { section: None, priority, matchers, filters, route, mirrors, timeouts, retry };
+            let rule = Rule {
+                section: None,
+                priority,
+                matchers,
+                filters,
+                route,
+                mirrors,
+                timeouts,
+                retry,
+                plugins: Box::default(),
+            };
             Some(Content::Rules(Box::new(Rules {
                 syntax: Syntax::RouteRule,
                 created: None,

@@ -2,25 +2,31 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use weir_core::name::ObjectName;
-use weir_core::plugin::{Limits, Loaded, MAX_MEMORY, ModuleSource, OnFailure, Plugin, VmOptions};
+use weir_core::name::{ClusterName, ObjectName};
+use weir_core::plugin::{Capabilities, Layer, Limits, Loaded, MAX_MEMORY, OnFailure, Phase, Plugin, Shadow, VmOptions};
 use weir_core::share::Share;
 
 use super::duration::{DurationText, duration};
 use super::envelope::Envelope;
+use super::host;
 use super::metadata::Metadata;
-use super::rules::AppliesTo;
-use super::services::{ServiceSpec, services};
+use super::services::ServiceSpec;
 use super::{Content, Kind};
 use crate::check::Checker;
 use crate::limits;
 use crate::shape::{OrText, nullable, text_or_number};
+
+mod attached;
+mod module;
+
+use attached::RuleRefSpec;
+pub(crate) use attached::{Attached, PluginFor, RuleRef};
+use module::ModuleSpec;
 
 /// A `Plugin` as it is written.
 pub(crate) type PluginDocument = Envelope<Spec>;
@@ -30,25 +36,39 @@ pub(crate) type PluginDocument = Envelope<Spec>;
     default,
     deny_unknown_fields,
     rename_all = "camelCase",
-    expecting = "an object with module, services, configuration, order, percentage, onFailure, limits, rootId, vm"
+    expecting = "an object with module, protocol, services, gateways, rules, configuration, phase, order, percentage, \
+                 onFailure, limits, capabilities, shadow, rootId, vm"
 )]
 pub(crate) struct Spec {
     module: Option<ModuleSpec>,
+    protocol: Option<String>,
     services: Option<Vec<OrText<ServiceSpec>>>,
+    gateways: Option<Vec<String>>,
+    rules: Option<Vec<OrText<RuleRefSpec>>>,
     configuration: Option<Value>,
+    phase: Option<String>,
     order: Option<i64>,
     percentage: Option<f64>,
     on_failure: Option<String>,
     limits: Option<LimitsSpec>,
+    capabilities: Option<CapabilitiesSpec>,
+    shadow: Option<ShadowSpec>,
     root_id: Option<String>,
     vm: Option<VmSpec>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, expecting = "an object with file and sha256")]
-struct ModuleSpec {
-    file: Option<String>,
-    sha256: Option<String>,
+#[serde(default, deny_unknown_fields, expecting = "an object with module and configuration")]
+struct ShadowSpec {
+    module: Option<ModuleSpec>,
+    configuration: Option<Value>,
+}
+
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, expecting = "an object with functions and upstreams")]
+struct CapabilitiesSpec {
+    functions: Option<Vec<String>>,
+    upstreams: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -80,14 +100,6 @@ fn size<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::
     text_or_number(from).map(Some)
 }
 
-/// A plugin as valid, with what it is for.
-#[derive(Debug)]
-pub(crate) struct PluginFor {
-    /// The services; `None` for all of its namespace.
-    pub(crate) applies_to: Option<Vec<AppliesTo>>,
-    pub(crate) plugin: Arc<Plugin>,
-}
-
 impl Kind for PluginDocument {
     const KIND: &'static str = "Plugin";
     const API_VERSIONS: &'static [&'static str] = &["weir.dev/v1"];
@@ -101,62 +113,46 @@ impl Kind for PluginDocument {
         let name = ObjectName::new(Self::KIND, namespace, self.metadata.name.as_deref()?);
         checker.field("spec", |checker| {
             let spec = &self.spec;
-            let applies_to = checker.field("services", |checker| {
-                spec.services.as_ref().map(|written| services("a plugin", written, namespace, checker))
+            let attached = spec.attached(namespace, checker);
+            let module = checker.field("module", |checker| match &spec.module {
+                Some(module) => module.check(checker),
+                None => {
+                    checker.error("must say what the plugin runs");
+                    None
+                }
             });
-            let module = checker.field("module", |checker| spec.module(checker));
-            let order = spec.order(checker);
-            let share = spec.share(checker);
-            let on_failure = spec.on_failure(checker);
-            let limits = checker.field("limits", |checker| spec.limits(checker));
             let configuration = text(spec.configuration.as_ref(), "configuration", checker);
-            let root_id = spec.root_id.as_deref().unwrap_or_default().into();
-            let vm = checker.field("vm", |checker| spec.vm(checker));
             let plugin = Plugin {
                 name,
-                module: module?,
+                protocol: choice("protocol", spec.protocol.as_deref(), PROTOCOLS, checker),
                 configuration,
-                root_id,
-                vm,
-                share,
-                order,
-                limits,
-                on_failure,
+                root_id: spec.root_id.as_deref().unwrap_or_default().into(),
+                vm: checker.field("vm", |checker| spec.vm(checker)),
+                share: spec.share(checker),
+                phase: choice("phase", spec.phase.as_deref(), PHASES, checker),
+                order: spec.order(checker),
+                limits: checker.field("limits", |checker| spec.limits(checker)),
+                capabilities: checker.field("capabilities", |checker| spec.capabilities(namespace, checker)),
+                on_failure: choice("onFailure", spec.on_failure.as_deref(), POLICIES, checker),
+                shadow: checker.field("shadow", |checker| spec.shadow(checker)),
+                module: module?,
                 loaded: Loaded::default(),
             };
-            Some(Content::Plugin(Box::new(PluginFor { applies_to, plugin: Arc::new(plugin) })))
+            if plugin.shadow.is_some() && plugin.protocol == Layer::Tcp {
+                checker.error_at("shadow", "only a plugin for requests can be tried out beside the traffic");
+            }
+            Some(Content::Plugin(Box::new(PluginFor { attached, plugin: Arc::new(plugin) })))
         })
     }
 
     fn normalise(&mut self) {
-        if let Some(sha256) = self.spec.module.as_mut().and_then(|module| module.sha256.as_mut()) {
-            sha256.make_ascii_lowercase();
-        }
+        let Spec { module, shadow, .. } = &mut self.spec;
+        let of_shadow = shadow.as_mut().and_then(|shadow| shadow.module.as_mut());
+        module.iter_mut().chain(of_shadow).for_each(ModuleSpec::normalise);
     }
 }
 
 impl Spec {
-    fn module<'a>(&'a self, checker: &mut Checker<'a>) -> Option<ModuleSource> {
-        let Some(ModuleSpec { file, sha256 }) = &self.module else {
-            checker.error("must say what the plugin runs");
-            return None;
-        };
-        let digest = sha256.as_ref().map(|text| {
-            let digest = digest(text);
-            if digest.is_none() {
-                checker.error_at("sha256", format!("must be 64 hexadecimal digits, is \"{text}\""));
-            }
-            digest
-        });
-        match file.as_deref() {
-            None | Some("") => {
-                checker.missing("file", "must name a file");
-                None
-            }
-            Some(file) => Some(ModuleSource { file: PathBuf::from(file), sha256: digest.flatten() }),
-        }
-    }
-
     fn order<'a>(&'a self, checker: &mut Checker<'a>) -> i32 {
         let order = self.order.unwrap_or_default();
         if order.abs() > limits::PRIORITY {
@@ -174,15 +170,39 @@ impl Spec {
         })
     }
 
-    fn on_failure<'a>(&'a self, checker: &mut Checker<'a>) -> OnFailure {
-        match self.on_failure.as_deref() {
-            None | Some("closed") => OnFailure::Closed,
-            Some("open") => OnFailure::Open,
-            Some(other) => {
-                checker.error_at("onFailure", format!("must be closed or open, is \"{other}\""));
-                OnFailure::Closed
+    fn shadow<'a>(&'a self, checker: &mut Checker<'a>) -> Option<Box<Shadow>> {
+        let shadow = self.shadow.as_ref()?;
+        if shadow.module.is_none() && shadow.configuration.is_none() {
+            checker.error("must have another module or another configuration than the plugin");
+        }
+        let module = shadow.module.as_ref().or(self.module.as_ref())?;
+        let module = checker.field("module", |checker| module.check(checker));
+        let configuration = shadow.configuration.as_ref().or(self.configuration.as_ref());
+        let configuration = text(configuration, "configuration", checker);
+        Some(Box::new(Shadow { module: module?, configuration, loaded: Loaded::default() }))
+    }
+
+    fn capabilities<'a>(&'a self, namespace: &str, checker: &mut Checker<'a>) -> Capabilities {
+        let Some(CapabilitiesSpec { functions, upstreams }) = &self.capabilities else {
+            return Capabilities::default();
+        };
+        let most = limits::PLUGIN_CAPABILITIES;
+        for (key, count) in [("functions", functions), ("upstreams", upstreams)].map(|(key, all)| (key, all.as_ref())) {
+            if count.is_some_and(|all| all.len() > most) {
+                checker.error_at(key, format!("at most {most} names"));
             }
         }
+        let upstreams = upstreams.as_ref().map(|all| {
+            checker.field("upstreams", |checker| {
+                let named = all.iter().take(most).enumerate();
+                let named = named.filter_map(|(position, written)| {
+                    checker.element(position, |checker| upstream(written, namespace, checker))
+                });
+                named.collect()
+            })
+        });
+        let functions = functions.as_ref().map(|all| all.iter().take(most).map(|name| name.as_str().into()).collect());
+        Capabilities { functions, upstreams }
     }
 
     fn limits<'a>(&'a self, checker: &mut Checker<'a>) -> Limits {
@@ -221,6 +241,39 @@ impl Spec {
     }
 }
 
+const PROTOCOLS: &[(&str, Layer)] = &[("http", Layer::Http), ("tcp", Layer::Tcp)];
+
+const PHASES: &[(&str, Phase)] =
+    &[("unspecified", Phase::Unspecified), ("authn", Phase::Authn), ("authz", Phase::Authz), ("stats", Phase::Stats)];
+
+const POLICIES: &[(&str, OnFailure)] =
+    &[("closed", OnFailure::Closed), ("open", OnFailure::Open), ("reload", OnFailure::Reload)];
+
+/// One of several words; the first where nothing is said.
+fn choice<'a, T: Copy>(key: &'a str, written: Option<&str>, words: &[(&str, T)], checker: &mut Checker<'a>) -> T {
+    let written = written.unwrap_or(words[0].0);
+    let found = words.iter().find(|(word, _)| *word == written);
+    found
+        .unwrap_or_else(|| {
+            let known: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            checker.error_at(key, format!("must be one of {}, is \"{written}\"", known.join(", ")));
+            &words[0]
+        })
+        .1
+}
+
+/// A service with its port, by a name as rules write it: `name:port`.
+fn upstream(written: &str, namespace: &str, checker: &mut Checker<'_>) -> Option<ClusterName> {
+    let parsed = written.rsplit_once(':').and_then(|(name, port)| {
+        let port = port.parse().ok().filter(|port| *port > 0)?;
+        Some(ClusterName { service: host::parse(name, namespace)?, port })
+    });
+    if parsed.is_none() {
+        checker.error(format!("must be a service with its port, like auth:80 or auth.shop:80, is \"{written}\""));
+    }
+    parsed
+}
+
 /// What a plugin reads of a configuration: a text as it is, anything else as JSON.
 fn text<'a>(written: Option<&Value>, key: &'a str, checker: &mut Checker<'a>) -> Arc<[u8]> {
     let text = match written {
@@ -233,20 +286,6 @@ fn text<'a>(written: Option<&Value>, key: &'a str, checker: &mut Checker<'a>) ->
         checker.error_at(key, format!("must not be longer than {most} bytes, is {is}"));
     }
     text.into_bytes().into()
-}
-
-/// The bytes of 64 hexadecimal digits.
-fn digest(text: &str) -> Option<[u8; 32]> {
-    let digits = text.as_bytes();
-    let mut digest = [0; 32];
-    if digits.len() != 64 {
-        return None;
-    }
-    for (byte, pair) in digest.iter_mut().zip(digits.chunks(2)) {
-        let digit = |digit: u8| char::from(digit).to_digit(16);
-        *byte = u8::try_from(digit(pair[0])? * 16 + digit(pair[1])?).ok()?;
-    }
-    Some(digest)
 }
 
 /// A number of bytes: digits, perhaps with `Ki`, `Mi` or `Gi`, as Kubernetes writes quantities.

@@ -1,0 +1,312 @@
+//! One plugin of a request, and what is tried out beside it.
+
+use std::cell::{Cell, RefCell};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, request, response};
+use weir_core::plugin::{OnFailure, Plugin};
+use weir_core::snapshot::{Frontend, Snapshot};
+use weir_plugin_host::{Decided, Direction, HttpContext, Part, Routing, Step};
+use weir_telemetry::Cause;
+
+use super::chain::Stopped;
+use super::facts;
+use super::shadow::Shadow;
+use crate::downstream::Downstream;
+
+/// One of the plugins of a request.
+#[derive(Debug)]
+pub(super) struct Link {
+    plugin: Arc<Plugin>,
+    /// `None` once the request goes on without it.
+    context: RefCell<Option<HttpContext>>,
+    /// Whether it holds a body back.
+    is_holding: [Cell<bool>; 2],
+    shadow: Option<Box<Shadow>>,
+}
+
+/// What to do after a callback.
+pub(super) enum Next {
+    Continue,
+    Wait,
+}
+
+/// Opens an exchange at a part of a plugin.
+fn open(
+    downstream: &Downstream,
+    snapshot: &Snapshot,
+    frontend: &Frontend,
+    head: &request::Parts,
+    (plugin, part): (&Arc<Plugin>, Part),
+) -> Option<HttpContext> {
+    let worker = &downstream.worker;
+    let vm = worker.plugins.of(plugin, part, Some(client(downstream)), worker.clock.millis())?;
+    vm.open(facts::of(downstream, snapshot, frontend, Some(head.version)))
+}
+
+fn client(downstream: &Downstream) -> IpAddr {
+    downstream.peer.0.ip()
+}
+
+impl Link {
+    /// The plugin for a request; `None` when it goes on without.
+    pub(super) fn begin(
+        downstream: &Downstream,
+        snapshot: &Snapshot,
+        frontend: &Frontend,
+        head: &request::Parts,
+        plugin: &Arc<Plugin>,
+    ) -> Result<Option<Self>, Cause> {
+        if !plugin.share.contains(downstream.worker.random.next()) {
+            return Ok(None);
+        }
+        let open = |part| open(downstream, snapshot, frontend, head, (plugin, part));
+        let Some(context) = open(Part::Plugin) else {
+            return match plugin.on_failure {
+                OnFailure::Open => Ok(None),
+                OnFailure::Closed | OnFailure::Reload => Err(Cause::PluginFailed),
+            };
+        };
+        let shadow = plugin.shadow.as_ref().and_then(|_| open(Part::Shadow));
+        Ok(Some(Self {
+            plugin: Arc::clone(plugin),
+            context: RefCell::new(Some(context)),
+            is_holding: [Cell::new(false), Cell::new(false)],
+            shadow: shadow.map(|context| Box::new(Shadow::new(context, head))),
+        }))
+    }
+
+    pub(super) fn plugin(&self) -> &Arc<Plugin> {
+        &self.plugin
+    }
+
+    /// What a step means, by the plugin's policy.
+    pub(super) fn next(&self, step: Step) -> Result<Next, Stopped> {
+        match step {
+            Step::Continue => Ok(Next::Continue),
+            Step::Pause => Ok(Next::Wait),
+            Step::Reply(reply) => Err(Stopped::Reply(reply)),
+            Step::Reset => Err(Stopped::Failed(Cause::PluginReset)),
+            Step::TooLarge => Err(Stopped::Failed(Cause::BodyTooLarge)),
+            Step::Failed => match self.plugin.on_failure {
+                OnFailure::Closed | OnFailure::Reload => Err(Stopped::Failed(Cause::PluginFailed)),
+                OnFailure::Open => Ok(Next::Continue),
+            },
+        }
+    }
+
+    /// Shows it the head of the request. The head is whole again when nothing is waited for.
+    pub(super) fn on_request(
+        &self,
+        head: &mut request::Parts,
+        is_end: bool,
+        at: (&Downstream, &Snapshot, &Frontend),
+    ) -> Result<Next, Stopped> {
+        if let Some(shadow) = &self.shadow {
+            shadow.on_request(head, is_end);
+        }
+        let shown = |head: &mut request::Parts| {
+            let context = self.context.borrow();
+            let Some(context) = &*context else { return Step::Continue };
+            let step = context.on_request_headers(head, is_end);
+            if let Step::Failed = step {
+                context.take_request(head);
+            }
+            step
+        };
+        let mut step = shown(head);
+        if let (Step::Failed, OnFailure::Reload) = (&step, self.plugin.on_failure) {
+            let (downstream, snapshot, frontend) = at;
+            if let Some(again) = open(downstream, snapshot, frontend, head, (&self.plugin, Part::Plugin)) {
+                *self.context.borrow_mut() = Some(again);
+                step = shown(head);
+            }
+        }
+        if let Some(shadow) = &self.shadow {
+            shadow.compare_step("the request", &step);
+            if let Step::Continue = step {
+                shadow.compare_request(head);
+            }
+        }
+        self.next(step)
+    }
+
+    /// It lets the head of a request go on that it held back.
+    pub(super) fn take_request(&self, head: &mut request::Parts) {
+        if let Some(context) = &*self.context.borrow() {
+            context.take_request(head);
+        }
+        if let Some(shadow) = &self.shadow {
+            shadow.compare_request(head);
+        }
+    }
+
+    /// Shows it the head of the response.
+    pub(super) fn on_response(&self, head: &mut response::Parts, is_end: bool) -> Result<Next, Stopped> {
+        let context = self.context.borrow();
+        let Some(context) = &*context else { return Ok(Next::Continue) };
+        if let Some(shadow) = &self.shadow {
+            shadow.on_response(head, is_end);
+        }
+        let step = context.on_response_headers(head, is_end);
+        if let Step::Failed = step {
+            context.take_response(head);
+        }
+        if let Some(shadow) = &self.shadow {
+            shadow.compare_step("the response", &step);
+            if let Step::Continue = step {
+                shadow.compare_response(head);
+            }
+        }
+        self.next(step)
+    }
+
+    /// It lets the head of a response go on that it held back.
+    pub(super) fn take_response(&self, head: &mut response::Parts) {
+        if let Some(context) = &*self.context.borrow() {
+            context.take_response(head);
+        }
+        if let Some(shadow) = &self.shadow {
+            shadow.compare_response(head);
+        }
+    }
+
+    /// Whether it lets a head go on.
+    pub(super) fn poll_resumed(&self, direction: Direction, context: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
+        let polled = match &*self.context.borrow() {
+            Some(of) => of.poll_resumed(direction, context),
+            None => Poll::Ready(Step::Continue),
+        };
+        polled.map(|step| self.next(step).map(drop))
+    }
+
+    /// Whether it wants to see bodies.
+    pub(super) fn wants_body(&self, direction: Direction) -> bool {
+        let wants = |context: &HttpContext| context.wants_body(direction);
+        let shadow = self.shadow.as_ref().is_some_and(|shadow| shadow.wants_body(direction));
+        shadow || self.context.borrow().as_ref().is_some_and(wants)
+    }
+
+    /// Whether it wants to see the body before its request goes on.
+    pub(super) fn wants_body_first(&self) -> bool {
+        self.context.borrow().as_ref().is_some_and(HttpContext::wants_body_first)
+    }
+
+    /// Adds what it has decided about where the request goes.
+    pub(super) fn add_routing(&self, routing: &mut Routing) {
+        let mut own = Routing::default();
+        self.context.borrow().iter().for_each(|context| context.add_routing(&mut own));
+        if let Some(shadow) = &self.shadow {
+            shadow.compare_routing(&own);
+        }
+        routing.merge(own);
+    }
+
+    /// What the proxy has decided meanwhile.
+    pub(super) fn set_decided(&self, decided: &Decided) {
+        self.context.borrow().iter().for_each(|context| context.set_decided(decided.clone()));
+        self.shadow.iter().for_each(|shadow| shadow.set_decided(decided));
+    }
+
+    pub(super) fn holding(&self, direction: Direction) -> &Cell<bool> {
+        &self.is_holding[usize::from(direction == Direction::Response)]
+    }
+
+    /// Shows it a piece of a body. `None` when it holds it back.
+    pub(super) fn on_data(
+        &self,
+        direction: Direction,
+        mut data: Bytes,
+        is_end: bool,
+    ) -> Result<Option<Bytes>, Stopped> {
+        let context = self.context.borrow();
+        let Some(context) = &*context else { return Ok(Some(data)) };
+        if let Some(shadow) = &self.shadow {
+            shadow.on_data(direction, data.clone(), is_end);
+        }
+        let step = context.on_body(direction, &mut data, is_end);
+        let has_failed = matches!(step, Step::Failed);
+        let next = self.next(step)?;
+        self.holding(direction).set(matches!(next, Next::Wait));
+        let passed = match next {
+            Next::Wait => None,
+            Next::Continue if has_failed => {
+                // What it held back comes first, unless what just came was added to that already.
+                let held = context.take_body(direction);
+                Some(match (held.is_empty(), data.is_empty()) {
+                    (true, _) => data,
+                    (false, true) => held,
+                    (false, false) => [held, data].concat().into(),
+                })
+            }
+            Next::Continue => Some(data),
+        };
+        self.passed(direction, passed.as_ref(), is_end);
+        Ok(passed)
+    }
+
+    fn passed(&self, direction: Direction, data: Option<&Bytes>, is_end: bool) {
+        if let (Some(shadow), Some(data)) = (&self.shadow, data) {
+            shadow.passed(direction, data, is_end);
+        }
+    }
+
+    /// Whether it goes on with a body that it holds back, and with what.
+    pub(super) fn poll_released(
+        &self,
+        direction: Direction,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Bytes, Stopped>> {
+        let of = self.context.borrow();
+        let Some(of) = &*of else { return Poll::Ready(Ok(Bytes::new())) };
+        let Poll::Ready(step) = of.poll_resumed(direction, context) else { return Poll::Pending };
+        Poll::Ready(self.next(step).map(|_| {
+            self.holding(direction).set(false);
+            let data = of.take_body(direction);
+            self.passed(direction, Some(&data), false);
+            data
+        }))
+    }
+
+    /// Shows it trailers. Whether it holds them back.
+    pub(super) fn on_trailers(&self, direction: Direction, trailers: &mut HeaderMap) -> Result<bool, Stopped> {
+        let context = self.context.borrow();
+        let Some(context) = &*context else { return Ok(false) };
+        if let Some(shadow) = &self.shadow {
+            shadow.on_trailers(direction, trailers);
+        }
+        let step = context.on_trailers(direction, trailers);
+        if let Step::Failed = step {
+            context.take_trailers(direction, trailers);
+        }
+        let is_held = matches!(self.next(step)?, Next::Wait);
+        if !is_held && let Some(shadow) = &self.shadow {
+            shadow.compare_trailers(direction, trailers);
+        }
+        self.holding(direction).set(is_held);
+        Ok(is_held)
+    }
+
+    /// Takes trailers that were held back.
+    pub(super) fn take_trailers(&self, direction: Direction, trailers: &mut HeaderMap) {
+        if let Some(context) = &*self.context.borrow() {
+            context.take_trailers(direction, trailers);
+        }
+        if let Some(shadow) = &self.shadow {
+            shadow.compare_trailers(direction, trailers);
+        }
+    }
+
+    /// The exchange is over. Whether the plugin has lived to see it.
+    pub(super) fn end(&self, decided: &Decided) -> bool {
+        self.shadow.iter().for_each(|shadow| shadow.end(decided));
+        let Some(context) = self.context.borrow_mut().take() else { return false };
+        context.set_decided(decided.clone());
+        let vm = std::rc::Rc::clone(context.vm());
+        drop(context);
+        vm.is_alive()
+    }
+}
