@@ -2,18 +2,13 @@
 
 mod support;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use support::upstream::{Upstream, response};
 use support::world::World;
-use support::{Client, Node, get, http2, until};
+use support::{Client, Node, free, get, http2, until};
 use weir_telemetry::WorkerEvent;
-
-/// An address where nobody listens.
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
 
 #[test]
 fn listeners_come_and_go_with_the_configuration() {

@@ -228,3 +228,8 @@ pub fn get(path: &str, lines: &[&str]) -> String {
     let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
     format!("GET {path} HTTP/1.1\r\nhost: a\r\n{lines}\r\n")
 }
+
+/// An address where nobody listens.
+pub fn free() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}

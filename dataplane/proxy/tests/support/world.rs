@@ -36,6 +36,8 @@ pub struct RuleOf {
     pub retry: Option<Retry<&'static str>>,
     pub filters: Filters,
     pub session: Option<Arc<Session>>,
+    /// What sees the requests that match.
+    pub plugins: Vec<Arc<Plugin>>,
 }
 
 /// A configuration in the making.
@@ -174,14 +176,16 @@ impl World {
         let gateways = self.gateways.iter().map(|address| gateway(*address, &self.hosts, &frontend)).collect();
         let mut frontends = if self.is_empty { Vec::new() } else { vec![frontend] };
         // Plugins ask services by name.
-        if !self.plugins.is_empty() || !self.tcp_plugins.is_empty() {
+        let of_rules = self.rules.iter().any(|rule| !rule.plugins.is_empty());
+        if of_rules || !self.plugins.is_empty() || !self.tcp_plugins.is_empty() {
             for name in self.services.keys().copied().filter(|name| *name != "a").collect::<Vec<_>>() {
                 let service = self.destination(None, name, 1);
                 frontends.push(Arc::new(Frontend::new(cluster(name), Protocol::Http, service)));
             }
         }
         let snapshot = Snapshot::new(Sequence(self.sequence), RevisionId::of([]), frontends, &self.pods);
-        snapshot.with_gateways(gateways)
+        let of_rules = self.rules.iter().flat_map(|rule| rule.plugins.iter().cloned());
+        snapshot.with_gateways(gateways).with_plugins(of_rules)
     }
 
     fn entry(&mut self, number: usize, spec: &RuleOf) -> Entry {
@@ -199,7 +203,8 @@ impl World {
         let split = Split { session: spec.session.clone(), ..Split::to(destinations) };
         let retry = spec.retry.as_ref().map(|retry| Box::new(self.retry(&name, retry)));
         let filters = spec.filters.clone().shared();
-        let rule = Rule { mirrors, timeouts: spec.timeouts, retry, filters, ..Rule::new(name, split, stats) };
+        let plugins = spec.plugins.clone().into();
+        let rule = Rule { mirrors, timeouts: spec.timeouts, retry, filters, plugins, ..Rule::new(name, split, stats) };
         Entry::new(Arc::new(rule), 0, matcher)
     }
 

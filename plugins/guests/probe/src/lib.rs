@@ -10,7 +10,7 @@
 //! - `body TEXT`, `append TEXT`, `upper`: replaces, lengthens or shouts what there is of the body;
 //! - `size NAME`: sets a property of that name to the size of the body that the callback was told;
 //! - `reply STATUS TEXT`, `reset`, `pause`, and `go`, which takes a pause of the same callback back;
-//! - `panic`, `loop`, `grow MIB`;
+//! - `panic`, `panic-at HEADER` (where the request has it), `share-and-panic KEY` (every other time), `loop`, `grow MIB`;
 //! - `log TEXT`; `count METRIC`;
 //! - `call UPSTREAM PATH`: asks a service, waits for what it says, and sets the header `x-call` to it;
 //! - `call-with-trailers UPSTREAM NAME VALUE`: the same, with a body and a trailer;
@@ -158,6 +158,16 @@ impl Exchange {
                 ["pause"] => action = Action::Pause,
                 ["go"] => action = Action::Continue,
                 ["panic"] => panic!("as the configuration says"),
+                ["panic-at", name] if self.get_http_request_header(name).is_some() => panic!("as the request says"),
+                ["panic-at", _] => {}
+                ["share-and-panic", key] => {
+                    let (value, _) = self.get_shared_data(key);
+                    self.set_shared_data(key, Some(b"there"), None).unwrap();
+                    if value.as_deref() != Some(b"there") {
+                        panic!("as the configuration says, at first");
+                    }
+                    self.set_shared_data(key, Some(b"gone"), None).unwrap();
+                }
                 ["loop"] => spin(),
                 ["grow", mib] => {
                     for _ in 0..mib.parse().unwrap() {

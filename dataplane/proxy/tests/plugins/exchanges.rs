@@ -1,16 +1,14 @@
 //! Plugins on the wire: what they see, what they change, and what becomes of requests when they fail.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
-use support::http2::{self, run};
-use support::message::Message;
-use support::plugins::{chunked, echo, loaded, probe, world};
-use support::upstream::Upstream;
-use support::world::World;
-use support::{Node, get};
-use weir_core::plugin::{Limits, OnFailure, Plugin};
+use crate::support::http2::{self, run};
+use crate::support::message::Message;
+use crate::support::plugins::{chunked, echo, loaded, probe, world};
+use crate::support::upstream::Upstream;
+use crate::support::world::World;
+use crate::support::{Client, Node, get};
+use weir_core::plugin::{Capabilities, Limits, OnFailure, Plugin};
 use weir_core::snapshot::Protocol;
 use weir_telemetry::Cause;
 
@@ -225,4 +223,79 @@ fn calls_of_grpc_pass_with_their_trailers() {
         assert_eq!((reply.trailer("grpc-status"), reply.trailer("x-trailer")), (Some("0"), Some("seen")));
     });
     assert_eq!(upstream.requests()[0].header("x-seen"), Some("yes"));
+}
+
+/// A request that an instance fails at is shown to a new one, once.
+#[test]
+fn a_plugin_is_loaded_again_for_a_request() {
+    let upstream = Upstream::saying("served");
+    // It fails at every other request.
+    let script = "request-headers set x-half done\nrequest-headers share-and-panic count";
+    let plugin = Plugin { on_failure: OnFailure::Reload, ..probe("failing", script) };
+    let node = Node::start(World::new(&[upstream.address]).plugins(loaded([plugin])));
+    for source in ["127.0.0.2", "127.0.0.3", "127.0.0.4"] {
+        let reply = Client::try_connect_from(source, node.address).unwrap().ask(&get("/", &[]));
+        assert_eq!((reply.status(), reply.text()), (200, "served"));
+        assert_eq!(upstream.requests().last().unwrap().header("x-half"), Some("done"));
+    }
+    let always = Plugin { on_failure: OnFailure::Reload, ..probe("failing", "request-headers panic") };
+    let node = Node::start(World::new(&[upstream.address]).plugins(loaded([always])));
+    let reply = node.ask(&get("/", &[]));
+    assert_eq!((reply.status(), reply.cause()), (503, Some("plugin_failed")));
+}
+
+/// One client with requests that are too much for a plugin waits alone; several switch it off.
+#[test]
+fn a_plugin_that_fails_for_several_clients_is_switched_off() {
+    let upstream = Upstream::saying("served");
+    let plugins = loaded([probe("failing", "request-headers panic-at x-poison")]);
+    let host = plugins[0].loaded.get::<weir_plugin_host::Plugin>().unwrap();
+    let node = Node::start(World::new(&[upstream.address]).plugins(plugins));
+    let ask = |source: &str, line: &[&str]| {
+        Client::try_connect_from(source, node.address).unwrap().ask(&get("/", line)).status()
+    };
+    for _ in 0..20 {
+        assert_eq!(ask("127.0.0.2", &["x-poison: 1"]), 503);
+        assert_eq!(ask("127.0.0.3", &[]), 200);
+    }
+    // It waits now: also with what would do no harm.
+    assert_eq!(ask("127.0.0.2", &[]), 503);
+    let health = host.health();
+    assert!(health.off_until.is_none() && health.last_failure.unwrap().1.contains("proxy_on_request_headers"));
+    for source in ["127.0.0.4", "127.0.0.5", "127.0.0.6"] {
+        ask(source, &["x-poison: 1"]);
+    }
+    // It is looked at when it is wanted.
+    ask("127.0.0.7", &[]);
+    assert_eq!(ask("127.0.0.8", &[]), 503);
+    assert!(host.health().off_until.is_some());
+}
+
+#[test]
+fn a_plugin_does_what_it_may_and_nothing_else() {
+    let (upstream, authority) = (Upstream::saying("served"), Upstream::saying("yes"));
+    let names = |names: &[&str]| Some(names.iter().map(|name| (*name).into()).collect());
+    let cluster = |name: &str| weir_core::name::ClusterName {
+        service: weir_core::name::ServiceName::new("default", name),
+        port: 80,
+    };
+    let node = |script: &str, capabilities: Capabilities| {
+        let plugin = Plugin { capabilities, on_failure: OnFailure::Open, ..probe("bound", script) };
+        let world = World::new(&[upstream.address]).plugins(loaded([plugin]));
+        Node::start(world.service("auth", &[authority.address]).service("other", &[authority.address]))
+    };
+    let said = || upstream.requests().last().unwrap().header("x-call").map(str::to_owned);
+    let only = Capabilities { upstreams: Some([cluster("auth")].into()), ..Capabilities::default() };
+    for (name, expected) in [("auth", "200 yes"), ("other", "BadArgument")] {
+        node(&format!("request-headers call {name}:80 /"), only.clone()).ask(&get("/", &[]));
+        assert_eq!(said().as_deref(), Some(expected), "{name}");
+    }
+    // The library that it is made with panics at a function that it may not call.
+    let base = ["proxy_log", "proxy_get_buffer_bytes", "proxy_set_effective_context", "proxy_get_log_level"];
+    let with = [&base[..], &["proxy_replace_header_map_value"]].concat();
+    for (functions, expected) in [(&base[..], None), (&with[..], Some("yes"))] {
+        let capabilities = Capabilities { functions: names(functions), ..Capabilities::default() };
+        node("request-headers set x-changed yes", capabilities).ask(&get("/", &[]));
+        assert_eq!(upstream.requests().last().unwrap().header("x-changed"), expected, "{functions:?}");
+    }
 }

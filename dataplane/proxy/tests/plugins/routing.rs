@@ -1,14 +1,12 @@
 //! Plugins that decide where requests go.
 
-mod support;
-
 use std::time::Duration;
 
-use support::message::Message;
-use support::plugins::{chunked, echo, loaded, probe, world};
-use support::upstream::{Upstream, refusing, response};
-use support::world::{RuleOf, World};
-use support::{Node, get, until};
+use crate::support::message::Message;
+use crate::support::plugins::{chunked, echo, loaded, probe, world};
+use crate::support::upstream::{Upstream, refusing, response};
+use crate::support::world::{RuleOf, World};
+use crate::support::{Node, get, until};
 use weir_core::methods::Methods;
 use weir_core::plugin::{Limits, Plugin};
 use weir_core::retry::{Backoff, Failures, Retry, RetryTo};

@@ -1,15 +1,13 @@
 //! Plugins that see connections which are none of HTTP.
 
-mod support;
-
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 
-use support::plugins::{loaded, probe};
-use support::upstream::{Upstream, refusing};
-use support::world::World;
-use support::{Node, PATIENCE, until};
+use crate::support::plugins::{loaded, probe};
+use crate::support::upstream::{Upstream, refusing};
+use crate::support::world::World;
+use crate::support::{Node, PATIENCE, until};
 use weir_core::plugin::{Limits, OnFailure, Plugin};
 use weir_core::snapshot::Protocol;
 use weir_telemetry::WorkerEvent;

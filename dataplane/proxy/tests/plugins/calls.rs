@@ -1,13 +1,11 @@
 //! What plugins do beside their exchanges: calls, queues, ticks.
 
-mod support;
-
-use support::http2::{self, Answer};
-use support::message::Message;
-use support::plugins::{loaded, probe, world};
-use support::upstream::{Upstream, refusing, response};
-use support::world::World;
-use support::{Node, get, until};
+use crate::support::http2::{self, Answer};
+use crate::support::message::Message;
+use crate::support::plugins::{loaded, probe, world};
+use crate::support::upstream::{Upstream, refusing, response};
+use crate::support::world::World;
+use crate::support::{Node, get, until};
 use weir_core::snapshot::Protocol;
 
 #[test]

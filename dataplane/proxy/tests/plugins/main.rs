@@ -1,0 +1,10 @@
+//! Plugins on the wire.
+
+mod calls;
+mod connections;
+mod exchanges;
+mod places;
+mod routing;
+mod shadows;
+#[path = "../support/mod.rs"]
+mod support;
