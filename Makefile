@@ -5,6 +5,8 @@ CARGO ?= cargo
 # One profile for the lab, the tests and development; `dist` is what is shipped and benchmarked.
 BIN = target/release/weir
 DIST = target/dist
+# Each is a workspace of its own.
+PLUGINS = $(patsubst %/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml plugins/guests/*/Cargo.toml))
 
 # A test that cannot go on panics, and the type of its table of cases is the table's business.
 TESTS_MAY = -A clippy::unwrap_used -A clippy::panic -A clippy::type_complexity
@@ -20,13 +22,15 @@ setup: ## Install what building and testing need (Debian packages, eBPF linker, 
 build: setup ## Build the binary (target/release/weir)
 	$(CARGO) build --release --locked -p weir -p weir-lab
 
-plugins: setup ## Build the reference plugins and the guests of the tests (target/plugins)
-	@plugins/build.sh
+plugins: build ## Build the reference plugins and the guests of the tests (target/plugins)
+	$(BIN) plugin build --locked --out target/plugins --target-dir target/plugins/build $(PLUGINS)
 
 lab: build ## A node with pods on this machine: builds it, sends requests, shows where they went, stays up
 	$(BIN) lab
 
 test: build plugins check ## Every test: unit, end-to-end with real eBPF in namespaces, the project's own rules
+	for plugin in $(PLUGINS); do $(CARGO) test --quiet --locked --manifest-path $$plugin/Cargo.toml --target-dir target/plugins/native || exit 1; done
+	$(BIN) plugin test $(wildcard plugins/*/tests.yaml)
 	$(CARGO) nextest run --release --locked --workspace --no-fail-fast
 
 unit: ## The tests that need neither root nor eBPF
@@ -38,14 +42,14 @@ e2e: build plugins ## The end-to-end stories only
 check: setup ## Formatting and lints
 	$(CARGO) fmt --all --check
 	cd ebpf/programs && $(CARGO) fmt --check
-	for plugin in plugins/*/Cargo.toml plugins/guests/*/Cargo.toml; do $(CARGO) fmt --check --manifest-path $$plugin || exit 1; done
+	for plugin in $(PLUGINS); do $(CARGO) fmt --check --manifest-path $$plugin/Cargo.toml || exit 1; done
 	$(CARGO) clippy --release --locked --workspace -- -D warnings
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings $(TESTS_MAY)
 
 fmt: ## Format everything
 	$(CARGO) fmt --all
 	cd ebpf/programs && $(CARGO) fmt
-	for plugin in plugins/*/Cargo.toml plugins/guests/*/Cargo.toml; do $(CARGO) fmt --manifest-path $$plugin; done
+	for plugin in $(PLUGINS); do $(CARGO) fmt --manifest-path $$plugin/Cargo.toml; done
 
 dist: setup ## Build what is shipped (target/dist/weir)
 	$(CARGO) build --profile dist --locked -p weir

@@ -45,7 +45,7 @@ if [ -n "$llvm" ] && ! have bpf-linker; then
 fi
 
 # 3. A compiler for plugins: one that has the target's standard library, one that has the library's source, or Debian's
-# pair of compiler and source (plugins/build.sh chooses).
+# pair of compiler and source (`weir plugin build` chooses).
 has_wasm() { [ -d "$(rustc --print sysroot 2>/dev/null)/lib/rustlib/wasm32-unknown-unknown/lib" ]; }
 has_std_source() { [ -d "$("$1" --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library/std" ]; }
 if has_wasm || has_std_source rustc || { [ -x /usr/bin/rustc ] && has_std_source /usr/bin/rustc; }; then

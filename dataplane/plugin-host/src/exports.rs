@@ -38,6 +38,37 @@ pub enum Callback {
 }
 
 impl Callback {
+    /// All of them.
+    pub const ALL: [Self; 27] = [
+        Self::Start,
+        Self::VmStart,
+        Self::Validate,
+        Self::Configure,
+        Self::ContextCreate,
+        Self::Tick,
+        Self::HttpCallResponse,
+        Self::GrpcInitialMetadata,
+        Self::GrpcReceive,
+        Self::GrpcTrailingMetadata,
+        Self::GrpcClose,
+        Self::QueueReady,
+        Self::ForeignFunction,
+        Self::NewConnection,
+        Self::DownstreamData,
+        Self::UpstreamData,
+        Self::DownstreamClose,
+        Self::UpstreamClose,
+        Self::RequestHeaders,
+        Self::RequestBody,
+        Self::RequestTrailers,
+        Self::ResponseHeaders,
+        Self::ResponseBody,
+        Self::ResponseTrailers,
+        Self::Done,
+        Self::Log,
+        Self::Delete,
+    ];
+
     /// The exported function's name.
     pub fn name(self) -> &'static str {
         match self {

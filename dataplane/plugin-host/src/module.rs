@@ -1,6 +1,7 @@
 //! Modules: compiled, checked against what the host offers, ready to be instantiated.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -95,6 +96,16 @@ impl Module {
         Self::load(engine, bytes, Digest::of(bytes), None)
     }
 
+    /// The same, unless a folder has what was compiled before; otherwise it does from then on.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn compile_cached(engine: &Engine, bytes: &[u8], folder: &Path) -> Result<Self, ModuleError> {
+        let cache = Cache::open(folder, engine);
+        let cache = cache.inspect_err(|reason| tracing::warn!("compiled plugins are not kept: {reason}"));
+        Self::load(engine, bytes, Digest::of(bytes), cache.ok().as_ref())
+    }
+
     /// The same, unless a cache has what was compiled before.
     pub(crate) fn load(
         engine: &Engine,
@@ -156,7 +167,7 @@ impl Module {
 }
 
 /// Names everything that the host does not offer, at once.
-fn check_imports(module: &wasmtime::Module) -> Result<(), ModuleError> {
+pub(crate) fn check_imports(module: &wasmtime::Module) -> Result<(), ModuleError> {
     let offered: BTreeSet<(&str, &str)> = crate::host::offered().collect();
     let mut unknown: Vec<String> = module
         .imports()

@@ -85,11 +85,11 @@ impl Modules {
                 let found = oci::module(digest, |digest, _, limit| read(digest, limit).map_err(Into::into));
                 checked(found.map_err(|why| Missing::new("layout", why.to_string()))?, source.sha256)
             }
-            ModuleLocation::Url(_) | ModuleLocation::Image { .. } => self.from_elsewhere(source, until),
+            ModuleLocation::Url(_) | ModuleLocation::Image { .. } => self.fetched(source, until),
         }
     }
 
-    fn from_elsewhere(&mut self, source: &ModuleSource, until: Instant) -> Result<Vec<u8>, Missing> {
+    fn fetched(&mut self, source: &ModuleSource, until: Instant) -> Result<Vec<u8>, Missing> {
         let field = if matches!(source.from, ModuleLocation::Url(_)) { "url" } else { "image" };
         if let Some(bytes) = self.kept.as_ref().and_then(|kept| kept.find(source)) {
             return checked(bytes, source.sha256);

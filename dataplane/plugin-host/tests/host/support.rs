@@ -16,7 +16,7 @@ pub(crate) fn engine() -> &'static Engine {
     ENGINE.get_or_init(|| Engine::new().unwrap())
 }
 
-/// A plugin that was built from source; see `plugins/build.sh`.
+/// A plugin that was built from source; see `make plugins`.
 pub(crate) fn built(name: &str) -> Vec<u8> {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../target/plugins").join(name).with_extension("wasm");
     std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}: run `make plugins` first", path.display()))

@@ -55,7 +55,7 @@ impl Link {
     }
 
     /// Whether it lets go on what a step is about.
-    fn goes_on(&self, step: Step) -> Result<bool, Closed> {
+    fn goes_on(&self, step: &Step) -> Result<bool, Closed> {
         match step {
             Step::Continue => Ok(true),
             Step::Pause => Ok(false),
@@ -91,12 +91,12 @@ impl Connection {
     pub(crate) async fn begun(&self) -> Result<(), Closed> {
         for link in &self.links {
             let step = link.context.borrow().as_ref().map_or(Step::Continue, TcpContext::on_new_connection);
-            if !link.goes_on(step)? {
+            if !link.goes_on(&step)? {
                 let resumed = std::future::poll_fn(|context| match &*link.context.borrow() {
                     Some(of) => of.poll_resumed(Direction::Request, context),
                     None => Poll::Ready(Step::Continue),
                 });
-                link.goes_on(tokio::time::timeout(LONGEST_PAUSE, resumed).await.map_err(|_| Closed)?)?;
+                link.goes_on(&tokio::time::timeout(LONGEST_PAUSE, resumed).await.map_err(|_| Closed)?)?;
             }
         }
         Ok(())
@@ -136,7 +136,7 @@ impl Connection {
             way.has_seen_end.set(way.has_seen_end.get() || is_end);
             let step = context.on_data(direction, &mut data, is_end);
             let has_failed = matches!(step, Step::Failed);
-            let goes_on = link.goes_on(step)?;
+            let goes_on = link.goes_on(&step)?;
             way.is_holding.set(!goes_on);
             if !goes_on {
                 return Ok((Bytes::new(), false));
@@ -167,7 +167,7 @@ impl Connection {
                     continue;
                 }
                 let Poll::Ready(step) = of.poll_resumed(direction, context) else { continue };
-                link.goes_on(step)?;
+                link.goes_on(&step)?;
                 of.take_data(direction)
             };
             way.is_holding.set(false);

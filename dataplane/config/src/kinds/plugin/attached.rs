@@ -76,8 +76,7 @@ impl Spec {
         let gateways = checker.field("gateways", |checker| {
             let written = gateways.as_deref().unwrap_or_default();
             bounded(written.len(), gateways.is_some(), "gateways", checker);
-            let named = written.iter().take(most).enumerate();
-            named.map(|(_, name)| ObjectName::new("Gateway", namespace, name)).collect()
+            written.iter().take(most).map(|name| ObjectName::new("Gateway", namespace, name)).collect()
         });
         let rules = checker.field("rules", |checker| {
             let written = rules.as_deref().unwrap_or_default();
