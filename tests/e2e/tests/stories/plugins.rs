@@ -1,6 +1,10 @@
 //! Plugins in a node: modules as other hosts run them, on real requests.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use weir_e2e::{Load, RECOGNITION, Story, Terrain, built_plugin, plugin, until};
@@ -79,7 +83,7 @@ fn a_plugin_that_cannot_run_rejects_its_revision_and_says_where() {
     let cases = [
         (with("file: broken.wasm", ""), 5, "it cannot be compiled"),
         (with("file: nowhere.wasm", ""), 5, "No such file or directory"),
-        (with(&format!("file: {}, sha256: {}", real.display(), "0".repeat(64)), ""), 5, "but the file's is"),
+        (with(&format!("file: {}, sha256: {}", real.display(), "0".repeat(64)), ""), 5, "but the module's is"),
         (with(&format!("file: {}", real.display()), "configuration: nonsense"), 7, "refuses its configuration"),
     ];
     for (document, line, expected) in cases {
@@ -153,4 +157,158 @@ fn plugins_are_swapped_under_load_without_losing_a_request() {
         report.slowest,
         story.allocated()
     );
+}
+
+/// A server in the node's namespace that has one module, and counts how often it was asked; without one it refuses.
+struct Server {
+    address: SocketAddr,
+    count: Arc<AtomicUsize>,
+    module: Arc<Mutex<Option<Vec<u8>>>>,
+}
+
+impl Server {
+    fn start(story: &Story) -> Self {
+        let listener = story.lab.enter("node", || TcpListener::bind("127.0.0.1:0")).unwrap().unwrap();
+        let address = listener.local_addr().unwrap();
+        let (count, module) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(None::<Vec<u8>>)));
+        let (counted, served) = (Arc::clone(&count), Arc::clone(&module));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let Ok(mut stream) = stream else { return };
+                let mut head = [0; 4096];
+                let _ = stream.read(&mut head);
+                counted.fetch_add(1, Ordering::SeqCst);
+                let module = served.lock().unwrap().clone();
+                let (status, body) = module.map_or(("503 Not Now", Vec::new()), |module| ("200 OK", module));
+                let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+                let _ = stream.write_all(&[head.as_bytes(), &body].concat());
+            }
+        });
+        Self { address, count, module }
+    }
+}
+
+#[test]
+fn a_module_is_fetched_and_compiled_once_and_there_after_a_restart_without_its_server() {
+    let mut story = Story::begin(&Terrain::standard());
+    let server = Server::start(&story);
+    let module = fs::read(built_plugin("canary-by-cookie")).unwrap();
+    let file = built_plugin("canary-by-cookie").display().to_string();
+    let sha256 = story.weir_json(&["plugin", "inspect", &file])["sha256"].as_str().unwrap().to_owned();
+    let document = plugin("canary-by-cookie", "configuration: group=beta")
+        .replace(&format!("file: {file}"), &format!("url: 'http://{}/a.wasm', sha256: {sha256}", server.address));
+    story.write("fetched.yaml", &document);
+    until("what cannot be had is said, and the last good revision serves", || {
+        let rejected = story.admin.status()["rejected"]["diagnostics"].as_array().cloned().unwrap_or_default();
+        match rejected.iter().find(|one| one["message"].as_str().is_some_and(|text| text.contains("503"))) {
+            Some(one) if one["line"] == 5 => Ok(()),
+            _ => Err(format!("{rejected:?}")),
+        }
+    });
+    assert_eq!(story.get("client", &url("/"), &[]), "200 v1");
+    // It comes back: nobody has to write the document again.
+    *server.module.lock().unwrap() = Some(module);
+    let state = |story: &Story| story.weir_json(&["plugin", "list"])[0].clone();
+    until("it is in force", || match &state(&story)["state"] {
+        Value::String(state) if state == "runs" => Ok(()),
+        other => Err(other.to_string()),
+    });
+    let asked = || story.curl("client", &["-H", "cookie: group=beta", &url("/")]).header("x-version").to_owned();
+    assert_eq!(asked(), "canary");
+    assert_eq!((&state(&story)["from_cache"], &state(&story)["sha256"]), (&json!(false), &json!(sha256)));
+    let count = server.count.load(Ordering::SeqCst);
+    *server.module.lock().unwrap() = None;
+    story.restart();
+    until("it is in force again", || match &state(&story)["state"] {
+        Value::String(state) if state == "runs" => Ok(()),
+        other => Err(other.to_string()),
+    });
+    let asked = story.curl("client", &["-H", "cookie: group=beta", &url("/")]).header("x-version").to_owned();
+    assert_eq!((&*asked, &state(&story)["from_cache"]), ("canary", &json!(true)));
+    assert_eq!(server.count.load(Ordering::SeqCst), count, "it was fetched again");
+}
+
+#[test]
+fn a_route_names_its_plugin() {
+    let route = |plugin: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {{name: api}}\nspec:\n  parentRefs: [{{group: \
+             '', kind: Service, name: vehicle-recognition, port: 80}}]\n  rules:\n  - matches: [{{path: {{value: \
+             /api}}}}]\n    filters: [{{type: ExtensionRef, extensionRef: {{group: weir.dev, kind: Plugin, name: \
+             {plugin}}}}}]\n    backendRefs: [{{name: vehicle-recognition, port: 80}}]\n  - backendRefs: [{{name: \
+             vehicle-recognition, port: 80}}]\n"
+        )
+    };
+    let document = plugin("probe", "configuration: 'response-headers set x-seen yes'");
+    let document = document.replace("  services: [vehicle-recognition]\n", "");
+    let story = Story::begin(&Terrain::standard().file("probe.yaml", document).file("api.yaml", route("probe")));
+    let seen = |path: &str| {
+        let answer = story.curl("client", &[&url(path)]);
+        (answer.brief().to_string(), answer.header("x-seen").to_owned())
+    };
+    assert_eq!(seen("/api/x"), ("200 v1".to_owned(), "yes".to_owned()));
+    assert_eq!(seen("/other"), ("200 v1".to_owned(), String::new()));
+    let shown = story.weir_json(&["plugin", "show", "probe"]);
+    assert_eq!((&shown["services"], &shown["rules"]), (&json!([]), &json!(["HTTPRoute default/api rules[0]"])));
+    // One that there is not is not passed by.
+    story.apply("api.yaml", &route("gone"));
+    assert!(seen("/api/x").0.starts_with("500"), "{:?}", seen("/api/x"));
+    assert_eq!(seen("/other").0, "200 v1");
+}
+
+#[test]
+fn a_plugin_is_tried_out_beside_the_one_in_force() {
+    let more = "configuration: 'response-headers set x-seen old'\n  shadow: {configuration: 'response-headers set x-seen new'}";
+    let story = Story::begin(&Terrain::standard().plugin("probe", more));
+    for _ in 0..5 {
+        assert_eq!(story.curl("client", &[&url("/a?b")]).header("x-seen"), "old");
+    }
+    let shown = story.weir_json(&["plugin", "show", "probe"]);
+    let comparison = &shown["shadow"]["comparison"];
+    assert_eq!((&comparison["same"], &comparison["different"]), (&json!(0), &json!(5)), "{shown}");
+    assert_eq!(comparison["last"][0]["request"], "GET /a?b");
+    assert_eq!(comparison["last"][0]["what"], "the response: x-seen is \"old\", and not \"new\"");
+    let labels = ["plugin=\"default/probe (shadow)\"", "result=\"different\""];
+    assert_eq!(story.admin.metric("weir_plugin_shadow_requests_total", &labels), 5.0);
+    let text = String::from_utf8(story.weir(&["plugin", "show", "probe"]).stdout).unwrap();
+    assert!(text.contains("0 requests the same, 5 different"), "{text}");
+}
+
+/// What an author does, from nothing: the commands of the guide.
+#[test]
+fn a_plugin_is_begun_built_tested_and_measured() {
+    let story = Story::begin(&Terrain::standard());
+    let folder = story.folder().display().to_string();
+    let weir = |arguments: &[&str]| {
+        let output = story.weir(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    weir(&["plugin", "new", "mine", "--folder", &folder]);
+    let plugin = format!("{folder}/mine");
+    // What the plugins of this project were built with is there, and nothing else is needed.
+    let built = format!("{}/build", built_plugin("probe").parent().unwrap().display());
+    weir(&["plugin", "build", &plugin, "--target-dir", &built]);
+    let tested = weir(&["plugin", "test", &plugin]);
+    assert!(tested.ends_with("4 cases passed, 0 failed\n"), "{tested}");
+    let module = format!("{plugin}/mine.wasm");
+    let inspected = weir(&["plugin", "inspect", &module, "--output", "json"]);
+    let inspected: Value = serde_json::from_str(&inspected).unwrap();
+    assert_eq!((&inspected["abi"], &inspected["runs"]), (&json!("0.2.1"), &json!(true)));
+    let measured = weir(&["plugin", "bench", &module, "--requests", "100", "--output", "json"]);
+    let measured: Value = serde_json::from_str(&measured).unwrap();
+    assert!(measured["exchange_us"].as_f64().is_some_and(|time| time > 0.0), "{measured}");
+    // And a test that finds something says what.
+    let table = fs::read_to_string(format!("{plugin}/tests.yaml")).unwrap();
+    fs::write(format!("{plugin}/tests.yaml"), table.replace("{x-plugin: null}", "{x-plugin: other}")).unwrap();
+    let output = story.weir(&["plugin", "test", &plugin]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        !output.status.success() && said.contains("the response's header x-plugin is [], and not [\"other\"]"),
+        "{said}"
+    );
+    // It runs in the node as well.
+    let document = crate::plugins::plugin("probe", "").replace(&built_plugin("probe").display().to_string(), &module);
+    story.apply("mine.yaml", &document);
+    assert_eq!(story.curl("client", &["-H", "x-debug: 1", &url("/")]).header("x-plugin"), "mine");
 }

@@ -8,8 +8,9 @@ use anyhow::Context as _;
 use crate::command::{print, quoted, this_program};
 
 /// What a new plugin has: the files, in which `NAME` stands for its name.
-const FILES: [(&str, &str); 5] = [
+const FILES: [(&str, &str); 6] = [
     ("Cargo.toml", include_str!("template/Cargo.toml.txt")),
+    ("Cargo.lock", include_str!("template/Cargo.lock.txt")),
     ("src/lib.rs", include_str!("template/lib.rs.txt")),
     ("tests.yaml", include_str!("template/tests.yaml")),
     ("plugin.yaml", include_str!("template/plugin.yaml")),
