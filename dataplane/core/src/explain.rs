@@ -3,6 +3,8 @@
 
 mod described;
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::balance::TrafficPolicy;
@@ -10,6 +12,7 @@ use crate::cluster::{Endpoint, Family};
 use crate::filter::Filters;
 use crate::methods::Methods;
 use crate::mirror::Mirror;
+use crate::plugin::Plugin;
 use crate::revision::{RevisionId, Sequence};
 use crate::route::{Decision, Entry, Outcome, Request};
 use crate::snapshot::{Frontend, Protocol, Snapshot};
@@ -28,6 +31,10 @@ pub struct Explanation {
     pub service: String,
     /// Why the proxy sees this service's connections, or why not.
     pub interception: String,
+    /// The plugins that see it, in their order. What they make of it is not known here: they may change what rules look
+    /// at, answer it, or send it elsewhere.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plugins: Vec<String>,
     /// Every entry of the service's route table, in order of precedence.
     pub entries: Vec<EntryOutcome>,
     /// The rule that wins; `None` when none matches.
@@ -131,6 +138,7 @@ pub fn explain(snapshot: &Snapshot, frontend: &Frontend, request: &Request<'_>, 
         sequence: snapshot.sequence,
         service: frontend.name.to_string(),
         interception: interception(frontend),
+        plugins: plugins(frontend, &decision),
         entries: table.entries().iter().map(|entry| entry_outcome(entry, decision.entry, request)).collect(),
         rule: decision.rule().map(|rule| rule.title()),
         answer: answer(&decision),
@@ -166,8 +174,24 @@ fn answer(decision: &Decision<'_>) -> Option<String> {
     }
 }
 
+fn plugins(frontend: &Frontend, decision: &Decision<'_>) -> Vec<String> {
+    let name = |plugin: &Arc<Plugin>| format!("{}/{}", plugin.name.namespace, plugin.name.name);
+    let of_rule = decision.rule().map_or(&[][..], |rule| &rule.plugins);
+    frontend
+        .plugins
+        .iter()
+        .map(name)
+        .chain(of_rule.iter().map(|plugin| format!("{}, of the rule", name(plugin))))
+        .collect()
+}
+
 fn interception(frontend: &Frontend) -> String {
     let tables = frontend.consumers.values().chain([&frontend.routes]);
+    let plugins = frontend.plugins.len() + frontend.tcp_plugins.len();
+    if !frontend.plugins.is_empty() && frontend.protocol.may_be_http() || !frontend.tcp_plugins.is_empty() {
+        let count: usize = tables.map(|table| table.entries().len()).sum();
+        return format!("intercepted: {plugins} plugins and {count} route entries concern this service");
+    }
     match (frontend.protocol, tables.map(|table| table.entries().len()).sum()) {
         (Protocol::Udp, _) => "not intercepted: a UDP port".to_owned(),
         (Protocol::Opaque, _) => "not intercepted: the port's name or appProtocol says that it is not HTTP".to_owned(),

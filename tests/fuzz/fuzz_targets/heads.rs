@@ -44,14 +44,19 @@ fuzz_target!(|data: &[u8]| {
         let get = |name: &str| sent.headers.get(name).map(HeaderValue::as_bytes);
         assert!(get("x-forwarded-for").is_some_and(|list| list.ends_with(b"192.0.2.1")));
         if is_outside {
-            assert_eq!((get("x-forwarded-for"), get("x-forwarded-proto")), (Some(&b"192.0.2.1"[..]), Some(&b"https"[..])));
+            assert_eq!(
+                (get("x-forwarded-for"), get("x-forwarded-proto")),
+                (Some(&b"192.0.2.1"[..]), Some(&b"https"[..]))
+            );
             assert!(["x-forwarded-host", "x-forwarded-port", "forwarded"].iter().all(|name| get(name).is_none()));
         }
         assert!(get("x-request-id").is_some() && trace_id(&sent.headers).is_some());
         only_for_the_next(&sent.headers, upgrading == Upgrading::Yes && !is_connect);
         // What the request names as its connection's alone is gone; who gets it and where it ends are not its to name.
         let tokens = normal.headers.get_all(CONNECTION).iter().filter_map(|value| value.to_str().ok());
-        for name in tokens.flat_map(|value| value.split(',')).filter_map(|token| token.trim().parse::<HeaderName>().ok()) {
+        for name in
+            tokens.flat_map(|value| value.split(',')).filter_map(|token| token.trim().parse::<HeaderName>().ok())
+        {
             let is_made_anew = [UPGRADE, CONNECTION, TE, HOST, http::header::CONTENT_LENGTH].contains(&name)
                 || ["x-forwarded-for", "x-forwarded-proto", "x-request-id", "traceparent"].contains(&name.as_str());
             assert!(is_made_anew || !sent.headers.contains_key(&name), "{name}");

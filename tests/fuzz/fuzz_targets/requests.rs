@@ -53,7 +53,8 @@ fuzz_target!(|data: &[u8]| {
     }
     let address = std::net::IpAddr::from([10, 42, 0, from.first().copied().unwrap_or(9)]);
     let source = Source { address, workload: SNAPSHOT.workload(address).map(AsRef::as_ref) };
-    let request = Request { method: &method, path: uri.path(), query: uri.query(), headers: &headers, source, attributes: &[] };
+    let request =
+        Request { method: &method, path: uri.path(), query: uri.query(), headers: &headers, source, attributes: &[] };
     for token in headers.values().filter_map(|value| Token::parse(value.to_str().ok()?)) {
         assert_eq!(Token::parse(&token.to_string()), Some(token));
     }
@@ -68,7 +69,8 @@ fuzz_target!(|data: &[u8]| {
             }
             (Outcome::Redirect(redirect), _) => {
                 let (scheme, path) = (Scheme::Http, uri.path());
-                let asked = Asked { scheme, host: "a", port: 80, path, query: uri.query(), path_match: one.path_match() };
+                let asked =
+                    Asked { scheme, host: "a", port: 80, path, query: uri.query(), path_match: one.path_match() };
                 let location = redirect.location(&asked);
                 assert!(HeaderValue::try_from(&location).is_ok(), "{location:?} can be sent");
             }

@@ -153,6 +153,11 @@ impl Fields<'_> {
         }
     }
 
+    /// Bytes of all of them: names and values.
+    pub(crate) fn bytes(&self) -> usize {
+        self.plain().iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
+    }
+
     /// The value of the first with this name.
     pub(crate) fn first(&self, name: &[u8]) -> Result<Option<Bytes>, Status> {
         Ok(match Name::parse(name)? {

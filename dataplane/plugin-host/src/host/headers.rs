@@ -96,7 +96,7 @@ fn change(
     let (memory, state) = split(guest)?;
     let (name, value) = (slice(memory, at, size)?, slice(memory, value_at, value_size)?);
     let mut fields = changeable(state, kind)?;
-    if name.len() + value.len() > HEAD_BYTES || fields.len() >= HEAD_FIELDS {
+    if fields.bytes() + name.len() + value.len() > HEAD_BYTES || fields.len() >= HEAD_FIELDS {
         return Err(Status::BadArgument.into());
     }
     Ok(change(&mut fields, name, value)?)

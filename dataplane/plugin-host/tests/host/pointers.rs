@@ -2,58 +2,9 @@
 
 use std::fmt::Write as _;
 
+use crate::functions::FUNCTIONS;
 use crate::support::{get, ok, open, options, plugin, start, text};
 use weir_plugin_host::{Direction, Step};
-
-/// Every host function with its parameters: `i` of 32 bits, `I` of 64.
-const FUNCTIONS: [(&str, &str); 45] = [
-    ("proxy_log", "iii"),
-    ("proxy_get_log_level", "i"),
-    ("proxy_get_current_time_nanoseconds", "i"),
-    ("proxy_set_tick_period_milliseconds", "i"),
-    ("proxy_set_effective_context", "i"),
-    ("proxy_done", ""),
-    ("proxy_get_buffer_bytes", "iiiii"),
-    ("proxy_get_buffer_status", "iii"),
-    ("proxy_set_buffer_bytes", "iiiii"),
-    ("proxy_get_header_map_size", "ii"),
-    ("proxy_get_header_map_pairs", "iii"),
-    ("proxy_set_header_map_pairs", "iii"),
-    ("proxy_get_header_map_value", "iiiii"),
-    ("proxy_add_header_map_value", "iiiii"),
-    ("proxy_replace_header_map_value", "iiiii"),
-    ("proxy_remove_header_map_value", "iii"),
-    ("proxy_continue_stream", "i"),
-    ("proxy_continue_request", ""),
-    ("proxy_continue_response", ""),
-    ("proxy_clear_route_cache", ""),
-    ("proxy_get_configuration", "ii"),
-    ("proxy_set_shared_data", "iiiii"),
-    ("proxy_get_shared_data", "iiiii"),
-    ("proxy_register_shared_queue", "iii"),
-    ("proxy_resolve_shared_queue", "iiiii"),
-    ("proxy_enqueue_shared_queue", "iii"),
-    ("proxy_dequeue_shared_queue", "iii"),
-    ("proxy_define_metric", "iiii"),
-    ("proxy_increment_metric", "iI"),
-    ("proxy_record_metric", "iI"),
-    ("proxy_get_metric", "ii"),
-    ("proxy_get_property", "iiii"),
-    ("proxy_set_property", "iiii"),
-    ("proxy_call_foreign_function", "iiiiii"),
-    ("proxy_get_status", "iii"),
-    ("proxy_http_call", "iiiiiiiiii"),
-    ("proxy_grpc_call", "iiiiiiiiiiii"),
-    ("proxy_grpc_stream", "iiiiiiiii"),
-    ("proxy_grpc_send", "iiii"),
-    ("proxy_grpc_cancel", "i"),
-    ("proxy_grpc_close", "i"),
-    // Those that end an exchange come last.
-    ("proxy_send_local_response", "iiiiiiii"),
-    ("proxy_close_stream", "i"),
-    ("emscripten_notify_memory_growth", "i"),
-    ("pthread_equal", "ii"),
-];
 
 /// Bytes of the guest's memory: two pages.
 const MEMORY: u32 = 128 << 10;

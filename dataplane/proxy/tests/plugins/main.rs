@@ -3,6 +3,7 @@
 mod calls;
 mod connections;
 mod exchanges;
+mod guests;
 mod places;
 mod routing;
 mod shadows;

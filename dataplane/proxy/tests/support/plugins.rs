@@ -39,12 +39,17 @@ pub fn loaded(plugins: impl IntoIterator<Item = Plugin>) -> Vec<Arc<Plugin>> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/plugins/probe.wasm");
     let bytes =
         std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}: run `make plugins` first", path.display()));
+    loaded_of(plugins, &bytes)
+}
+
+/// The same, of another module.
+pub fn loaded_of(plugins: impl IntoIterator<Item = Plugin>, bytes: &[u8]) -> Vec<Arc<Plugin>> {
     // What one test has compiled the others have, too.
     let mut loader = Loader::new(Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("compiled-plugins")));
     let plugins = plugins.into_iter().map(|plugin| {
-        loader.load(&plugin, Part::Plugin, &bytes).unwrap();
+        loader.load(&plugin, Part::Plugin, bytes).unwrap();
         if plugin.shadow.is_some() {
-            loader.load(&plugin, Part::Shadow, &bytes).unwrap();
+            loader.load(&plugin, Part::Shadow, bytes).unwrap();
         }
         Arc::new(plugin)
     });

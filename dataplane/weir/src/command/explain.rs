@@ -110,6 +110,9 @@ fn text(explanation: &Explanation, entries: usize) -> String {
     };
     let _ = writeln!(text, "{}  ({revision}, version {})", explanation.service, explanation.version_id.short());
     let _ = writeln!(text, "  {}", explanation.interception);
+    for plugin in &explanation.plugins {
+        let _ = writeln!(text, "  the plugin {plugin} sees it, and may decide otherwise than what follows");
+    }
     let _ = writeln!(text, "rules, in order of precedence");
     entries_text(&mut text, &explanation.entries, entries);
     match (&explanation.rule, &explanation.answer) {

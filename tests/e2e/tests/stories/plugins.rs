@@ -248,6 +248,8 @@ fn a_route_names_its_plugin() {
     };
     assert_eq!(seen("/api/x"), ("200 v1".to_owned(), "yes".to_owned()));
     assert_eq!(seen("/other"), ("200 v1".to_owned(), String::new()));
+    let explained = story.explain("client", &url("/api/x"), &[]);
+    assert_eq!(explained["plugins"], json!(["default/probe, of the rule"]));
     let shown = story.weir_json(&["plugin", "show", "probe"]);
     assert_eq!((&shown["services"], &shown["rules"]), (&json!([]), &json!(["HTTPRoute default/api rules[0]"])));
     // One that there is not is not passed by.

@@ -1,0 +1,8 @@
+;; It computes for ever.
+(module
+    (memory (export "memory") 2)
+    (func (export "proxy_abi_version_0_2_1"))
+    (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 4096))
+    (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+        (loop $again (br $again))
+        (i32.const 0)))

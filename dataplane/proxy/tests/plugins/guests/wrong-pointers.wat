@@ -1,0 +1,18 @@
+;; It hands over and asks for what is beyond its memory; it fails when one of the calls is not refused.
+(module
+    (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
+    (import "env" "proxy_get_header_map_pairs" (func $pairs (param i32 i32 i32) (result i32)))
+    (import "env" "proxy_set_header_map_pairs" (func $set (param i32 i32 i32) (result i32)))
+    (import "env" "proxy_set_property" (func $property (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 2)
+    (func (export "proxy_abi_version_0_2_1"))
+    (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 4096))
+    (func $refused (param i32) (if (i32.eqz (local.get 0)) (then (unreachable))))
+    (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+        (call $refused (call $log (i32.const 2) (i32.const 0x7fffffff) (i32.const 100)))
+        (call $refused (call $log (i32.const 2) (i32.const 0) (i32.const -1)))
+        (call $refused (call $pairs (i32.const 0) (i32.const 131072) (i32.const 0)))
+        (call $refused (call $pairs (i32.const 0) (i32.const 0) (i32.const -2)))
+        (call $refused (call $set (i32.const 0) (i32.const 131000) (i32.const 1000)))
+        (call $refused (call $property (i32.const -1) (i32.const -1) (i32.const -1) (i32.const -1)))
+        (i32.const 0)))
