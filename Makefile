@@ -11,7 +11,7 @@ PLUGINS = $(patsubst %/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml plugins/gues
 # A test that cannot go on panics, and the type of its table of cases is the table's business.
 TESTS_MAY = -A clippy::unwrap_used -A clippy::panic -A clippy::type_complexity
 
-.PHONY: help lab test unit e2e build plugins dist bench check fmt fuzz setup clean
+.PHONY: help lab test unit e2e build plugins dist bench compare check fmt fuzz setup clean
 
 help: ## What there is
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
@@ -58,6 +58,11 @@ bench: plugins ## Weir beside Envoy, nginx and HAProxy in one run (BENCH='--quic
 	./tests/bench/install.sh
 	$(CARGO) build --profile dist --locked -p weir -p weir-bench
 	$(DIST)/weir-bench $(BENCH)
+
+compare: plugins ## What plugins do in Weir beside what they do in Envoy, request by request
+	./tests/bench/install.sh
+	$(CARGO) build --release --locked -p weir-bench
+	target/release/weir-bench compare --weir $(BIN)
 
 fuzz: setup ## Each fuzz target for a minute (FUZZ_SECONDS=600 for longer)
 	./tests/fuzz/run.sh $(or $(FUZZ_SECONDS),60)

@@ -126,7 +126,7 @@ async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
         Some(wiring) => Box::new(wiring.clone()),
         None => Box::new(NoInterception),
     };
-    let plugins = Plugins::new(&settings);
+    let plugins = Plugins::new(settings);
     let mut publisher = Publisher::new(log, Arc::clone(&snapshot), Arc::clone(&stats), interception)
         .with_preparation(Box::new(plugins));
     publisher.restore(&[SOURCE]);

@@ -24,6 +24,7 @@ use crate::{
 mod backend;
 mod cases;
 mod client;
+mod compare;
 mod frames;
 mod ground;
 mod h2load;
@@ -54,12 +55,13 @@ fn run(cli: Cli) -> anyhow::Result<()> {
     match cli.part {
         Some(Part::Backend) => backend::run(),
         Some(Part::PacedLoad(load)) => paced::run(&load),
-        None => {
-            let runtime =
-                tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-            runtime.block_on(until_interrupted(cli.options))
-        }
+        Some(Part::Compare(wanted)) => runtime()?.block_on(compare::run(wanted.weir.unwrap_or_else(weir::find))),
+        None => runtime()?.block_on(until_interrupted(cli.options)),
     }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")
 }
 
 /// Dropping the run on a signal ends all processes that it started.

@@ -21,7 +21,7 @@ pub(crate) struct Cli {
     pub(crate) options: Options,
 }
 
-/// The processes that a run starts from this same program, so that each can be pinned.
+/// What else this program does: processes that a run starts, so that each can be pinned; and what is no measurement.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Part {
     /// The backends.
@@ -30,6 +30,16 @@ pub(crate) enum Part {
     /// The paced load.
     #[command(hide = true)]
     PacedLoad(paced::Load),
+    /// Compare what a plugin does in Weir with what it does in Envoy, request by request
+    Compare(Compare),
+}
+
+/// What to compare.
+#[derive(Debug, Args)]
+pub(crate) struct Compare {
+    /// The binary of Weir [default: the one built beside this program, the `dist` profile first].
+    #[arg(long, value_name = "FILE")]
+    pub(crate) weir: Option<PathBuf>,
 }
 
 /// What to measure.

@@ -18,7 +18,7 @@ use crate::{
     process::{Launch, Tree},
 };
 
-mod envoy;
+pub(crate) mod envoy;
 mod haproxy;
 mod nginx;
 pub(crate) mod weir;
@@ -78,20 +78,22 @@ pub(crate) struct Setup<'a> {
     /// The binary of Weir.
     pub(crate) weir: &'a Path,
     /// What sees every request, in those that can.
-    pub(crate) plugin: Option<Plugin>,
+    pub(crate) plugin: Option<Plugin<'a>>,
 }
 
-/// The plugin of `plugins/guests/bench`.
+/// A plugin of `plugins/guests`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Plugin {
-    /// What it does for each request.
-    pub(crate) work: &'static str,
+pub(crate) struct Plugin<'a> {
+    /// Which.
+    pub(crate) name: &'static str,
+    /// What it is configured with.
+    pub(crate) configuration: &'a str,
 }
 
-impl Plugin {
+impl Plugin<'_> {
     /// Its module, which `make plugins` builds.
-    pub(crate) fn module() -> PathBuf {
-        machine::project_root().join("target/plugins/bench.wasm")
+    pub(crate) fn module(&self) -> PathBuf {
+        machine::project_root().join("target/plugins").join(self.name).with_extension("wasm")
     }
 }
 

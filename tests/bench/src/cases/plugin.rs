@@ -25,7 +25,7 @@ pub(super) async fn run(ground: &mut Ground) -> anyhow::Result<Vec<Table>> {
     for (work, what, load) in WORKS {
         let mut nodes = Vec::new();
         for peer in &peers {
-            for plugin in [None, Some(Plugin { work })] {
+            for plugin in [None, Some(Plugin { name: "bench", configuration: work })] {
                 let name = if plugin.is_some() { format!("{peer} + plugin") } else { peer.to_string() };
                 let directory = ground.directory(&format!("plugin-{work}-{}", name.replace(' ', "")))?;
                 let node = peer.start(&Setup { plugin, ..ground.setup(&directory)? }).await?;

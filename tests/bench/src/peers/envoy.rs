@@ -18,7 +18,7 @@ pub(super) fn version(line: &str) -> String {
     format!("Envoy {}", line.split('/').rev().nth(3).unwrap_or(line))
 }
 
-pub(super) fn launch(setup: &Setup<'_>) -> anyhow::Result<Launch> {
+pub(crate) fn launch(setup: &Setup<'_>) -> anyhow::Result<Launch> {
     let path = setup.directory.join("envoy.json");
     fs::write(&path, serde_json::to_vec_pretty(&config(setup))?)
         .with_context(|| format!("write {}", path.display()))?;
@@ -65,18 +65,18 @@ fn config(setup: &Setup<'_>) -> Value {
 }
 
 /// As its documentation shows it: V8, a configuration in a string.
-fn plugin(Plugin { work }: Plugin) -> Value {
+fn plugin(plugin: Plugin<'_>) -> Value {
     json!({
         "name": "envoy.filters.http.wasm",
         "typed_config": {
             "@type": "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm",
             "config": {
-                "name": "bench",
+                "name": plugin.name,
                 "root_id": "",
-                "configuration": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": work},
+                "configuration": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": plugin.configuration},
                 "vm_config": {
                     "runtime": "envoy.wasm.runtime.v8",
-                    "code": {"local": {"filename": Plugin::module()}},
+                    "code": {"local": {"filename": plugin.module()}},
                 },
             },
         },

@@ -50,11 +50,11 @@ impl To {
 
 impl Rules {
     /// The service, its canary, and the rule that the header decides by, for the versions of a setup.
-    pub(super) fn of(setup: &Setup<'_>) -> Self {
+    pub(crate) fn of(setup: &Setup<'_>) -> Self {
         let port = if setup.versions.has_http2_backend() { "h2c" } else { "http" };
         let mut rules = Self::decided_by_header(Self::services(setup.stable(), setup.canary(), port));
-        if let Some(Plugin { work }) = setup.plugin {
-            rules.add("plugin.yaml", plugin(work));
+        if let Some(named) = setup.plugin {
+            rules.add("plugin.yaml", plugin(named));
         }
         rules
     }
@@ -211,7 +211,7 @@ spec:
     text
 }
 
-fn plugin(work: &str) -> String {
+fn plugin(plugin: Plugin<'_>) -> String {
     format!(
         "apiVersion: weir.dev/v1
 kind: Plugin
@@ -222,9 +222,11 @@ spec:
   module:
     file: {module}
   services: [web]
-  configuration: {work}
+  configuration: {configuration}
 ",
-        module = Plugin::module().display(),
+        module = plugin.module().display(),
+        // JSON is YAML.
+        configuration = serde_json::Value::from(plugin.configuration),
     )
 }
 

@@ -244,7 +244,7 @@ fn a_route_names_its_plugin() {
     let story = Story::begin(&Terrain::standard().file("probe.yaml", document).file("api.yaml", route("probe")));
     let seen = |path: &str| {
         let answer = story.curl("client", &[&url(path)]);
-        (answer.brief().to_string(), answer.header("x-seen").to_owned())
+        (answer.brief(), answer.header("x-seen").to_owned())
     };
     assert_eq!(seen("/api/x"), ("200 v1".to_owned(), "yes".to_owned()));
     assert_eq!(seen("/other"), ("200 v1".to_owned(), String::new()));

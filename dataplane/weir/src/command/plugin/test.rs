@@ -391,7 +391,7 @@ impl Expected {
                 other => Some(other.to_string()),
             };
             if found != expected {
-                let word = |value: Option<String>| value.map_or_else(|| "not decided".to_owned(), |value| value);
+                let word = |value: Option<String>| value.unwrap_or_else(|| "not decided".to_owned());
                 wrong.push(format!("the route's {name} is {}, and not {}", word(found), word(expected)));
             }
         }
