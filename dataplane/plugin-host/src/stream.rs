@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, Response, StatusCode, Version, request, response};
@@ -155,6 +155,8 @@ pub(crate) struct Stream {
     pub(crate) is_reset: bool,
     /// Who waits for the plugin.
     pub(crate) waker: Option<Waker>,
+    /// How long callbacks about it have taken.
+    pub(crate) spent: Duration,
     /// Properties that the plugin has set.
     pub(crate) properties: Vec<(Box<[u8]>, Bytes)>,
 }
@@ -172,6 +174,7 @@ impl Stream {
             is_answered: false,
             is_reset: false,
             waker: None,
+            spent: Duration::ZERO,
             properties: Vec::new(),
         }
     }

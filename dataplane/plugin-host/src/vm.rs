@@ -368,7 +368,11 @@ impl Vm {
         store.set_epoch_deadline(1);
         let began = Instant::now();
         let result = function.call(&mut **store, parameters);
-        self.stats.on_call(began.elapsed());
+        let took = began.elapsed();
+        self.stats.on_call(took);
+        if let Some(stream) = store.data_mut().streams.get_mut(&context) {
+            stream.spent += took;
+        }
         let error = match result {
             Ok(result) => {
                 drop(slot);

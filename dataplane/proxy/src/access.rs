@@ -63,6 +63,8 @@ pub(crate) struct Entry {
     version: Option<Arc<str>>,
     endpoint: Option<SocketAddr>,
     pub(crate) mirrors: Vec<Arc<Cluster>>,
+    /// The plugins that saw it, and how long each took.
+    pub(crate) plugins: Vec<(Arc<str>, Duration)>,
 }
 
 impl Entry {
@@ -86,6 +88,7 @@ impl Entry {
             version: None,
             endpoint: None,
             mirrors: Vec::new(),
+            plugins: Vec::new(),
         })
     }
 
@@ -126,6 +129,7 @@ impl Entry {
             version: self.version.as_deref(),
             endpoint: self.endpoint,
             mirrors: self.mirrors.iter().map(|cluster| &cluster.name).collect(),
+            plugins: &self.plugins,
             status: end.status,
             call: end.call,
             cause: end.cause,

@@ -244,7 +244,10 @@ impl Drop for Record {
             (None, None) => {}
         }
         if let Some(chain) = self.chain.take() {
-            chain.end(&end, &self.downstream);
+            let spent = chain.end(&end, &self.downstream, self.entry.is_some());
+            if let Some(entry) = &mut self.entry {
+                entry.plugins = spent;
+            }
         }
         let Downstream { worker, peer, .. } = &*self.downstream;
         if let (Some(access), Some(entry)) = (&worker.access, &self.entry) {

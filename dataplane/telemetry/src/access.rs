@@ -8,6 +8,7 @@ mod file;
 mod format;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use weir_core::name::ClusterName;
@@ -50,6 +51,8 @@ pub struct AccessRecord<'a> {
     pub endpoint: Option<SocketAddr>,
     /// Where copies went.
     pub mirrors: Vec<&'a ClusterName>,
+    /// The plugins that saw it, and how long each took.
+    pub plugins: &'a [(Arc<str>, Duration)],
     /// What the client got; `None` when it got nothing, or not all of it.
     pub status: Option<u16>,
     /// Of a call of gRPC.

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, request, response};
@@ -25,6 +26,11 @@ impl HttpContext {
     /// The instance.
     pub fn vm(&self) -> &Rc<Vm> {
         &self.vm
+    }
+
+    /// How long callbacks about it have taken so far.
+    pub fn spent(&self) -> Duration {
+        self.vm.recover(self.id, |stream| stream.spent).unwrap_or_default()
     }
 
     /// Whether the plugin wants to see the bodies of requests, or of responses.

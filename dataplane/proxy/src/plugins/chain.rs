@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -314,17 +315,22 @@ impl Chain {
         self.reply.borrow_mut().take().map(Stopped::Reply)
     }
 
-    /// Ends all of them, with what became of the exchange.
-    pub(crate) fn end(&self, end: &RequestEnd, downstream: &Downstream) {
+    /// Ends all of them, with what became of the exchange. Where somebody wants to know, how long each took.
+    pub(crate) fn end(&self, end: &RequestEnd, downstream: &Downstream, is_told: bool) -> Vec<(Arc<str>, Duration)> {
         let mut decided = self.decided.borrow_mut();
         decided.status = end.status;
         decided.cause = end.cause.map(Cause::name);
         (decided.request_bytes, decided.response_bytes) = (end.request_bytes, end.response_bytes);
+        let mut spent = Vec::new();
         for link in self.links() {
+            if is_told {
+                spent.push((link.name().into(), link.spent()));
+            }
             if link.end(&decided) {
                 downstream.worker.plugins.on_success(link.plugin());
             }
         }
+        spent
     }
 }
 

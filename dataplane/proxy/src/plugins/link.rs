@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, request, response};
@@ -81,6 +82,15 @@ impl Link {
 
     pub(super) fn plugin(&self) -> &Arc<Plugin> {
         &self.plugin
+    }
+
+    pub(super) fn name(&self) -> String {
+        format!("{}/{}", self.plugin.name.namespace, self.plugin.name.name)
+    }
+
+    /// How long its callbacks about this request have taken so far.
+    pub(super) fn spent(&self) -> Duration {
+        self.context.borrow().as_ref().map_or(Duration::ZERO, HttpContext::spent)
     }
 
     /// What a step means, by the plugin's policy.

@@ -40,6 +40,7 @@ fields! {
     Version "version",
     Endpoint "endpoint",
     Mirrors "mirrors",
+    Plugins "plugins",
     Status "status",
     GrpcStatus "grpc_status",
     Cause "cause",
@@ -119,6 +120,13 @@ impl AccessRecord<'_> {
             Field::Destination => self.destination.map(ToString::to_string).into(),
             Field::Version => self.version.into(),
             Field::Endpoint => self.endpoint.map(|endpoint| endpoint.to_string()).into(),
+            Field::Plugins if self.plugins.is_empty() => Value::Absent,
+            Field::Plugins => {
+                let one = |(name, took): &(std::sync::Arc<str>, std::time::Duration)| {
+                    format!("{name} {}us", took.as_micros())
+                };
+                Value::Texts(self.plugins.iter().map(one).collect())
+            }
             Field::Mirrors if self.mirrors.is_empty() => Value::Absent,
             Field::Mirrors => Value::Texts(self.mirrors.iter().map(ToString::to_string).collect()),
             Field::Status => self.status.map(u64::from).into(),

@@ -32,6 +32,7 @@ fn with_record(mut test: impl FnMut(AccessRecord<'_>)) {
         version: Some("v2"),
         endpoint: Some("10.42.0.9:8080".parse().unwrap()),
         mirrors: vec![&mirror],
+        plugins: &[("shop/auth".into(), Duration::from_micros(12))],
         status: Some(200),
         call: None,
         cause: None,
@@ -53,7 +54,7 @@ fn a_line_has_the_fields_that_the_request_has() {
             r#"{"time":"1970-01-01T00:00:01.500000Z","revision":7,"source":"shop/web-1","client":"10.42.0.7:4711","#,
             r#""method":"GET","host":"cart","path":"/items","protocol":"HTTP/1.1","service":"shop/cart:80","#,
             r#""rule":"shop/canary","destination":"shop/cart-v2:80","version":"v2","endpoint":"10.42.0.9:8080","#,
-            r#""mirrors":["shop/cart-v3:80"],"status":200,"retries":1,"duration_us":1234,"response_us":1000,"#,
+            r#""mirrors":["shop/cart-v3:80"],"plugins":["shop/auth 12us"],"status":200,"retries":1,"duration_us":1234,"response_us":1000,"#,
             r#""request_bytes":3,"response_bytes":5,"request_id":"abc","user_agent":"curl"}"#,
             "\n"
         );

@@ -31,6 +31,10 @@ fn a_plugin_decides_who_gets_the_canary() {
         let answer = story.curl("client", &[&headers[..], &[&url("/")]].concat());
         assert_eq!((&*answer.brief(), answer.header("x-version")), (expected, version), "{headers:?}");
     }
+    for line in story.await_access("/", 3) {
+        let spent = line["plugins"][0].as_str().unwrap_or_default();
+        assert!(spent.starts_with("default/canary-by-cookie ") && spent.ends_with("us"), "{line}");
+    }
 }
 
 #[test]
