@@ -1,13 +1,11 @@
 //! Modules by HTTP: from addresses, and from registries
 //! (<https://github.com/opencontainers/distribution-spec/blob/main/spec.md>).
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
 use serde::Deserialize;
 use ureq::http::{Response, StatusCode};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
@@ -89,20 +87,10 @@ impl Remote {
     }
 
     fn agent(&self) -> Result<Agent, Failed> {
-        let roots = match &self.roots {
-            Some(path) => of_file(path)?,
-            None => {
-                let found = rustls_native_certs::load_native_certs();
-                if let (true, Some(error)) = (found.certs.is_empty(), found.errors.first()) {
-                    tracing::warn!("the host's list of authorities cannot be read: {error}");
-                }
-                found.certs
-            }
-        };
+        let roots = weir_identity::authorities(self.roots.as_deref())?;
         let roots = roots.iter().map(|one| Certificate::from_der(one).to_owned()).collect();
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let tls = TlsConfig::builder()
-            .unversioned_rustls_crypto_provider(provider)
+            .unversioned_rustls_crypto_provider(weir_identity::provider())
             .root_certs(RootCerts::Specific(Arc::new(roots)))
             .build();
         let config = Agent::config_builder()
@@ -116,13 +104,6 @@ impl Remote {
             .build();
         Ok(config.new_agent())
     }
-}
-
-fn of_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failed> {
-    let failed = |error: String| format!("{}: {error}", path.display());
-    let pem = std::fs::read(path).map_err(|error| failed(error.to_string()))?;
-    let all: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    all.map_err(|error| failed(error.to_string()))
 }
 
 fn ok(response: Response<Body>) -> Result<Response<Body>, Failed> {

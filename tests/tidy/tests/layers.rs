@@ -9,7 +9,7 @@ use serde_json::Value;
 const LAYERS: [&[&str]; 7] = [
     &["weir-ebpf-common", "weir-core"],
     &["weir-config", "weir-kernel", "weir-plugin-host", "weir-identity", "weir-telemetry"],
-    &["weir-proxy", "weir-sources"],
+    &["weir-proxy", "weir-plugin-modules", "weir-sources"],
     &["weir-revisions"],
     &["weir-canary", "weir-admin", "weir-lab"],
     &["weir"],
