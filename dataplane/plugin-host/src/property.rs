@@ -3,11 +3,15 @@
 //! `weir.*` for what only Weir knows.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, REFERER, USER_AGENT};
 use http::{Version, request};
+
+use weir_core::name::ClusterName;
+use weir_core::workload::Workload;
 
 use crate::stream::Stream;
 
@@ -16,6 +20,10 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 fn text(text: &str) -> Bytes {
     Bytes::copy_from_slice(text.as_bytes())
+}
+
+fn written(name: &ClusterName) -> Bytes {
+    name.to_string().into()
 }
 
 fn number(number: i64) -> Bytes {
@@ -54,18 +62,21 @@ pub(crate) fn find(stream: &Stream, group: &str, name: &str) -> Option<Bytes> {
             _ => None,
         },
         "xds" => match name {
-            "cluster_name" => decided.destination.as_deref().map(text),
-            "route_name" => decided.rule.as_deref().map(text),
+            "cluster_name" => decided.destination.as_ref().map(written),
+            "route_name" => decided.rule.as_ref().map(|rule| text(&rule.title())),
             // Envoy's numbers: 1 is inbound, 2 is outbound. Weir stands beside the client.
             "listener_direction" => Some(number(2)),
             _ => None,
         },
         "weir" => match name {
             "revision" => Some(count(facts.revision)),
-            "service" => Some(text(&facts.service)),
-            "workload" => facts.workload.as_deref().map(text),
-            "rule" => decided.rule.as_deref().map(text),
-            "destination" => decided.destination.as_deref().map(text),
+            "service" => Some(written(&facts.service)),
+            "workload" => {
+                let name = |workload: &Arc<Workload>| text(&format!("{}/{}", workload.namespace, workload.name));
+                facts.workload.as_ref().map(name)
+            }
+            "rule" => decided.rule.as_ref().map(|rule| text(&rule.title())),
+            "destination" => decided.destination.as_ref().map(written),
             "cause" => decided.cause.map(text),
             _ => None,
         },

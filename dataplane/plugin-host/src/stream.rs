@@ -8,6 +8,10 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, Response, StatusCode, Version, request, response};
 
+use weir_core::name::ClusterName;
+use weir_core::route::Rule;
+use weir_core::workload::Workload;
+
 use crate::abi::fields::Fields;
 use crate::abi::{Direction, Status};
 
@@ -30,10 +34,10 @@ pub struct Facts {
     pub started: SystemTime,
     /// The revision in force when it began.
     pub revision: u64,
-    /// The service that it is for, as `namespace/name:port`.
-    pub service: Arc<str>,
-    /// The workload that it comes from, as `namespace/name`; `None` for one that is none of the node's.
-    pub workload: Option<Arc<str>>,
+    /// The service that it is for.
+    pub service: ClusterName,
+    /// The workload that it comes from; `None` for one that is none of the node's.
+    pub workload: Option<Arc<Workload>>,
     /// What is known once it is decided.
     pub decided: Decided,
 }
@@ -42,9 +46,9 @@ pub struct Facts {
 #[derive(Clone, Debug, Default)]
 pub struct Decided {
     /// The rule that it met.
-    pub rule: Option<Arc<str>>,
-    /// Where it goes, as `namespace/name:port`.
-    pub destination: Option<Arc<str>>,
+    pub rule: Option<Arc<Rule>>,
+    /// Where it goes.
+    pub destination: Option<ClusterName>,
     /// The endpoint that it went to.
     pub endpoint: Option<SocketAddr>,
     /// Tries, the first included.

@@ -348,7 +348,7 @@ fn choose(
         entry.destination = Some(destination.name.clone());
     }
     if let Some(chain) = &record.chain {
-        chain.on_destination(decision.rule().map(|rule| &**rule), &destination.name);
+        chain.on_destination(decision.rule(), &destination.name);
     }
     record.on_route(destination.stats);
     match &destination.target {

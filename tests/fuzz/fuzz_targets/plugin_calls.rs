@@ -5,12 +5,13 @@
 
 use std::fmt::Write as _;
 use std::rc::Rc;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Version};
 use libfuzzer_sys::fuzz_target;
+use weir_core::name::{ClusterName, ServiceName};
 use weir_core::plugin::Limits;
 use weir_plugin_host::{Decided, Denied, Direction, Engine, Facts, Module, Nowhere, Options, Plugin, Scopes, Vm};
 
@@ -115,7 +116,7 @@ fuzz_target!(|data: &[u8]| {
         server_name: None,
         started: SystemTime::now(),
         revision: 3,
-        service: Arc::from("default/a:80"),
+        service: ClusterName { service: ServiceName::new("default", "a"), port: 80 },
         workload: None,
         decided: Decided::default(),
     };

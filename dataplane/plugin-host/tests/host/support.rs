@@ -7,6 +7,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Version, request, response};
+use weir_core::name::{ClusterName, ServiceName};
 use weir_core::plugin::Limits;
 use weir_plugin_host::{Denied, Engine, Facts, HttpContext, Module, Nowhere, Options, Plugin, Scopes, StartError, Vm};
 
@@ -74,8 +75,8 @@ pub(crate) fn open(vm: &Rc<Vm>) -> HttpContext {
         server_name: None,
         started: SystemTime::now(),
         revision: 3,
-        service: "default/a:80".into(),
-        workload: Some("default/client".into()),
+        service: ClusterName { service: ServiceName::new("default", "a"), port: 80 },
+        workload: None,
         decided: weir_plugin_host::Decided::default(),
     };
     vm.open(facts).unwrap()

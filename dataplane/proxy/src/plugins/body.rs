@@ -74,6 +74,20 @@ impl Passage {
         self.feed(self.open - 1, data, is_end)
     }
 
+    /// There are more of them than before: what has passed all of those waits for the new ones.
+    pub(crate) fn on_longer(&mut self) {
+        let mut data = Vec::new();
+        for frame in self.passed.drain(..) {
+            match frame.into_data() {
+                Ok(piece) => data.push(piece),
+                Err(frame) => self.trailers = frame.into_trailers().ok(),
+            }
+        }
+        let is_end = self.is_read && self.ended == self.open;
+        self.stalled = (data.concat().into(), is_end);
+        (self.passed_bytes, self.is_over) = (0, false);
+    }
+
     /// All of them see it, and the head goes on with these headers.
     pub(crate) fn begin(&mut self, headers: &HeaderMap) -> Result<(), Stopped> {
         while self.open < self.chain.len() {

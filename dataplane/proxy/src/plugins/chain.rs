@@ -122,7 +122,9 @@ impl Chain {
         self.meet_rule(at, head)?;
         let count = self.of_service.len();
         if self.len() > count {
-            if passage.is_none() && !incoming.is_end_stream() {
+            if let Some(passage) = &mut passage {
+                passage.on_longer();
+            } else if !incoming.is_end_stream() {
                 // Those before it look at no body: it need not pass them.
                 passage = Passage::new(self, Direction::Request);
                 (0..count).try_for_each(|_| passage.as_mut().map_or(Ok(()), |passage| passage.open()))?;
@@ -197,10 +199,10 @@ impl Chain {
     }
 
     /// The destination of the request is decided.
-    pub(crate) fn on_destination(&self, rule: Option<&Rule>, destination: &ClusterName) {
+    pub(crate) fn on_destination(&self, rule: Option<&Arc<Rule>>, destination: &ClusterName) {
         let mut decided = self.decided.borrow_mut();
-        decided.rule = rule.map(|rule| rule.title().into());
-        decided.destination = Some(destination.to_string().into());
+        decided.rule = rule.cloned();
+        decided.destination = Some(destination.clone());
     }
 
     /// A try of it goes to this endpoint.

@@ -15,7 +15,6 @@ use crate::plan::{Entrance, Meant};
 /// Of a client's connection to this service.
 pub(super) fn of(downstream: &Downstream, snapshot: &Snapshot, frontend: &Frontend, version: Option<Version>) -> Facts {
     let Downstream { peer, meant, client, .. } = downstream;
-    let workload = snapshot.workload(peer.0.ip());
     let destination = match meant {
         Meant::Address(OriginalDst(address)) => *address,
         Meant::Gateway(Entrance { bind, .. }) => SocketAddr::new(bind.ip.unwrap_or(peer.0.ip()), bind.port),
@@ -37,8 +36,8 @@ pub(super) fn of(downstream: &Downstream, snapshot: &Snapshot, frontend: &Fronte
         server_name,
         started: SystemTime::now(),
         revision: snapshot.sequence.0,
-        service: frontend.name.to_string().into(),
-        workload: workload.map(|workload| format!("{}/{}", workload.namespace, workload.name).into()),
+        service: frontend.name.clone(),
+        workload: snapshot.workload(peer.0.ip()).cloned(),
         decided: Decided::default(),
     }
 }

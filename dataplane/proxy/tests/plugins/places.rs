@@ -92,6 +92,22 @@ fn a_plugin_of_a_rule_sees_bodies_and_answers() {
     assert_eq!((reply.status(), reply.text()), (201, "onetwo"));
 }
 
+/// What a plugin of the service has had of the body before the route, one of the rule has as well.
+#[test]
+fn a_plugin_of_a_rule_sees_the_body_that_was_read_before() {
+    let upstream = echo();
+    let of_service = "request-headers put weir.body.before_route true\nrequest-headers pause\nrequest-body pause\n\
+                      request-body end append !\nrequest-body end go";
+    let plugins = loaded([probe("of-rule", "request-body upper\nrequest-body end append ?")]);
+    let rule = RuleOf { to: vec![("a", 1)], plugins, ..RuleOf::default() };
+    let node =
+        Node::start(world(&upstream, &[&format!("request-headers remove content-length\n{of_service}")]).rule(rule));
+    for _ in 0..2 {
+        let reply = node.ask(&chunked(&["one", "two"]));
+        assert_eq!((reply.status(), reply.text()), (200, "ONETWO!?"));
+    }
+}
+
 /// One that both name sees a request once.
 #[test]
 fn a_plugin_of_service_and_rule_sees_a_request_once() {

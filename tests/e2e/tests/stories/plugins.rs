@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 use weir_e2e::{Load, RECOGNITION, Story, Terrain, built_plugin, plugin, until};
+use weir_lab::ServicePort;
 use weir_lab::client::Request;
 
 fn url(path: &str) -> String {
@@ -260,6 +261,24 @@ fn a_route_names_its_plugin() {
     story.apply("api.yaml", &route("gone"));
     assert!(seen("/api/x").0.starts_with("500"), "{:?}", seen("/api/x"));
     assert_eq!(seen("/other").0, "200 v1");
+}
+
+/// A port that is not HTTP by its name is the kernel's business alone, until a plugin is for it.
+#[test]
+fn a_plugin_sees_connections_that_are_none_of_http() {
+    let port = ServicePort { name: "mysql".to_owned(), port: 80, target_port: 8080, app_protocol: None };
+    let story = Story::begin(&Terrain::standard().port("vehicle-recognition", &port));
+    assert_eq!(story.get("client", &url("/"), &[]), "200 v1");
+    assert_eq!(story.admin.connections("opaque"), 0);
+    let tcp = |script: &str| plugin("probe", &format!("protocol: tcp\n  configuration: \"tcp\\n{script}\""));
+    story.apply("probe.yaml", &tcp("upstream-data upper"));
+    assert_eq!(story.get("client", &url("/"), &[]), "200 V1");
+    assert_eq!(story.admin.connections("opaque"), 1);
+    story.apply("probe.yaml", &tcp("new-connection close"));
+    assert!(!story.get("client", &url("/"), &[]).contains("200"));
+    assert!(story.admin.connections("opaque_stopped") >= 1);
+    story.remove("probe.yaml");
+    assert_eq!(story.get("client", &url("/"), &[]), "200 v1");
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use bytes::Bytes;
 use http::{HeaderMap, Response, Version, request, response};
+use weir_core::name::{ClusterName, ServiceName};
 use weir_plugin_host::{
     CallResponse, Decided, Direction, Environment, Facts, GrpcCall, GrpcEvent, HttpCall, HttpContext, LocalReply,
     Notices, Plugin, Routing, Step, Vm,
@@ -144,8 +145,8 @@ fn facts(head: &request::Parts) -> Facts {
         server_name: None,
         started: SystemTime::now(),
         revision: 1,
-        service: "default/test:80".into(),
-        workload: Some("default/client".into()),
+        service: ClusterName { service: ServiceName::new("default", "test"), port: 80 },
+        workload: None,
         decided: Decided::default(),
     }
 }
