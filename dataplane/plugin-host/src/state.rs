@@ -104,6 +104,8 @@ pub(crate) struct State {
     /// Processor time that a callback may use, and how much the thread had used when it was first looked at.
     pub(crate) budget: Duration,
     pub(crate) looked_at: Option<Duration>,
+    /// How long it took to make the instance.
+    pub(crate) made_in: Duration,
     log_rate: LogRate,
 }
 
@@ -139,6 +141,7 @@ impl State {
             foreign_arguments: None,
             budget: plugin.options.limits.start,
             looked_at: None,
+            made_in: Duration::ZERO,
             log_rate: LogRate { since: Instant::now(), lines: 0 },
         }
     }

@@ -139,11 +139,12 @@ impl Vm {
         });
         engine.ticker.on_callback();
         store.set_epoch_deadline(1);
-        let ready = plugin.module.ready();
+        let (ready, began) = (plugin.module.ready(), Instant::now());
         let instance = ready.instantiate(&mut *store).map_err(|error| match error.downcast_ref::<Trap>() {
             Some(_) => StartError::Failed { callback: Callback::Start, reason: brief(&error) },
             None => StartError::NoSlot(format!("{error:#}")),
         })?;
+        store.data_mut().made_in = began.elapsed();
         let memory = instance.get_memory(&mut *store, "memory");
         let allocate = ["malloc", "proxy_on_memory_allocate"];
         let allocate = allocate.iter().find_map(|name| instance.get_typed_func(&mut *store, name).ok());
@@ -174,6 +175,11 @@ impl Vm {
     /// The plugin that it is an instance of.
     pub fn plugin(&self) -> &Arc<Plugin> {
         &self.plugin
+    }
+
+    /// How long it took to make it, before anything of it ran; `None` when it is gone.
+    pub fn made_in(&self) -> Option<Duration> {
+        self.store.borrow().as_ref().map(|store| store.data().made_in)
     }
 
     /// Whose exchange it was about when it failed; `None` where it failed by itself.

@@ -271,6 +271,23 @@ fn a_plugin_that_fails_for_several_clients_is_switched_off() {
     assert!(host.health().off_until.is_some());
 }
 
+/// Requests that a plugin never comes back from cost the others a few milliseconds each, and whoever sends them waits.
+#[test]
+fn a_client_whose_requests_run_away_leaves_the_others_alone() {
+    let upstream = Upstream::saying("served");
+    let plugins = loaded([probe("running", "request-headers loop-at x-poison")]);
+    let host = plugins[0].loaded.get::<weir_plugin_host::Plugin>().unwrap();
+    let node = Node::start(World::new(&[upstream.address]).plugins(plugins));
+    for _ in 0..50 {
+        let poison = Client::try_connect_from("127.0.0.2", node.address).unwrap().ask(&get("/", &["x-poison: 1"]));
+        assert_eq!(poison.status(), 503);
+        assert_eq!(node.ask(&get("/", &[])).text(), "served");
+    }
+    // Most of them were not shown to it at all.
+    assert!((1..=20).contains(&host.totals().timeouts), "{:?}", host.totals());
+    assert!(host.health().off_until.is_none());
+}
+
 #[test]
 fn a_plugin_does_what_it_may_and_nothing_else() {
     let (upstream, authority) = (Upstream::saying("served"), Upstream::saying("yes"));

@@ -10,7 +10,7 @@
 //! - `body TEXT`, `append TEXT`, `upper`: replaces, lengthens or shouts what there is of the body;
 //! - `size NAME`: sets a property of that name to the size of the body that the callback was told;
 //! - `reply STATUS TEXT`, `reset`, `pause`, and `go`, which takes a pause of the same callback back;
-//! - `panic`, `panic-at HEADER` (where the request has it), `share-and-panic KEY` (every other time), `loop`, `grow MIB`;
+//! - `panic`, `panic-at HEADER` and `loop-at HEADER` (where the request has it), `share-and-panic KEY` (every other time), `loop`, `grow MIB`;
 //! - `log TEXT`; `count METRIC`;
 //! - `call UPSTREAM PATH`: asks a service, waits for what it says, and sets the header `x-call` to it;
 //! - `call-with-trailers UPSTREAM NAME VALUE`: the same, with a body and a trailer;
@@ -159,7 +159,8 @@ impl Exchange {
                 ["go"] => action = Action::Continue,
                 ["panic"] => panic!("as the configuration says"),
                 ["panic-at", name] if self.get_http_request_header(name).is_some() => panic!("as the request says"),
-                ["panic-at", _] => {}
+                ["loop-at", name] if self.get_http_request_header(name).is_some() => spin(),
+                ["panic-at" | "loop-at", _] => {}
                 ["share-and-panic", key] => {
                     let (value, _) = self.get_shared_data(key);
                     self.set_shared_data(key, Some(b"there"), None).unwrap();

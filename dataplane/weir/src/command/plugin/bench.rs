@@ -44,6 +44,7 @@ pub(crate) struct Bench {
 struct Measured {
     compile: Duration,
     load: Duration,
+    make: Duration,
     start: Duration,
     memory: u64,
     linear: u64,
@@ -56,11 +57,12 @@ impl Bench {
         let name = || self.file.display().to_string();
         let bytes = std::fs::read(&self.file).with_context(name)?;
         let measured = self.measure(&bytes).with_context(name)?;
-        let Measured { compile, load, start, memory, linear, exchange, callback } = measured;
+        let Measured { compile, load, make, start, memory, linear, exchange, callback } = measured;
         match self.output {
             Output::Json => print_json(&json!({
                 "compile_ms": compile.as_secs_f64() * 1e3,
                 "load_from_cache_ms": load.as_secs_f64() * 1e3,
+                "make_us": make.as_secs_f64() * 1e6,
                 "start_us": start.as_secs_f64() * 1e6,
                 "instance_bytes": memory,
                 "linear_memory_bytes": linear,
@@ -72,7 +74,8 @@ impl Bench {
                 let mut row = |what: &str, value: String| table.row([Cell::from(what), Cell::right(&value)]);
                 row("compile", format!("{:.1} ms", compile.as_secs_f64() * 1e3));
                 row("load what was compiled before", format!("{:.2} ms", load.as_secs_f64() * 1e3));
-                row("start an instance and configure it", format!("{:.1} us", start.as_secs_f64() * 1e6));
+                row("make an instance", format!("{:.1} us", make.as_secs_f64() * 1e6));
+                row("make, start and configure it", format!("{:.1} us", start.as_secs_f64() * 1e6));
                 row("memory of an instance", format!("{} KiB", memory >> 10));
                 row("its linear memory", format!("{} KiB", linear >> 10));
                 row("a request and its response", format!("{:.2} us", exchange.as_secs_f64() * 1e6));
@@ -94,11 +97,12 @@ impl Bench {
         let plugin = self.plugin(&module);
         let start = || Vm::start(&plugin, Rc::new(Nowhere));
         drop(start()?);
-        let (mut starts, mut memory) = (Vec::new(), Vec::new());
+        let (mut makes, mut starts, mut memory) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             let (before, began) = (resident(), Instant::now());
             let all: Vec<_> = (0..INSTANCES).map(|_| start()).collect::<Result<_, _>>()?;
             starts.push(began.elapsed() / INSTANCES as u32);
+            makes.extend(all.iter().filter_map(|vm| vm.made_in()));
             memory.push(resident().saturating_sub(before) / INSTANCES as u64);
             drop(all);
         }
@@ -121,6 +125,7 @@ impl Bench {
         Ok(Measured {
             compile,
             load: middle(loads?),
+            make: middle(makes),
             start: middle(starts),
             memory: middle(memory),
             linear: plugin.totals().memory,
