@@ -42,6 +42,28 @@ pub struct Plugin {
     pub loaded: Loaded,
 }
 
+impl Plugin {
+    /// A plugin of which nothing is said but what it runs.
+    pub fn new(name: ObjectName, module: ModuleSource) -> Self {
+        Self {
+            name,
+            module,
+            protocol: Layer::Http,
+            configuration: Arc::from([]),
+            root_id: "".into(),
+            vm: VmOptions::default(),
+            share: Share::ALL,
+            phase: Phase::Unspecified,
+            order: 0,
+            limits: Limits::default(),
+            capabilities: Capabilities::default(),
+            on_failure: OnFailure::Closed,
+            shadow: None,
+            loaded: Loaded::default(),
+        }
+    }
+}
+
 /// What is tried out beside a plugin: everything that is not here it has in common with that.
 #[derive(Debug)]
 pub struct Shadow {

@@ -87,6 +87,11 @@ impl Frontend {
         matches!(&self.service.target, Target::Cluster(cluster) if cluster.needs_proxy())
     }
 
+    /// Whether any of its rules has plugins.
+    pub fn has_rule_plugins(&self) -> bool {
+        self.routes.has_plugins() || self.consumers.values().any(RouteTable::has_plugins)
+    }
+
     /// The table that decides about requests from there.
     pub fn table(&self, source: &Source<'_>) -> &RouteTable {
         if self.consumers.is_empty() {

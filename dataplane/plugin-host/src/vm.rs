@@ -438,6 +438,27 @@ impl Vm {
         polled.unwrap_or(Poll::Ready(Step::Failed))
     }
 
+    /// Shows data to a plugin, and whether they are the last. With [`Step::Continue`], what goes on is in `data`.
+    fn show(
+        &self,
+        id: u32,
+        direction: Direction,
+        (callback, function): (Callback, &TypedFunc<(u32, u32, u32), u32>),
+        data: &mut Bytes,
+        is_end: bool,
+    ) -> Step {
+        let size = match self.hold(id, direction, data) {
+            Ok(size) => size,
+            Err(step) => return step,
+        };
+        let result = self.call(callback, id, function, (id, size, u32::from(is_end)));
+        let step = self.step(id, direction, result);
+        if matches!(step, Step::Continue) {
+            *data = self.take_held(id, direction);
+        }
+        step
+    }
+
     /// Puts data before a plugin; how much it has before it then. `Err` says what else has come of it.
     fn hold(&self, id: u32, direction: Direction, data: &mut Bytes) -> Result<u32, Step> {
         if !self.is_alive() {

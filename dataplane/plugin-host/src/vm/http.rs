@@ -148,19 +148,7 @@ impl HttpContext {
             Direction::Response => (&self.vm.exports.response_body, Callback::ResponseBody),
         };
         let Some(function) = function else { return Step::Continue };
-        if !self.vm.is_alive() {
-            return Step::Failed;
-        }
-        let size = match self.vm.hold(self.id, direction, data) {
-            Ok(size) => size,
-            Err(step) => return step,
-        };
-        let result = self.vm.call(callback, self.id, function, (self.id, size, u32::from(is_end)));
-        let step = self.vm.step(self.id, direction, result);
-        if matches!(step, Step::Continue) {
-            *data = self.take_body(direction);
-        }
-        step
+        self.vm.show(self.id, direction, (callback, function), data, is_end)
     }
 
     /// Takes what the plugin has held back of a body.

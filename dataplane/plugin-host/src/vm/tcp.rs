@@ -53,16 +53,7 @@ impl TcpContext {
             Direction::Response => (&self.vm.exports.upstream_data, Callback::UpstreamData),
         };
         let Some(function) = function else { return Step::Continue };
-        let size = match self.vm.hold(self.id, direction, data) {
-            Ok(size) => size,
-            Err(step) => return step,
-        };
-        let result = self.vm.call(callback, self.id, function, (self.id, size, u32::from(is_end)));
-        let step = self.vm.step(self.id, direction, result);
-        if matches!(step, Step::Continue) {
-            *data = self.take_data(direction);
-        }
-        step
+        self.vm.show(self.id, direction, (callback, function), data, is_end)
     }
 
     /// Takes what the plugin has held back.

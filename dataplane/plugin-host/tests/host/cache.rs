@@ -3,12 +3,10 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use tempfile::TempDir;
 use weir_core::name::ObjectName;
-use weir_core::plugin::{self, Capabilities, Layer, Limits, ModuleLocation, ModuleSource, OnFailure, Phase, VmOptions};
-use weir_core::share::Share;
+use weir_core::plugin::{self, ModuleLocation, ModuleSource};
 use weir_plugin_host::{Loader, Part, Plugin};
 
 use crate::support::text;
@@ -43,22 +41,8 @@ impl Case {
 }
 
 fn wanted() -> plugin::Plugin {
-    plugin::Plugin {
-        name: ObjectName { kind: "Plugin".into(), namespace: "default".into(), name: "a".into() },
-        module: ModuleSource { from: ModuleLocation::File("a.wasm".into()), sha256: None },
-        protocol: Layer::Http,
-        configuration: Arc::from([]),
-        root_id: "".into(),
-        vm: VmOptions::default(),
-        share: Share::ALL,
-        phase: Phase::Unspecified,
-        order: 0,
-        limits: Limits::default(),
-        capabilities: Capabilities::default(),
-        shadow: None,
-        on_failure: OnFailure::Closed,
-        loaded: plugin::Loaded::default(),
-    }
+    let module = ModuleSource { from: ModuleLocation::File("a.wasm".into()), sha256: None };
+    plugin::Plugin::new(ObjectName::new("Plugin", "default", "a"), module)
 }
 
 #[test]

@@ -101,7 +101,7 @@ impl Chain {
         head: &request::Parts,
     ) -> Result<Option<Rc<Self>>, Cause> {
         let of_service = links(downstream, snapshot, frontend, head, &frontend.plugins)?;
-        if of_service.is_empty() && !plan::table(downstream, snapshot, frontend).has_plugins() {
+        if of_service.is_empty() && !frontend.has_rule_plugins() {
             return Ok(None);
         }
         let (decided, reply) = (RefCell::default(), RefCell::default());
@@ -168,10 +168,10 @@ impl Chain {
         (downstream, snapshot, frontend): (&Downstream, &Snapshot, &Frontend),
         head: &request::Parts,
     ) -> Result<(), Cause> {
-        let table = plan::table(downstream, snapshot, frontend);
-        if !table.has_plugins() {
+        if !frontend.has_rule_plugins() {
             return Ok(());
         }
+        let table = plan::table(downstream, snapshot, frontend);
         let routing = self.routing();
         let request = plan::request(downstream, snapshot, head, routing.as_deref());
         let Some(entry) = table.find(&request).filter(|entry| !entry.rule.plugins.is_empty()) else { return Ok(()) };

@@ -4,10 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use weir_core::name::ObjectName;
-use weir_core::plugin::{
-    Capabilities, Layer, Limits, Loaded, ModuleLocation, ModuleSource, OnFailure, Phase, Plugin, VmOptions,
-};
-use weir_core::share::Share;
+use weir_core::plugin::{ModuleLocation, ModuleSource, Plugin};
 use weir_plugin_host::{Loader, Part};
 
 use super::message::Message;
@@ -16,22 +13,9 @@ use super::world::World;
 
 /// A plugin that does what these lines say; see `plugins/guests/probe`.
 pub fn probe(name: &str, script: &str) -> Plugin {
-    Plugin {
-        name: ObjectName::new("Plugin", "default", name),
-        module: ModuleSource { from: ModuleLocation::File("probe.wasm".into()), sha256: None },
-        protocol: Layer::Http,
-        configuration: script.as_bytes().into(),
-        root_id: "".into(),
-        vm: VmOptions::default(),
-        share: Share::ALL,
-        phase: Phase::Unspecified,
-        order: 0,
-        limits: Limits::default(),
-        capabilities: Capabilities::default(),
-        shadow: None,
-        on_failure: OnFailure::Closed,
-        loaded: Loaded::default(),
-    }
+    let module = ModuleSource { from: ModuleLocation::File("probe.wasm".into()), sha256: None };
+    let plugin = Plugin::new(ObjectName::new("Plugin", "default", name), module);
+    Plugin { configuration: script.as_bytes().into(), ..plugin }
 }
 
 /// The same, loaded.

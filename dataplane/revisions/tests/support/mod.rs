@@ -98,7 +98,18 @@ impl Node {
     pub fn with(log: Log, interception: Box<dyn Interception + Send>) -> Self {
         let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty()));
         let stats = Arc::new(Mutex::new(StatsTable::default()));
-        let mut publisher = Publisher::new(log, Arc::clone(&snapshot), stats, interception);
+        Self::restored(Publisher::new(log, Arc::clone(&snapshot), stats, interception), snapshot)
+    }
+
+    /// With what makes plugins ready.
+    pub fn preparing(state: &Path, preparation: Box<dyn Preparation + Send>) -> Self {
+        let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty()));
+        let log = Log::open(state, Retention::default()).unwrap();
+        let publisher = Publisher::new(log, Arc::clone(&snapshot), Arc::default(), Box::new(NoInterception));
+        Self::restored(publisher.with_preparation(preparation), snapshot)
+    }
+
+    fn restored(mut publisher: Publisher, snapshot: Arc<ArcSwap<Snapshot>>) -> Self {
         publisher.restore(&["folder"]);
         Self { publisher, snapshot }
     }
