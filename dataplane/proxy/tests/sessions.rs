@@ -127,3 +127,16 @@ fn the_session_is_at_the_endpoint_that_answered_in_the_end() {
     assert_eq!(tokens.len(), 1, "{tokens:?}");
     assert!(node.metric("weir_proxy_retries_total", "event=\"failed_connect\"") > 0.0);
 }
+
+/// Where a plugin sends a request comes before where its client has been.
+#[test]
+fn a_plugin_that_chooses_the_destination_is_heard() {
+    let (stable, other) = (Upstream::saying("stable"), Upstream::saying("other"));
+    let rule = RuleOf { to: vec![("a", 1)], session: Some(by_cookie()), ..RuleOf::default() };
+    let mut node = Node::start(World::new(&[stable.address]).service("c", &[other.address]).rule(rule));
+    let token = told(&node.ask(&get("/", &[]))).expect("a token");
+    assert_eq!(node.ask(&with(&token)).text(), "stable");
+    let plugin = support::plugins::probe("choosing", "request-headers put weir.route.destination c:80");
+    node.publish(|world| world.plugins = support::plugins::loaded([plugin]));
+    assert_eq!(node.ask(&with(&token)).text(), "other");
+}
