@@ -194,7 +194,7 @@ impl Trial<'_> {
             _ => envoy::launch(&setup)?,
         };
         let mut tree = start(&launch, peer, &setup).await?;
-        // The second request is the one that counts: the first may find a plugin that is about to begin.
+        // One was sent before, when it was waited for: this finds a plugin that runs.
         let seen = ask(setup.address, request).await;
         tree.check_alive()?;
         seen
