@@ -1,7 +1,5 @@
 //! What cannot be made ready yet is tried again, without anybody writing it again.
 
-#![expect(clippy::unwrap_used, reason = "a test ends where something is not as expected")]
-
 mod support;
 
 use std::sync::Arc;

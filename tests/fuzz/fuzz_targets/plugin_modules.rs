@@ -14,7 +14,8 @@ static ENGINE: LazyLock<Engine> = LazyLock::new(|| Engine::new().expect("an engi
 
 fuzz_target!(|data: &[u8]| {
     // As text as well: so seeds can be read.
-    let parsed = if data.starts_with(b"(") { wat::parse_bytes(data).map(std::borrow::Cow::into_owned).ok() } else { None };
+    let parsed =
+        if data.starts_with(b"(") { wat::parse_bytes(data).map(std::borrow::Cow::into_owned).ok() } else { None };
     let data = parsed.as_deref().unwrap_or(data);
     let (inspected, compiled) = (Inspection::of(data), Module::compile(&ENGINE, data));
     let runs = inspected.as_ref().is_ok_and(|inspection| inspection.refusal.is_none());
