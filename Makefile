@@ -7,6 +7,7 @@ BIN = target/release/weir
 DIST = target/dist
 # Each is a workspace of its own.
 PLUGINS = $(patsubst %/Cargo.toml,%,$(wildcard plugins/*/Cargo.toml plugins/guests/*/Cargo.toml))
+LANGUAGES = assemblyscript cpp go
 
 # A test that cannot go on panics, and the type of its table of cases is the table's business.
 TESTS_MAY = -A clippy::unwrap_used -A clippy::panic -A clippy::type_complexity
@@ -24,6 +25,7 @@ build: setup ## Build the binary (target/release/weir)
 
 plugins: build ## Build the reference plugins and the guests of the tests (target/plugins)
 	$(BIN) plugin build --locked --out target/plugins --target-dir target/plugins/build $(PLUGINS)
+	./plugins/guests/languages/build.sh $(LANGUAGES)
 
 lab: build ## A node with pods on this machine: builds it, sends requests, shows where they went, stays up
 	$(BIN) lab
@@ -31,6 +33,7 @@ lab: build ## A node with pods on this machine: builds it, sends requests, shows
 test: build plugins check ## Every test: unit, end-to-end with real eBPF in namespaces, the project's own rules
 	for plugin in $(PLUGINS); do $(CARGO) test --quiet --locked --manifest-path $$plugin/Cargo.toml --target-dir target/plugins/native || exit 1; done
 	$(BIN) plugin test $(wildcard plugins/*/tests.yaml)
+	for language in $(LANGUAGES); do $(BIN) plugin test --plugin target/plugins/language-$$language.wasm plugins/guests/languages/tests.yaml || exit 1; done
 	$(CARGO) nextest run --release --locked --workspace --no-fail-fast
 
 unit: ## The tests that need neither root nor eBPF

@@ -1,5 +1,7 @@
 //! Properties: what is known of an exchange and of the plugin, by path.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 
 use super::memory::{Guest, give, slice, split};
@@ -20,10 +22,8 @@ pub(super) fn property(guest: &mut Guest<'_>, at: u32, size: u32, to: u32, to_si
         return Err(Status::BadArgument.into());
     }
     let (memory, state) = split(guest)?;
-    let path = slice(memory, at, size)?;
-    // Some plugins end it with the NUL that stands between the parts.
-    let path = path.strip_suffix(&[0]).unwrap_or(path);
-    let found = find(state, path).ok_or(Status::NotFound)?;
+    let path = parted(slice(memory, at, size)?);
+    let found = find(state, &path).ok_or(Status::NotFound)?;
     give(guest, &found, to, to_size)
 }
 
@@ -64,8 +64,18 @@ pub(super) fn set(guest: &mut Guest<'_>, at: u32, size: u32, value_at: u32, valu
     }
     let (memory, state) = split(guest)?;
     let (path, value) = (slice(memory, at, size)?, slice(memory, value_at, value_size)?);
+    Ok(put(state, &parted(path), value)?)
+}
+
+/// A path as it is kept, with a NUL between its parts. Some plugins end it with one. Where an SDK takes a path as one text, Weir's own are
+/// written with dots: `weir.match.NAME`, of which the name may have dots itself.
+fn parted(path: &[u8]) -> Cow<'_, [u8]> {
     let path = path.strip_suffix(&[0]).unwrap_or(path);
-    Ok(put(state, path, value)?)
+    if !path.starts_with(b"weir.") {
+        return path.into();
+    }
+    let parts: Vec<&[u8]> = path.splitn(3, |byte| *byte == b'.').collect();
+    parts.join(&0).into()
 }
 
 /// Sets a property of the exchange.
@@ -83,4 +93,25 @@ pub(super) fn put(state: &mut State, path: &[u8], value: &[u8]) -> Result<(), St
         None => properties.push((path.into(), Bytes::copy_from_slice(value))),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_has_parts_however_it_is_written() {
+        for (written, expected) in [
+            ("request\0headers\0a.b", "request\0headers\0a.b"),
+            ("plugin_name\0", "plugin_name"),
+            ("request.path", "request.path"),
+            ("weir.rule", "weir\0rule"),
+            ("weir.match.user.group", "weir\0match\0user.group"),
+            ("weir\0match\0user.group", "weir\0match\0user.group"),
+            ("weir.body.before_route\0", "weir\0body\0before_route"),
+            ("weirder.path", "weirder.path"),
+        ] {
+            assert_eq!(String::from_utf8_lossy(&parted(written.as_bytes())), expected, "{written:?}");
+        }
+    }
 }

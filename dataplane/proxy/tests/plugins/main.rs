@@ -4,6 +4,7 @@ mod calls;
 mod connections;
 mod exchanges;
 mod guests;
+mod languages;
 mod places;
 mod routing;
 mod shadows;

@@ -53,6 +53,21 @@ fn rules_match_what_a_plugin_says() {
 }
 
 #[test]
+fn a_rule_matches_what_plugins_of_several_languages_say() {
+    let rule = "{services: [vehicle-recognition], match: {plugin: {by: {exact: gold}}}, route: {destination: {host: \
+                service-canary, port: 8080}}}";
+    let story = Story::begin(&Terrain::standard().rule("gold", rule));
+    for language in ["language-assemblyscript", "language-cpp", "language-go"] {
+        for (by, expected) in [("gold", "200 v2"), ("iron", "200 v1")] {
+            story.apply("plugin.yaml", &plugin(language, &format!("configuration: {by}")));
+            let answer = story.curl("client", &["-d", "body", &url("/")]);
+            assert_eq!((&*answer.brief(), answer.header("x-path")), (expected, "/"), "{language}");
+            assert_eq!(story.get("client", &url("/"), &["x-ask: refuse"]), "403 ", "{language}");
+        }
+    }
+}
+
+#[test]
 fn what_a_plugin_costs_and_counts_is_told() {
     let script = "'request-headers count asked'";
     let story = Story::begin(&Terrain::standard().plugin("probe", &format!("configuration: {script}")));

@@ -1,0 +1,3 @@
+module language-go
+
+go 1.24
