@@ -1,6 +1,8 @@
 //! The clock by which callbacks are interrupted: a thread of its own, since the one that a callback runs on is the one
 //! that it may hold up. It rests while no plugin runs.
+#![expect(unsafe_code, reason = "no crate here offers the scheduler's policies")]
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::Thread;
@@ -26,7 +28,7 @@ struct Shared {
 }
 
 impl Ticker {
-    pub(crate) fn start(engine: &wasmtime::Engine) -> std::io::Result<Self> {
+    pub(crate) fn start(engine: &wasmtime::Engine) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             is_used: AtomicBool::new(false),
             is_resting: AtomicBool::new(false),
@@ -34,7 +36,13 @@ impl Ticker {
         });
         let (engine, of_thread) = (engine.clone(), Arc::clone(&shared));
         let thread = std::thread::Builder::new().name("weir-plugin-clock".to_owned()).stack_size(64 << 10);
-        let thread = thread.spawn(move || of_thread.run(&engine))?.thread().clone();
+        let run = move || {
+            if let Err(error) = come_first() {
+                tracing::info!(%error, "on a busy processor plugins are stopped late; CAP_SYS_NICE prevents that");
+            }
+            of_thread.run(&engine);
+        };
+        let thread = thread.spawn(run)?.thread().clone();
         Ok(Self { shared, thread })
     }
 
@@ -50,6 +58,20 @@ impl Ticker {
             self.thread.unpark();
         }
     }
+}
+
+/// Lets the calling thread in as soon as it wakes, before all that is no clock (`sched(7)`): whoever starts it may be one that yields to
+/// workers, and what it is to interrupt is a worker that has the processor. It needs microseconds at a time.
+fn come_first() -> io::Result<()> {
+    let set = |policy, sched_priority| {
+        let parameters = libc::sched_param { sched_priority };
+        // SAFETY: the pointer is to a structure of the kernel's layout that lives until the call returns; 0 is the calling thread.
+        match unsafe { libc::sched_setscheduler(0, policy, &raw const parameters) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    };
+    set(libc::SCHED_FIFO, 1).or_else(|error| set(libc::SCHED_OTHER, 0).and(Err(error)))
 }
 
 impl Drop for Ticker {
@@ -81,5 +103,27 @@ impl Shared {
             std::thread::park();
         }
         self.is_resting.store(false, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_comes_first_whoever_starts_it() {
+        let policy = || {
+            // SAFETY: takes no pointer.
+            unsafe { libc::sched_getscheduler(0) }
+        };
+        let started = std::thread::spawn(move || {
+            let parameters = libc::sched_param { sched_priority: 0 };
+            // SAFETY: the pointer is to a structure of the kernel's layout that lives until the call returns.
+            assert_eq!(unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const parameters) }, 0);
+            let clock =
+                std::thread::spawn(move || (policy(), come_first().map(|()| policy()).map_err(|error| error.kind())));
+            clock.join().unwrap()
+        });
+        assert_eq!(started.join().unwrap(), (libc::SCHED_IDLE, Ok(libc::SCHED_FIFO)), "this needs CAP_SYS_NICE");
     }
 }

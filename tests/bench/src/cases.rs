@@ -15,6 +15,7 @@ mod mirror;
 mod plugin;
 mod reload;
 mod rules;
+mod runaway;
 mod untouched;
 mod workers;
 
@@ -48,6 +49,7 @@ pub(crate) async fn run(case: Case, ground: &mut Ground) -> anyhow::Result<Vec<T
         Case::Mirror => return mirror::run(ground).await,
         Case::Plugin => return plugin::run(ground).await,
         Case::Untouched => return untouched::run(ground).await,
+        Case::Runaway => runaway::run(ground).await?,
         Case::Rules => rules::run(ground).await?,
         Case::Workers => workers::run(ground).await?,
         Case::Reload => reload::run(ground).await?,

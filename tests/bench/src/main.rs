@@ -101,8 +101,9 @@ async fn bench(mut options: Options) -> anyhow::Result<()> {
 
 /// What takes part, found before anything is started, so that a missing peer is known at once.
 fn versions(options: &Options, weir: &Path) -> anyhow::Result<Vec<String>> {
-    let is_alone =
-        |case: &Case| matches!(case, Case::Mirror | Case::Rules | Case::Workers | Case::Reload | Case::Untouched);
+    let is_alone = |case: &Case| {
+        matches!(case, Case::Mirror | Case::Runaway | Case::Rules | Case::Workers | Case::Reload | Case::Untouched)
+    };
     let alone = options.cases.iter().any(is_alone);
     let needs_weir = alone || options.peers.contains(&Peer::Weir);
     ensure!(

@@ -103,6 +103,8 @@ pub(crate) enum Case {
     Mirror,
     /// Weir and Envoy: the same plugin of WebAssembly in both, beside none.
     Plugin,
+    /// Weir alone: requests with which a plugin never ends, beside a paced load.
+    Runaway,
     /// Weir alone: the load of `header-route` with 1, 100, 10,000 and 100,000 rules on the service.
     Rules,
     /// Weir alone: two workers beside one, each with a tenth of a processor.

@@ -26,6 +26,9 @@ pub(crate) mod metric {
     pub(crate) const ROUND_TRIPS: Metric = of("round_trips_per_second", "trips/s", 0);
     pub(crate) const PER_RUN: Metric = of("ns_per_run", "ns/run", 0);
     pub(crate) const STREAM: Metric = of("stream_mib_per_second", "MiB/s", 0);
+    pub(crate) const STOPPED: Metric = of("stopped_after_ms", "stopped after ms", 1);
+    pub(crate) const STOPPED_LAST: Metric = of("stopped_after_max_ms", "the last", 1);
+    pub(crate) const STOPS: Metric = of("stopped", "stopped", 0);
     pub(crate) const IN_FORCE: Metric = of("change_to_in_force_ms", "change to in force ms", 1);
 }
 
