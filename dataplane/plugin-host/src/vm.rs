@@ -60,8 +60,8 @@ pub struct Vm {
     store: RefCell<Option<Box<Store<State>>>>,
     /// The exchanges that an instance had when it failed: what it had of them is given back.
     left: RefCell<HashMap<u32, Stream, RandomState>>,
-    /// Whose exchange it was when it failed.
-    blamed: Cell<Option<IpAddr>>,
+    /// Which exchange it was about when it failed, and whose that was.
+    blamed: Cell<Option<(u32, IpAddr)>>,
     /// The number of the last context.
     last: Cell<u32>,
     /// Whether somebody calls it again and again.
@@ -184,7 +184,7 @@ impl Vm {
 
     /// Whose exchange it was about when it failed; `None` where it failed by itself.
     pub fn blamed(&self) -> Option<IpAddr> {
-        self.blamed.get()
+        self.blamed.get().map(|(_, client)| client)
     }
 
     /// Whether it can still be used.
@@ -394,7 +394,8 @@ impl Vm {
         tracing::warn!(plugin, callback = callback.name(), "the plugin's instance has ended: {reason}");
         self.plugin.on_failure(format!("{}: {reason}", callback.name()));
         let state = store.data_mut();
-        self.blamed.set(state.streams.get(&state.context).map(|stream| stream.facts.source.ip()));
+        let about = state.streams.get(&state.context);
+        self.blamed.set(about.map(|stream| (state.context, stream.facts.source.ip())));
         state.wake_all();
         *self.left.borrow_mut() = std::mem::take(&mut store.data_mut().streams);
         *slot = None;

@@ -360,7 +360,7 @@ impl Forwarded {
         let mut passage = None;
         if let Some(chain) = record.chain.clone() {
             let is_end = incoming.is_end_stream();
-            let shown = Box::pin(chain.on_response(&mut head, is_end));
+            let shown = Box::pin(chain.on_response(downstream, &mut head, is_end));
             if let Err(stopped) = within(record.watched(), self.deadline, pin!(shown)).await {
                 return own(stopped.into(), record);
             }

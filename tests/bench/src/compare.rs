@@ -42,7 +42,7 @@ const OWN: [&str; 10] = [
 ];
 
 /// What the probe does, and the request that it does it to. `UPSTREAM`, `REFUSING` and `NOBODY` are services.
-const CASES: [(&str, &str, &str); 28] = [
+const CASES: [(&str, &str, &str); 34] = [
     ("nothing", "", "GET /a?b=c"),
     (
         "a request's header set, added, removed",
@@ -82,6 +82,28 @@ const CASES: [(&str, &str, &str); 28] = [
     ("an answer when the body is there", "request-body end reply 422 no", "POST / =body"),
     ("an answer instead of the response", "response-headers reply 451 gone", "GET /"),
     ("two answers", "request-headers reply 403 first\nrequest-headers reply 404 second", "GET /"),
+    ("an answer of its own on the way out", "request-headers reply 403 no\nresponse-headers set x-a 1", "GET /"),
+    (
+        "the body of an answer of its own",
+        "request-headers reply 403 no\nresponse-headers remove content-length\nresponse-body upper",
+        "GET /",
+    ),
+    (
+        "an answer of its own, answered again",
+        "request-headers reply 403 no\nresponse-headers reply 404 another",
+        "GET /",
+    ),
+    (
+        "an answer of the proxy, since nobody is there",
+        "response-headers property response.code as x-1\nresponse-headers set x-a 1",
+        "GET / x-user-tag:canary-user",
+    ),
+    (
+        "the body of an answer of the proxy",
+        "response-headers remove content-length\nresponse-body end body other",
+        "GET / x-user-tag:canary-user",
+    ),
+    ("an answer instead of one of the proxy", "response-headers reply 404 mine", "GET / x-user-tag:canary-user"),
     (
         "properties of the request",
         "request-headers property request.path as x-1\nrequest-headers property request.url_path as x-2\nrequest-headers property request.method as x-3\nrequest-headers property request.host as x-4\nrequest-headers property request.scheme as x-5\nrequest-headers property request.protocol as x-6\nrequest-headers property request.query as x-7",

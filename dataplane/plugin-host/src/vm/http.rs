@@ -12,7 +12,7 @@ use crate::abi::Direction;
 use crate::exports::{Callback, HeadersFn};
 use crate::routing::Routing;
 use crate::stats::Ending;
-use crate::stream::{Decided, Stream, no_request, no_response};
+use crate::stream::{Decided, Facts, Stream, no_request, no_response};
 
 /// An exchange of an instance. Dropping it ends it: the plugin hears `proxy_on_log`, `proxy_on_done` and
 /// `proxy_on_delete`.
@@ -31,6 +31,20 @@ impl HttpContext {
     /// How long callbacks about it have taken so far.
     pub fn spent(&self) -> Duration {
         self.vm.recover(self.id, |stream| stream.spent).unwrap_or_default()
+    }
+
+    /// Whether its instance has failed with this exchange, and not with another.
+    pub fn is_to_blame(&self) -> bool {
+        self.vm.blamed.get().is_some_and(|(id, _)| id == self.id)
+    }
+
+    /// What it began with, for another context that is to take its place: the request's head as it was before the plugin changed it,
+    /// where the plugin has seen one.
+    pub fn beginning(&self) -> Option<(Facts, Option<request::Parts>)> {
+        self.vm.recover(self.id, |stream| {
+            let head = stream.unchanged.request.as_ref().or(stream.request.as_ref());
+            (stream.facts.clone(), head.cloned())
+        })
     }
 
     /// Whether the plugin wants to see the bodies of requests, or of responses.
@@ -90,9 +104,9 @@ impl HttpContext {
         let is_alive = self.vm.is_alive();
         self.vm.recover(self.id, |stream| {
             stream.request_way.is_open = false;
-            let before = stream.unchanged.request.take();
-            if let Some(kept) = before.filter(|_| !is_alive).or_else(|| stream.request.clone()) {
-                *head = kept;
+            let before = stream.unchanged.request.as_ref().filter(|_| !is_alive);
+            if let Some(kept) = before.or(stream.request.as_ref()) {
+                *head = kept.clone();
             }
         });
     }

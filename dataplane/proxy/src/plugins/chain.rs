@@ -15,7 +15,7 @@ use hyper::body::Body as _;
 use weir_core::name::ClusterName;
 use weir_core::route::{Entry, Rule};
 use weir_core::snapshot::{Frontend, Snapshot};
-use weir_plugin_host::{Decided, Direction, LocalReply, Routing};
+use weir_plugin_host::{Decided, Direction, LocalReply, Routing, Step};
 use weir_telemetry::{Cause, RequestEnd};
 
 use super::LONGEST_PAUSE;
@@ -118,7 +118,7 @@ impl Chain {
     ) -> Result<Option<Box<Passage>>, Stopped> {
         let at = (downstream, snapshot, frontend);
         let mut passage = Passage::new(self, Direction::Request).filter(|_| !incoming.is_end_stream());
-        self.show(0, at, head, incoming, &mut passage).await?;
+        self.show(0, downstream, head, incoming, &mut passage).await?;
         self.meet_rule(at, head)?;
         let count = self.of_service.len();
         if self.len() > count {
@@ -129,7 +129,7 @@ impl Chain {
                 passage = Passage::new(self, Direction::Request);
                 (0..count).try_for_each(|_| passage.as_mut().map_or(Ok(()), |passage| passage.open()))?;
             }
-            self.show(count, at, head, incoming, &mut passage).await?;
+            self.show(count, downstream, head, incoming, &mut passage).await?;
         }
         if let Some(passage) = &mut passage {
             passage.begin(&head.headers)?;
@@ -141,24 +141,49 @@ impl Chain {
     async fn show(
         self: &Rc<Self>,
         from: usize,
-        at: (&Downstream, &Snapshot, &Frontend),
+        downstream: &Downstream,
         head: &mut request::Parts,
         incoming: &mut Incoming,
         passage: &mut Option<Box<Passage>>,
     ) -> Result<(), Stopped> {
         for place in from..self.len() {
             let Some(link) = self.link(Direction::Request, place) else { break };
-            let next = link.on_request(head, incoming.is_end_stream(), at)?;
+            let is_end = incoming.is_end_stream();
+            let next = link.on_request(head, is_end, downstream)?;
             if let Some(passage) = passage {
                 passage.open()?;
             }
             match (next, &mut *passage) {
-                (Next::Continue, _) => continue,
-                (Next::Wait, Some(passage)) if link.wants_body_first() => in_time(passage.fill(incoming)).await?,
-                (Next::Wait, _) => self.resumed(link, Direction::Request).await?,
+                (Next::Continue, _) => {}
+                (Next::Wait, Some(passage)) if link.wants_body_first() => {
+                    in_time(passage.fill(incoming)).await?;
+                    link.take_request(head);
+                }
+                (Next::Wait, _) => self.request_resumed(link, head, is_end, downstream).await?,
             }
-            link.take_request(head);
         }
+        Ok(())
+    }
+
+    /// Waits until a plugin lets the head of a request go on that it holds back.
+    async fn request_resumed(
+        &self,
+        link: &Link,
+        head: &mut request::Parts,
+        is_end: bool,
+        downstream: &Downstream,
+    ) -> Result<(), Stopped> {
+        let mut step = self.resumed(link, Direction::Request).await?;
+        if let Step::Failed = step
+            && let Some(next) = link.on_request_again(head, is_end, downstream)
+        {
+            match next? {
+                Next::Continue => return Ok(()),
+                Next::Wait => step = self.resumed(link, Direction::Request).await?,
+            }
+        }
+        link.next(step)?;
+        link.take_request(head);
         Ok(())
     }
 
@@ -213,20 +238,26 @@ impl Chain {
     }
 
     /// Shows the head of a response to all of them, in the opposite order.
-    pub(crate) async fn on_response(&self, head: &mut response::Parts, is_end: bool) -> Result<(), Stopped> {
+    pub(crate) async fn on_response(
+        &self,
+        downstream: &Downstream,
+        head: &mut response::Parts,
+        is_end: bool,
+    ) -> Result<(), Stopped> {
         self.links().for_each(|link| link.set_decided(&self.decided.borrow()));
         for link in self.links().rev() {
-            if let Next::Wait = link.on_response(head, is_end)? {
-                self.resumed(link, Direction::Response).await?;
+            if let Next::Wait = link.on_response(head, is_end, downstream)? {
+                let step = self.resumed(link, Direction::Response).await?;
+                link.next(step)?;
                 link.take_response(head);
             }
         }
         Ok(())
     }
 
-    /// Waits until a plugin lets a head go on.
-    async fn resumed(&self, link: &Link, direction: Direction) -> Result<(), Stopped> {
-        in_time(std::future::poll_fn(|context| link.poll_resumed(direction, context))).await
+    /// Waits until a plugin lets a head go on, or does not.
+    async fn resumed(&self, link: &Link, direction: Direction) -> Result<Step, Stopped> {
+        in_time(std::future::poll_fn(|context| link.poll_resumed(direction, context).map(Ok))).await
     }
 
     /// Whether the plugin at this place lets a head go on.
@@ -236,8 +267,8 @@ impl Chain {
         place: usize,
         context: &mut Context<'_>,
     ) -> Poll<Result<(), Stopped>> {
-        let link = self.link(direction, place);
-        link.map_or(Poll::Ready(Ok(())), |link| link.poll_resumed(direction, context))
+        let Some(link) = self.link(direction, place) else { return Poll::Ready(Ok(())) };
+        link.poll_resumed(direction, context).map(|step| link.next(step).map(drop))
     }
 
     /// Whether any of them looks at bodies.
@@ -337,7 +368,7 @@ impl Chain {
 }
 
 /// Waits for a plugin, but not for ever.
-async fn in_time(resumed: impl Future<Output = Result<(), Stopped>>) -> Result<(), Stopped> {
+async fn in_time<T>(resumed: impl Future<Output = Result<T, Stopped>>) -> Result<T, Stopped> {
     let Ok(resumed) = tokio::time::timeout(LONGEST_PAUSE, pin!(resumed)).await else {
         return Err(Cause::PluginTimeout.into());
     };

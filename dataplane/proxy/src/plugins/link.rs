@@ -1,7 +1,6 @@
 //! One plugin of a request, and what is tried out beside it.
 
 use std::cell::{Cell, RefCell};
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -10,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, request, response};
 use weir_core::plugin::{OnFailure, Plugin};
 use weir_core::snapshot::{Frontend, Snapshot};
-use weir_plugin_host::{Decided, Direction, HttpContext, Part, Routing, Step};
+use weir_plugin_host::{Decided, Direction, Facts, HttpContext, Part, Routing, Step};
 use weir_telemetry::Cause;
 
 use super::chain::Stopped;
@@ -24,6 +23,10 @@ pub(super) struct Link {
     plugin: Arc<Plugin>,
     /// `None` once the request goes on without it.
     context: RefCell<Option<HttpContext>>,
+    /// Whether it has begun a second time.
+    is_second: Cell<bool>,
+    /// Whether it has seen more of the request than its head.
+    has_seen_body: Cell<bool>,
     /// Whether it holds a body back.
     is_holding: [Cell<bool>; 2],
     shadow: Option<Box<Shadow>>,
@@ -35,21 +38,10 @@ pub(super) enum Next {
     Wait,
 }
 
-/// Opens an exchange at a part of a plugin.
-fn open(
-    downstream: &Downstream,
-    snapshot: &Snapshot,
-    frontend: &Frontend,
-    head: &request::Parts,
-    (plugin, part): (&Arc<Plugin>, Part),
-) -> Option<HttpContext> {
+/// A part of a plugin for an exchange.
+fn open(downstream: &Downstream, plugin: &Arc<Plugin>, part: Part, facts: Facts) -> Option<HttpContext> {
     let worker = &downstream.worker;
-    let vm = worker.plugins.of(plugin, part, Some(client(downstream)), worker.clock.millis())?;
-    vm.open(facts::of(downstream, snapshot, frontend, Some(head.version)))
-}
-
-fn client(downstream: &Downstream) -> IpAddr {
-    downstream.peer.0.ip()
+    worker.plugins.of(plugin, part, Some(facts.source.ip()), worker.clock.millis())?.open(facts)
 }
 
 impl Link {
@@ -64,7 +56,10 @@ impl Link {
         if !plugin.share.contains(downstream.worker.random.next()) {
             return Ok(None);
         }
-        let open = |part| open(downstream, snapshot, frontend, head, (plugin, part));
+        let open = |part| {
+            let facts = facts::of(downstream, snapshot, frontend, Some(head.version));
+            open(downstream, plugin, part, facts)
+        };
         let Some(context) = open(Part::Plugin) else {
             return match plugin.on_failure {
                 OnFailure::Open => Ok(None),
@@ -75,6 +70,8 @@ impl Link {
         Ok(Some(Self {
             plugin: Arc::clone(plugin),
             context: RefCell::new(Some(context)),
+            is_second: Cell::new(false),
+            has_seen_body: Cell::new(false),
             is_holding: [Cell::new(false), Cell::new(false)],
             shadow: shadow.map(|context| Box::new(Shadow::new(context, head))),
         }))
@@ -108,32 +105,34 @@ impl Link {
         }
     }
 
+    /// Puts another instance in the place of one that has failed, once, where that was not this exchange's fault, or the plugin's policy says
+    /// so: what of the request it has seen, if it has, it is to see again.
+    fn begin_again(&self, downstream: &Downstream) -> Option<Option<request::Parts>> {
+        let mut context = self.context.borrow_mut();
+        let before = context.as_ref().filter(|_| !self.has_seen_body.get() && !self.is_second.get())?;
+        if before.is_to_blame() && self.plugin.on_failure != OnFailure::Reload {
+            return None;
+        }
+        let (facts, head) = before.beginning()?;
+        let again = open(downstream, &self.plugin, Part::Plugin, facts)?;
+        self.is_second.set(true);
+        *context = Some(again);
+        Some(head)
+    }
+
     /// Shows it the head of the request. The head is whole again when nothing is waited for.
     pub(super) fn on_request(
         &self,
         head: &mut request::Parts,
         is_end: bool,
-        at: (&Downstream, &Snapshot, &Frontend),
+        downstream: &Downstream,
     ) -> Result<Next, Stopped> {
         if let Some(shadow) = &self.shadow {
             shadow.on_request(head, is_end);
         }
-        let shown = |head: &mut request::Parts| {
-            let context = self.context.borrow();
-            let Some(context) = &*context else { return Step::Continue };
-            let step = context.on_request_headers(head, is_end);
-            if let Step::Failed = step {
-                context.take_request(head);
-            }
-            step
-        };
-        let mut step = shown(head);
-        if let (Step::Failed, OnFailure::Reload) = (&step, self.plugin.on_failure) {
-            let (downstream, snapshot, frontend) = at;
-            if let Some(again) = open(downstream, snapshot, frontend, head, (&self.plugin, Part::Plugin)) {
-                *self.context.borrow_mut() = Some(again);
-                step = shown(head);
-            }
+        let mut step = self.show_request(head, is_end);
+        if matches!(step, Step::Failed) && self.begin_again(downstream).is_some() {
+            step = self.show_request(head, is_end);
         }
         if let Some(shadow) = &self.shadow {
             shadow.compare_step("the request", &step);
@@ -142,6 +141,28 @@ impl Link {
             }
         }
         self.next(step)
+    }
+
+    fn show_request(&self, head: &mut request::Parts, is_end: bool) -> Step {
+        let context = self.context.borrow();
+        let Some(context) = &*context else { return Step::Continue };
+        let step = context.on_request_headers(head, is_end);
+        if let Step::Failed = step {
+            context.take_request(head);
+        }
+        step
+    }
+
+    /// It held the head of a request back, and its instance has failed meanwhile: shows it to another one. `None` where there is none.
+    pub(super) fn on_request_again(
+        &self,
+        head: &mut request::Parts,
+        is_end: bool,
+        downstream: &Downstream,
+    ) -> Option<Result<Next, Stopped>> {
+        *head = self.begin_again(downstream)??;
+        let step = self.show_request(head, is_end);
+        Some(self.next(step))
     }
 
     /// It lets the head of a request go on that it held back.
@@ -155,15 +176,18 @@ impl Link {
     }
 
     /// Shows it the head of the response.
-    pub(super) fn on_response(&self, head: &mut response::Parts, is_end: bool) -> Result<Next, Stopped> {
-        let context = self.context.borrow();
-        let Some(context) = &*context else { return Ok(Next::Continue) };
+    pub(super) fn on_response(
+        &self,
+        head: &mut response::Parts,
+        is_end: bool,
+        downstream: &Downstream,
+    ) -> Result<Next, Stopped> {
         if let Some(shadow) = &self.shadow {
             shadow.on_response(head, is_end);
         }
-        let step = context.on_response_headers(head, is_end);
-        if let Step::Failed = step {
-            context.take_response(head);
+        let mut step = self.show_response(head, is_end);
+        if matches!(step, Step::Failed) && self.catch_up(downstream) {
+            step = self.show_response(head, is_end);
         }
         if let Some(shadow) = &self.shadow {
             shadow.compare_step("the response", &step);
@@ -172,6 +196,23 @@ impl Link {
             }
         }
         self.next(step)
+    }
+
+    fn show_response(&self, head: &mut response::Parts, is_end: bool) -> Step {
+        let context = self.context.borrow();
+        let Some(context) = &*context else { return Step::Continue };
+        let step = context.on_response_headers(head, is_end);
+        if let Step::Failed = step {
+            context.take_response(head);
+        }
+        step
+    }
+
+    /// Another instance sees the head of the request that the one before has seen, which is on its way already: whether it lets it
+    /// go on as well.
+    fn catch_up(&self, downstream: &Downstream) -> bool {
+        let Some(Some(mut head)) = self.begin_again(downstream) else { return false };
+        matches!(self.show_request(&mut head, true), Step::Continue)
     }
 
     /// It lets the head of a response go on that it held back.
@@ -185,12 +226,9 @@ impl Link {
     }
 
     /// Whether it lets a head go on.
-    pub(super) fn poll_resumed(&self, direction: Direction, context: &mut Context<'_>) -> Poll<Result<(), Stopped>> {
-        let polled = match &*self.context.borrow() {
-            Some(of) => of.poll_resumed(direction, context),
-            None => Poll::Ready(Step::Continue),
-        };
-        polled.map(|step| self.next(step).map(drop))
+    pub(super) fn poll_resumed(&self, direction: Direction, context: &mut Context<'_>) -> Poll<Step> {
+        let of = self.context.borrow();
+        of.as_ref().map_or(Poll::Ready(Step::Continue), |of| of.poll_resumed(direction, context))
     }
 
     /// Whether it wants to see bodies.
@@ -236,6 +274,9 @@ impl Link {
         let Some(context) = &*context else { return Ok(Some(data)) };
         if let Some(shadow) = &self.shadow {
             shadow.on_data(direction, data.clone(), is_end);
+        }
+        if direction == Direction::Request {
+            self.has_seen_body.set(true);
         }
         let step = context.on_body(direction, &mut data, is_end);
         let has_failed = matches!(step, Step::Failed);

@@ -7,7 +7,7 @@ use crate::support::message::Message;
 use crate::support::plugins::{chunked, echo, loaded, probe, world};
 use crate::support::upstream::Upstream;
 use crate::support::world::World;
-use crate::support::{Client, Node, get};
+use crate::support::{Node, get};
 use weir_core::plugin::{Capabilities, Limits, OnFailure, Plugin};
 use weir_core::snapshot::Protocol;
 use weir_telemetry::Cause;
@@ -223,69 +223,6 @@ fn calls_of_grpc_pass_with_their_trailers() {
         assert_eq!((reply.trailer("grpc-status"), reply.trailer("x-trailer")), (Some("0"), Some("seen")));
     });
     assert_eq!(upstream.requests()[0].header("x-seen"), Some("yes"));
-}
-
-/// A request that an instance fails at is shown to a new one, once.
-#[test]
-fn a_plugin_is_loaded_again_for_a_request() {
-    let upstream = Upstream::saying("served");
-    // It fails at every other request.
-    let script = "request-headers set x-half done\nrequest-headers share-and-panic count";
-    let plugin = Plugin { on_failure: OnFailure::Reload, ..probe("failing", script) };
-    let node = Node::start(World::new(&[upstream.address]).plugins(loaded([plugin])));
-    for source in ["127.0.0.2", "127.0.0.3", "127.0.0.4"] {
-        let reply = Client::try_connect_from(source, node.address).unwrap().ask(&get("/", &[]));
-        assert_eq!((reply.status(), reply.text()), (200, "served"));
-        assert_eq!(upstream.requests().last().unwrap().header("x-half"), Some("done"));
-    }
-    let always = Plugin { on_failure: OnFailure::Reload, ..probe("failing", "request-headers panic") };
-    let node = Node::start(World::new(&[upstream.address]).plugins(loaded([always])));
-    let reply = node.ask(&get("/", &[]));
-    assert_eq!((reply.status(), reply.cause()), (503, Some("plugin_failed")));
-}
-
-/// One client with requests that are too much for a plugin waits alone; several switch it off.
-#[test]
-fn a_plugin_that_fails_for_several_clients_is_switched_off() {
-    let upstream = Upstream::saying("served");
-    let plugins = loaded([probe("failing", "request-headers panic-at x-poison")]);
-    let host = plugins[0].loaded.get::<weir_plugin_host::Plugin>().unwrap();
-    let node = Node::start(World::new(&[upstream.address]).plugins(plugins));
-    let ask = |source: &str, line: &[&str]| {
-        Client::try_connect_from(source, node.address).unwrap().ask(&get("/", line)).status()
-    };
-    for _ in 0..20 {
-        assert_eq!(ask("127.0.0.2", &["x-poison: 1"]), 503);
-        assert_eq!(ask("127.0.0.3", &[]), 200);
-    }
-    // It waits now: also with what would do no harm.
-    assert_eq!(ask("127.0.0.2", &[]), 503);
-    let health = host.health();
-    assert!(health.off_until.is_none() && health.last_failure.unwrap().1.contains("proxy_on_request_headers"));
-    for source in ["127.0.0.4", "127.0.0.5", "127.0.0.6"] {
-        ask(source, &["x-poison: 1"]);
-    }
-    // It is looked at when it is wanted.
-    ask("127.0.0.7", &[]);
-    assert_eq!(ask("127.0.0.8", &[]), 503);
-    assert!(host.health().off_until.is_some());
-}
-
-/// Requests that a plugin never comes back from cost the others a few milliseconds each, and whoever sends them waits.
-#[test]
-fn a_client_whose_requests_run_away_leaves_the_others_alone() {
-    let upstream = Upstream::saying("served");
-    let plugins = loaded([probe("running", "request-headers loop-at x-poison")]);
-    let host = plugins[0].loaded.get::<weir_plugin_host::Plugin>().unwrap();
-    let node = Node::start(World::new(&[upstream.address]).plugins(plugins));
-    for _ in 0..50 {
-        let poison = Client::try_connect_from("127.0.0.2", node.address).unwrap().ask(&get("/", &["x-poison: 1"]));
-        assert_eq!(poison.status(), 503);
-        assert_eq!(node.ask(&get("/", &[])).text(), "served");
-    }
-    // Most of them were not shown to it at all.
-    assert!((1..=20).contains(&host.totals().timeouts), "{:?}", host.totals());
-    assert!(host.health().off_until.is_none());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod calls;
 mod connections;
 mod exchanges;
+mod failures;
 mod guests;
 mod languages;
 mod places;
