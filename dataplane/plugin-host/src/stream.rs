@@ -229,12 +229,14 @@ impl Stream {
         self.wake();
     }
 
-    /// The plugin answers. Only the first answer counts.
+    /// The plugin answers. Only the first answer counts; when the head of a response has passed, it can only be broken off.
     pub(crate) fn answer(&mut self, reply: LocalReply) {
         if !self.is_answered {
             self.is_answered = true;
             self.reply = Some(Box::new(reply));
             self.wake();
+        } else if self.response.is_some() && !self.response_way.is_open {
+            self.reset();
         }
     }
 

@@ -7,8 +7,9 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Version, request};
+use http::{Method, Request, Response, StatusCode, Version, request, response};
 use hyper::body::{Body, SizeHint};
 use tokio::time::{Instant, Sleep};
 use weir_core::snapshot::Snapshot;
@@ -21,7 +22,7 @@ use crate::downstream::{Downstream, Upgrade};
 use crate::headers::{self, Upgrading};
 use crate::observe::Observation;
 use crate::plan::{self, Chosen, Local, Plan};
-use crate::plugins::{Chain, Passage};
+use crate::plugins::{Chain, Passage, Stopped};
 use crate::record::Record;
 use crate::retry::Tries;
 use crate::upstream::{ConnectError, Endpoint, Lease, Parcel, Seen, SendError};
@@ -38,7 +39,7 @@ pub(crate) async fn respond(
     let is_stream = record.is_stream();
     let mut response = match forward(&downstream, &mut head, incoming, &mut record).await {
         Ok(forwarded) => forwarded.into_response(&downstream, record).await,
-        Err(local) => own(local, record),
+        Err(local) => answered(&downstream, local, record).await,
     };
     // Said here, because what is answered at once leaves no moment to tell the connection. In HTTP/2 the connection says it.
     if !is_stream && downstream.watched.is_ending() && !downstream.has_upgrade() {
@@ -47,8 +48,41 @@ pub(crate) async fn respond(
     Ok(response)
 }
 
-/// What the client gets from the proxy itself.
-fn own(local: Local, record: Record) -> Response<ResponseBody> {
+/// What the client gets from the proxy itself, as the plugins leave it that have seen the request.
+async fn answered(downstream: &Rc<Downstream>, local: Local, mut record: Record) -> Response<ResponseBody> {
+    let response = own(local, &mut record);
+    match record.chain.clone() {
+        None => reply::sent(response, record),
+        Some(chain) => Box::pin(shown(downstream, &chain, response, record)).await,
+    }
+}
+
+async fn shown(
+    downstream: &Rc<Downstream>,
+    chain: &Rc<Chain>,
+    response: Response<Bytes>,
+    mut record: Record,
+) -> Response<ResponseBody> {
+    let (mut head, body) = response.into_parts();
+    let shown = Box::pin(chain.on_answer(downstream, &mut head, body));
+    let shown = within(record.watched(), None, pin!(shown)).await;
+    match shown {
+        Ok(body) => {
+            record.on_status(head.status.as_u16());
+            record.on_fields(&head.headers);
+            reply::sent(Response::from_parts(head, body), record)
+        }
+        Err(stopped) => finally(stopped, record),
+    }
+}
+
+/// What the client gets instead of a response that plugins have stopped. Nobody is shown that again.
+fn finally(stopped: Stopped, mut record: Record) -> Response<ResponseBody> {
+    let response = own(stopped.into(), &mut record);
+    reply::sent(response, record)
+}
+
+fn own(local: Local, record: &mut Record) -> Response<Bytes> {
     match local {
         Local::Failure(cause) => reply::local(cause, record),
         Local::Answer(answer) => reply::answer(*answer, record),
@@ -347,11 +381,7 @@ impl Forwarded {
             session.on_response(&mut head.headers);
         }
         if self.is_tunnel {
-            headers::prepare_response(&mut head.headers, Upgrading::Yes);
-            // Of the answer to `CONNECT` it says nothing (RFC 9110, section 9.3.6).
-            head.headers.remove(CONTENT_LENGTH);
-            downstream.set_upgrade(Upgrade { lease: self.lease });
-            return Response::from_parts(head, ResponseBody::nothing(record));
+            return Box::pin(tunnel(downstream, head, self.lease, self.deadline, record)).await;
         }
         headers::prepare_response(&mut head.headers, Upgrading::No);
         if let Some(filters) = record.filters.take() {
@@ -362,12 +392,12 @@ impl Forwarded {
             let is_end = incoming.is_end_stream();
             let shown = Box::pin(chain.on_response(downstream, &mut head, is_end));
             if let Err(stopped) = within(record.watched(), self.deadline, pin!(shown)).await {
-                return own(stopped.into(), record);
+                return finally(stopped, record);
             }
             record.on_status(head.status.as_u16());
             passage = Passage::new(&chain, Direction::Response).filter(|_| !is_end);
             if let Some(Err(stopped)) = passage.as_mut().map(|passage| passage.begin(&head.headers)) {
-                return own(stopped.into(), record);
+                return finally(stopped, record);
             }
         }
         head.version = Version::HTTP_11;
@@ -384,4 +414,29 @@ impl Forwarded {
         };
         Response::from_parts(head, ResponseBody::streaming(record, streaming))
     }
+}
+
+/// The connection is something else's from here on. Plugins see what it begins with, and may refuse it; that it begins is not theirs to
+/// change.
+async fn tunnel(
+    downstream: &Rc<Downstream>,
+    mut head: response::Parts,
+    lease: Lease,
+    deadline: Option<Instant>,
+    record: Record,
+) -> Response<ResponseBody> {
+    headers::prepare_response(&mut head.headers, Upgrading::Yes);
+    // Of the answer to `CONNECT` it says nothing (RFC 9110, section 9.3.6).
+    head.headers.remove(CONTENT_LENGTH);
+    if let Some(chain) = record.chain.clone() {
+        let status = head.status;
+        let shown = Box::pin(chain.on_response(downstream, &mut head, true));
+        if let Err(stopped) = within(record.watched(), deadline, pin!(shown)).await {
+            return finally(stopped, record);
+        }
+        head.status = status;
+        head.headers.remove(CONTENT_LENGTH);
+    }
+    downstream.set_upgrade(Upgrade { lease });
+    Response::from_parts(head, ResponseBody::nothing(record))
 }

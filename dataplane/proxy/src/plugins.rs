@@ -16,7 +16,7 @@ pub(crate) mod route;
 mod shadow;
 
 pub(crate) use self::body::{Interrupted, Passage};
-pub(crate) use self::chain::Chain;
+pub(crate) use self::chain::{Chain, Stopped};
 pub(crate) use self::connection::{Closed, Connection};
 pub(crate) use self::instances::Instances;
 pub(crate) use self::outside::parse_service;

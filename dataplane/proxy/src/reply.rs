@@ -93,7 +93,7 @@ fn text(cause: Cause) -> &'static str {
 
 /// The answer to a request that cannot be passed on. The connection is closed after it where the client's next bytes
 /// cannot be trusted to be a request.
-pub(crate) fn local(cause: Cause, mut record: Record) -> Response<ResponseBody> {
+pub(crate) fn local(cause: Cause, record: &mut Record) -> Response<Bytes> {
     let status = status(cause);
     record.on_status(status.as_u16());
     record.on_local_reply(cause);
@@ -113,11 +113,11 @@ pub(crate) fn local(cause: Cause, mut record: Record) -> Response<ResponseBody> 
         grpc::put_status(&mut headers, grpc::code(cause), &String::from_utf8_lossy(&text));
         record.on_status(StatusCode::OK.as_u16());
         record.on_fields(&headers);
-        let mut response = Response::new(ResponseBody::nothing(record));
+        let mut response = Response::new(Bytes::new());
         *response.headers_mut() = headers;
         return response;
     }
-    let mut response = Response::new(ResponseBody::text(record, text));
+    let mut response = Response::new(text);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
@@ -137,7 +137,7 @@ pub(crate) fn local(cause: Cause, mut record: Record) -> Response<ResponseBody> 
 }
 
 /// The answer that a rule gives itself.
-pub(crate) fn answer(answer: Answer, mut record: Record) -> Response<ResponseBody> {
+pub(crate) fn answer(answer: Answer, record: &mut Record) -> Response<Bytes> {
     let Answer { status, mut headers, body, cause, has_cors } = answer;
     record.on_status(status.as_u16());
     record.on_fields(&headers);
@@ -146,7 +146,6 @@ pub(crate) fn answer(answer: Answer, mut record: Record) -> Response<ResponseBod
         headers.insert(CAUSE, HeaderValue::from_static(cause.name()));
     }
     let filters = record.filters.take().filter(|_| has_cors);
-    let body = if body.is_empty() { ResponseBody::nothing(record) } else { ResponseBody::text(record, body) };
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -154,6 +153,11 @@ pub(crate) fn answer(answer: Answer, mut record: Record) -> Response<ResponseBod
         filters.on_answer(response.headers_mut());
     }
     response
+}
+
+/// An answer as it goes to the client.
+pub(crate) fn sent(response: Response<Bytes>, record: Record) -> Response<ResponseBody> {
+    response.map(|body| if body.is_empty() { ResponseBody::nothing(record) } else { ResponseBody::text(record, body) })
 }
 
 /// An answer to bytes that are no request at all, as it goes on the wire.

@@ -121,6 +121,8 @@ impl HttpContext {
         let count = self.vm.with(self.id, |stream| {
             stream.response = Some(taken);
             stream.response_way.is_open = true;
+            // An answer of its own to the request comes by here, too.
+            stream.is_answered = false;
             stream.headers(Direction::Response).map_or(0, |fields| fields.len())
         });
         let Some(count) = count else { return Step::Failed };

@@ -2,6 +2,7 @@
 //! or hold it back.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -158,6 +159,24 @@ impl Passage {
                 return Poll::Ready(Some(Err(Interrupted::Stopped(self.stop(stopped)))));
             }
         }
+    }
+
+    /// Lets a whole body pass, all at once.
+    pub(crate) async fn pass(&mut self, body: Bytes) -> Result<Bytes, Stopped> {
+        self.is_read = true;
+        self.feed(0, body, true)?;
+        let mut passed = Vec::new();
+        let nothing = |_: &mut Context<'_>| Poll::Ready(None::<Result<_, Infallible>>);
+        while let Some(frame) = std::future::poll_fn(|context| self.poll(context, nothing)).await {
+            match frame {
+                Ok(frame) => passed.extend(frame.into_data().ok()),
+                Err(Interrupted::Source(never)) => match never {},
+                Err(Interrupted::Stopped(cause)) => {
+                    return Err(self.chain.take_reply().unwrap_or(Stopped::Failed(cause)));
+                }
+            }
+        }
+        Ok(passed.concat().into())
     }
 
     fn on_frame(&mut self, frame: Frame<Bytes>, is_last: bool) -> Result<(), Stopped> {

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, request, response};
 use hyper::body::Body as _;
 use weir_core::name::ClusterName;
@@ -253,6 +253,33 @@ impl Chain {
             }
         }
         Ok(())
+    }
+
+    /// Shows what the proxy answers itself to those that have seen the request. What they make of its body.
+    pub(crate) async fn on_answer(
+        self: &Rc<Self>,
+        downstream: &Downstream,
+        head: &mut response::Parts,
+        body: Bytes,
+    ) -> Result<Bytes, Stopped> {
+        self.links().for_each(|link| link.expect_answer(downstream));
+        // Its own, whatever they say about it.
+        let connection = head.headers.remove(CONNECTION);
+        if !body.is_empty() {
+            head.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+        }
+        self.on_response(downstream, head, body.is_empty()).await?;
+        let body = match Passage::new(self, Direction::Response).filter(|_| !body.is_empty()) {
+            Some(mut passage) => {
+                passage.begin(&head.headers)?;
+                in_time(passage.pass(body)).await?
+            }
+            None => body,
+        };
+        // It is told by whoever sends it.
+        head.headers.remove(CONTENT_LENGTH);
+        head.headers.extend(connection.map(|value| (CONNECTION, value)));
+        Ok(body)
     }
 
     /// Waits until a plugin lets a head go on, or does not.

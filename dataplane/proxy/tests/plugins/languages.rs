@@ -21,7 +21,7 @@ fn serves(language: &str) {
     let authority = Upstream::saying("let it pass");
     let upstream = Upstream::answering(|request: &Message| response(200, &request.body));
     let plugins = loaded_of([probe(language, "gate")], &module(language));
-    let host = plugins[0].loaded.get::<weir_plugin_host::Plugin>().unwrap().clone();
+    let host = plugins[0].loaded.get::<weir_plugin_host::Plugin>().unwrap();
     let world = World::new(&[upstream.address]).service("auth", &[authority.address]);
     let node = Node::start(world.plugins(plugins));
     let mut client = node.client();

@@ -1,5 +1,6 @@
 //! Plugins on the wire.
 
+mod answers;
 mod calls;
 mod connections;
 mod exchanges;

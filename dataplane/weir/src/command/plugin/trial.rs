@@ -124,15 +124,17 @@ pub(super) fn exchange(
     match trial.run(request, response, &mut outcome) {
         Ok(()) => {}
         Err(Stopped::End(end)) => outcome.end = Some(end),
-        Err(Stopped::Reply(reply)) => {
-            let mut head = Response::new(()).into_parts().0;
-            (head.status, head.headers) = (reply.status, reply.headers);
-            outcome.response = Some(Message { head, body: reply.body });
-        }
+        Err(Stopped::Reply(reply)) => outcome.response = Some(answer(*reply)),
     }
     drop(context);
     services.answer(vm);
     outcome
+}
+
+fn answer(reply: LocalReply) -> Message<response::Parts> {
+    let mut head = Response::new(()).into_parts().0;
+    (head.status, head.headers) = (reply.status, reply.headers);
+    Message { head, body: reply.body }
 }
 
 fn facts(head: &request::Parts) -> Facts {
@@ -163,6 +165,27 @@ impl Trial<'_> {
         response: Message<response::Parts>,
         outcome: &mut Outcome,
     ) -> Result<(), Stopped> {
+        let (Message { mut head, body }, is_whole) = match self.request(request, outcome) {
+            // It sees what it answers itself, too.
+            Err(Stopped::Reply(reply)) => (answer(*reply), true),
+            passed => passed.map(|()| (response, false))?,
+        };
+        let step = self.context.on_response_headers(&mut head, body.is_empty());
+        if !self.goes_on(step, Direction::Response)? {
+            return Err(Stopped::End("waits for ever"));
+        }
+        self.context.take_response(&mut head);
+        let body = match (body.is_empty(), is_whole) {
+            (true, _) => body,
+            (_, true) => self.pieces(Direction::Response, [(body, true)])?,
+            (_, false) => self.body(Direction::Response, body)?,
+        };
+        outcome.response = Some(Message { head, body });
+        Ok(())
+    }
+
+    /// Shows it the request, up to where it goes on.
+    fn request(&self, request: Message<request::Parts>, outcome: &mut Outcome) -> Result<(), Stopped> {
         let Self { context, .. } = self;
         let Message { mut head, mut body } = request;
         let (is_end, mut is_seen) = (body.is_empty(), false);
@@ -180,14 +203,6 @@ impl Trial<'_> {
             body = self.body(Direction::Request, body)?;
         }
         outcome.request = Some(Message { head, body });
-        let Message { mut head, body } = response;
-        let step = context.on_response_headers(&mut head, body.is_empty());
-        if !self.goes_on(step, Direction::Response)? {
-            return Err(Stopped::End("waits for ever"));
-        }
-        context.take_response(&mut head);
-        let body = if body.is_empty() { body } else { self.body(Direction::Response, body)? };
-        outcome.response = Some(Message { head, body });
         Ok(())
     }
 
@@ -211,8 +226,12 @@ impl Trial<'_> {
 
     /// A whole body, which it may change: as a piece, and then its end.
     fn body(&self, direction: Direction, body: Bytes) -> Result<Bytes, Stopped> {
+        self.pieces(direction, [(body, false), (Bytes::new(), true)])
+    }
+
+    fn pieces<const N: usize>(&self, direction: Direction, pieces: [(Bytes, bool); N]) -> Result<Bytes, Stopped> {
         let mut passed = Vec::new();
-        for (mut data, is_end) in [(body, false), (Bytes::new(), true)] {
+        for (mut data, is_end) in pieces {
             let step = self.context.on_body(direction, &mut data, is_end);
             if self.goes_on(step, direction)? {
                 let held = self.context.take_body(direction);
