@@ -44,5 +44,5 @@ pub use plugin::{Health, Options, Plugin};
 pub use routing::Routing;
 pub use shared::{Notices, Scopes};
 pub use stats::{TIME_BOUNDS, Totals};
-pub use stream::{Decided, Facts, LocalReply};
+pub use stream::{Decided, Facts, LocalReply, Reached};
 pub use vm::{Closer, HttpContext, StartError, Step, TcpContext, Vm};

@@ -4,7 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, REFERER, USER_AGENT};
@@ -34,6 +34,10 @@ fn count(number: u64) -> Bytes {
     self::number(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
+fn nanoseconds(time: Duration) -> Bytes {
+    number(i64::try_from(time.as_nanos()).unwrap_or(i64::MAX))
+}
+
 fn flag(is: bool) -> Bytes {
     Bytes::from_static(if is { &[1] } else { &[0] })
 }
@@ -53,17 +57,21 @@ pub(crate) fn find(stream: &Stream, group: &str, name: &str) -> Option<Bytes> {
         "destination" => address(facts.destination, name),
         "upstream" => match name {
             "request_attempt_count" => Some(count(decided.tries.into())),
-            _ => address(decided.endpoint?, name),
+            "num_endpoints" => Some(count(decided.endpoint.as_ref()?.among as u64)),
+            "locality" => decided.endpoint.as_ref()?.zone.as_deref().map(text),
+            _ => address(decided.endpoint.as_ref()?.address, name),
         },
         "connection" => match name {
             "id" => Some(count(facts.connection)),
             "mtls" => Some(flag(false)),
             "requested_server_name" => facts.server_name.as_deref().map(text),
+            "tls_version" => facts.tls_version.map(text),
             _ => None,
         },
         "xds" => match name {
             "cluster_name" => decided.destination.as_ref().map(written),
             "route_name" => decided.rule.as_ref().map(|rule| text(&rule.title())),
+            "virtual_host_name" => Some(written(&facts.service)),
             // Envoy's numbers: 1 is inbound, 2 is outbound. Weir stands beside the client.
             "listener_direction" => Some(number(2)),
             _ => None,
@@ -75,6 +83,8 @@ pub(crate) fn find(stream: &Stream, group: &str, name: &str) -> Option<Bytes> {
                 let name = |workload: &Arc<Workload>| text(&format!("{}/{}", workload.namespace, workload.name));
                 facts.workload.as_ref().map(name)
             }
+            "identity" => facts.workload.as_ref().map(|workload| text(&workload.identity().to_string())),
+            "version" => decided.endpoint.as_ref()?.version.as_deref().map(text),
             "rule" => decided.rule.as_ref().map(|rule| text(&rule.title())),
             "destination" => decided.destination.as_ref().map(written),
             "cause" => decided.cause.map(text),
@@ -105,12 +115,10 @@ fn request(stream: &Stream, name: &str) -> Option<Bytes> {
     let facts = &stream.facts;
     match name {
         "time" => {
-            let since = facts.started.duration_since(UNIX_EPOCH).unwrap_or_default();
-            return Some(number(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)));
+            return Some(nanoseconds(facts.started.duration_since(UNIX_EPOCH).unwrap_or_default()));
         }
         "duration" => {
-            let since = SystemTime::now().duration_since(facts.started).unwrap_or_default();
-            return Some(number(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)));
+            return Some(nanoseconds(SystemTime::now().duration_since(facts.started).unwrap_or_default()));
         }
         "scheme" => return facts.version.map(|_| text(facts.scheme)),
         "protocol" => return facts.version.map(|version| text(protocol(version))),
@@ -143,6 +151,7 @@ fn response(stream: &Stream, name: &str) -> Option<Bytes> {
         "code_details" => return Some(text(decided.cause.unwrap_or("via_upstream"))),
         "flags" => return Some(number(0)),
         "size" => return Some(count(decided.response_bytes)),
+        "backend_latency" => return decided.endpoint.as_ref()?.latency.map(nanoseconds),
         "grpc_status" => {
             let of = |fields: &HeaderMap| fields.get(GRPC_STATUS)?.to_str().ok()?.parse::<i64>().ok();
             let trailers = stream.response_way.trailers.as_ref().and_then(of);

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Waker;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Request, Response, StatusCode, Version, request, response};
@@ -28,8 +28,10 @@ pub struct Facts {
     pub version: Option<Version>,
     /// `http` or `https`: what the client speaks.
     pub scheme: &'static str,
-    /// The name that the client connected to in TLS.
+    /// The name that the client connected to in TLS; `None` where it said none.
     pub server_name: Option<Box<str>>,
+    /// The version of TLS; `None` in the clear.
+    pub tls_version: Option<&'static str>,
     /// When it began.
     pub started: SystemTime,
     /// The revision in force when it began.
@@ -50,7 +52,7 @@ pub struct Decided {
     /// Where it goes.
     pub destination: Option<ClusterName>,
     /// The endpoint that it went to.
-    pub endpoint: Option<SocketAddr>,
+    pub endpoint: Option<Reached>,
     /// Tries, the first included.
     pub tries: u32,
     /// The status that the client got.
@@ -61,6 +63,30 @@ pub struct Decided {
     pub request_bytes: u64,
     /// Bytes of the bodies.
     pub response_bytes: u64,
+}
+
+/// An endpoint that an exchange went to.
+#[derive(Clone, Debug)]
+pub struct Reached {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// The version of its pod.
+    pub version: Option<Arc<str>>,
+    /// The zone that it is in.
+    pub zone: Option<Arc<str>>,
+    /// How many endpoints its service has.
+    pub among: usize,
+    /// When it was chosen.
+    pub since: Instant,
+    /// How long it took until the head of its response was there.
+    pub latency: Option<Duration>,
+}
+
+impl Reached {
+    /// An endpoint of which no more is known.
+    pub fn at(address: SocketAddr) -> Self {
+        Self { address, version: None, zone: None, among: 1, since: Instant::now(), latency: None }
+    }
 }
 
 /// What a plugin answers instead of an endpoint.

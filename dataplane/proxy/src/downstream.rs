@@ -77,7 +77,7 @@ pub(crate) async fn serve(admission: Admission, stream: TcpStream, peer: SocketA
             {
                 // Boxed: most connections are in the clear.
                 let Some(secured) = Box::pin(tls::secure(&worker, &watched, stream, at.bind)).await else { return };
-                at.server_name = Some(secured.server_name);
+                at.tls = Some(secured.tls);
                 (stream, application) = (secured.stream, secured.application);
             }
             let downstream = Rc::new(Downstream {
@@ -143,7 +143,7 @@ fn address_value(peer: SocketAddr) -> HeaderValue {
 fn meant(worker: &Worker, stream: &TcpStream, origin: &Origin) -> Result<(Meant, snapshot::Protocol), WorkerEvent> {
     let meant = match origin {
         Origin::Service(name) => Meant::Service(name.clone()),
-        Origin::Gateway(bind) => Meant::Gateway(Entrance { bind: *bind, server_name: None }),
+        Origin::Gateway(bind) => Meant::Gateway(Entrance { bind: *bind, tls: None }),
         Origin::Transparent => {
             // The client may be gone already; then there is no telling what it meant.
             let address = stream.local_addr().map_err(|_| WorkerEvent::RefusedUnknown)?;

@@ -41,18 +41,27 @@ pub(crate) enum Meant {
 #[derive(Clone, Debug)]
 pub(crate) struct Entrance {
     pub(crate) bind: Bind,
-    /// In TLS the name that the client connected to, in lower case; empty where it said none.
-    pub(crate) server_name: Option<Box<str>>,
+    /// `None` in the clear.
+    pub(crate) tls: Option<Tls>,
+}
+
+/// What a client in TLS has said.
+#[derive(Clone, Debug)]
+pub(crate) struct Tls {
+    /// The name that it connected to, in lower case; empty where it said none.
+    pub(crate) server_name: Box<str>,
+    /// The version of TLS.
+    pub(crate) version: &'static str,
 }
 
 impl Entrance {
     /// The frontend for a request, as a snapshot has it.
     fn frontend<'s>(&self, snapshot: &'s Snapshot, headers: &HeaderMap) -> Result<&'s Arc<Frontend>, Cause> {
         // What is to go in TLS from now on does not, on a connection that was made before.
-        let is_same = |port: &&Arc<Port>| port.is_tls == self.server_name.is_some();
+        let is_same = |port: &&Arc<Port>| port.is_tls == self.tls.is_some();
         let port = snapshot.gateway_port(&self.bind).filter(is_same).ok_or(Cause::UnknownService)?;
         let host = headers::host(headers);
-        if self.server_name.as_ref().is_some_and(|name| port.is_misdirected(name, &host)) {
+        if self.tls.as_ref().is_some_and(|tls| port.is_misdirected(&tls.server_name, &host)) {
             return Err(Cause::Misdirected);
         }
         port.frontend(&host).ok_or(Cause::NoRoute)
@@ -92,7 +101,7 @@ impl Meant {
 
     /// Whether clients speak TLS.
     pub(crate) fn is_tls(&self) -> bool {
-        matches!(self, Self::Gateway(Entrance { server_name: Some(_), .. }))
+        matches!(self, Self::Gateway(Entrance { tls: Some(_), .. }))
     }
 }
 

@@ -152,7 +152,7 @@ impl Record {
             session.on_endpoint(cluster, address);
         }
         if let Some(chain) = &self.chain {
-            chain.on_endpoint(address);
+            chain.on_endpoint(cluster, address);
         }
         if let Some(entry) = &mut self.entry {
             entry.on_endpoint(cluster, address);

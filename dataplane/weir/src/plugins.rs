@@ -1,8 +1,9 @@
 //! Plugins are made ready when the publisher wants them: their modules are brought, compiled and tried.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use weir_core::plugin::{Loaded, ModuleSource, Plugin};
+use weir_core::plugin::{Loaded, ModuleLocation, ModuleSource, Plugin};
 use weir_core::snapshot::Snapshot;
 use weir_plugin_host::{Loader, Part};
 use weir_plugin_modules::{Missing, Modules, Remote};
@@ -51,6 +52,27 @@ impl Plugins {
             modules: Modules::new(settings.plugins_folder(), Some(&kept.join("modules")), remote),
             loader: Loader::new(Some(kept.join("compiled"))),
         }
+    }
+
+    /// Without a node: with files below a folder, and nothing that comes from elsewhere.
+    pub(crate) fn below(folder: &Path) -> Self {
+        Self { modules: Modules::new(folder, None, Remote::new(Vec::new(), None)), loader: Loader::new(None) }
+    }
+
+    /// What is wrong with the plugins whose modules are files here, and how many modules are not.
+    pub(crate) fn check(&mut self, candidate: &Snapshot) -> (Vec<Unready>, usize) {
+        let (mut unready, mut elsewhere) = (Vec::new(), 0);
+        for plugin in candidate.plugins() {
+            for (part, source) in parts(plugin) {
+                match source.from {
+                    ModuleLocation::File(_) | ModuleLocation::Layout { .. } => {
+                        unready.extend(self.load(plugin, (part, source), Instant::now()).err());
+                    }
+                    ModuleLocation::Url(_) | ModuleLocation::Image { .. } => elsewhere += 1,
+                }
+            }
+        }
+        (unready, elsewhere)
     }
 
     fn load(&mut self, plugin: &Plugin, (part, source): (Part, &ModuleSource), until: Instant) -> Result<(), Unready> {

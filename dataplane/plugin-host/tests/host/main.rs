@@ -1,5 +1,6 @@
 //! The host, run with plugins: those of `plugins/`, and small ones in the text form of WebAssembly.
 
+mod beginnings;
 mod cache;
 mod functions;
 mod misbehaviour;

@@ -73,6 +73,7 @@ pub(crate) fn open(vm: &Rc<Vm>) -> HttpContext {
         version: Some(Version::HTTP_11),
         scheme: "http",
         server_name: None,
+        tls_version: None,
         started: SystemTime::now(),
         revision: 3,
         service: ClusterName { service: ServiceName::new("default", "a"), port: 80 },

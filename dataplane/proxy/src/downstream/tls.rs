@@ -9,6 +9,7 @@ use weir_identity::{Application, Hello};
 use weir_telemetry::{Cause, WorkerEvent};
 
 use super::refuse;
+use crate::plan::Tls;
 use crate::stream::Stream;
 use crate::watch::{Verdict, Watched};
 use crate::worker::Worker;
@@ -19,8 +20,7 @@ const HANDSHAKE: u8 = 22;
 /// A connection after the handshake.
 pub(super) struct Secured {
     pub(super) stream: Stream,
-    /// The name that the client connects to, in lower case; empty where it says none.
-    pub(super) server_name: Box<str>,
+    pub(super) tls: Tls,
     /// What both sides have agreed to speak, if they have.
     pub(super) application: Option<Application>,
 }
@@ -72,5 +72,6 @@ async fn shake_hands(worker: &Worker, stream: Stream, bind: Bind) -> io::Result<
     let acceptor = acceptor.ok_or(io::ErrorKind::NotConnected)?;
     let stream = hello.answer(&acceptor).await?;
     let application = stream.application();
-    Ok(Shaken::Secured(Secured { stream: Stream::Tls(Box::new(stream)), server_name, application }))
+    let tls = Tls { server_name, version: stream.version() };
+    Ok(Shaken::Secured(Secured { stream: Stream::Tls(Box::new(stream)), tls, application }))
 }

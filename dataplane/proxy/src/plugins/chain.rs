@@ -12,10 +12,11 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, request, response};
 use hyper::body::Body as _;
+use weir_core::cluster::Cluster;
 use weir_core::name::ClusterName;
 use weir_core::route::{Entry, Rule};
 use weir_core::snapshot::{Frontend, Snapshot};
-use weir_plugin_host::{Decided, Direction, LocalReply, Routing, Step};
+use weir_plugin_host::{Decided, Direction, LocalReply, Reached, Routing, Step};
 use weir_telemetry::{Cause, RequestEnd};
 
 use super::LONGEST_PAUSE;
@@ -231,14 +232,32 @@ impl Chain {
     }
 
     /// A try of it goes to this endpoint.
-    pub(crate) fn on_endpoint(&self, address: SocketAddr) {
+    pub(crate) fn on_endpoint(&self, cluster: &Cluster, address: SocketAddr) {
         let mut decided = self.decided.borrow_mut();
-        decided.endpoint = Some(address);
+        let endpoint = cluster.endpoint_at(address);
+        decided.endpoint = Some(Reached {
+            version: endpoint.and_then(|endpoint| endpoint.version.clone()),
+            zone: endpoint.and_then(|endpoint| endpoint.zone.clone()),
+            among: cluster.endpoints().len(),
+            ..Reached::at(address)
+        });
         decided.tries += 1;
     }
 
-    /// Shows the head of a response to all of them, in the opposite order.
+    /// Shows the head of an endpoint's response to all of them, in the opposite order.
     pub(crate) async fn on_response(
+        &self,
+        downstream: &Downstream,
+        head: &mut response::Parts,
+        is_end: bool,
+    ) -> Result<(), Stopped> {
+        if let Some(endpoint) = &mut self.decided.borrow_mut().endpoint {
+            endpoint.latency = Some(endpoint.since.elapsed());
+        }
+        self.show_response(downstream, head, is_end).await
+    }
+
+    async fn show_response(
         &self,
         downstream: &Downstream,
         head: &mut response::Parts,
@@ -268,7 +287,7 @@ impl Chain {
         if !body.is_empty() {
             head.headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         }
-        self.on_response(downstream, head, body.is_empty()).await?;
+        self.show_response(downstream, head, body.is_empty()).await?;
         let body = match Passage::new(self, Direction::Response).filter(|_| !body.is_empty()) {
             Some(mut passage) => {
                 passage.begin(&head.headers)?;

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use weir_core::plugin::{OnFailure, Plugin};
 use weir_core::snapshot::Snapshot;
-use weir_plugin_host::{Closer, Direction, Part, Step, TcpContext};
+use weir_plugin_host::{Closer, Decided, Direction, Part, Reached, Step, TcpContext};
 
 use super::{LONGEST_PAUSE, facts};
 use crate::downstream::Downstream;
@@ -104,7 +104,7 @@ impl Connection {
 
     /// The endpoint is known.
     pub(crate) fn on_endpoint(&self, address: std::net::SocketAddr) {
-        let decided = weir_plugin_host::Decided { endpoint: Some(address), tries: 1, ..Default::default() };
+        let decided = Decided { endpoint: Some(Reached::at(address)), tries: 1, ..Default::default() };
         for link in &self.links {
             link.context.borrow().iter().for_each(|context| context.set_decided(decided.clone()));
         }

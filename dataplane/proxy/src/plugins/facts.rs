@@ -20,8 +20,8 @@ pub(super) fn of(downstream: &Downstream, snapshot: &Snapshot, frontend: &Fronte
         Meant::Gateway(Entrance { bind, .. }) => SocketAddr::new(bind.ip.unwrap_or(peer.0.ip()), bind.port),
         Meant::Service(_) => SocketAddr::new(peer.0.ip(), frontend.name.port),
     };
-    let server_name = match meant {
-        Meant::Gateway(Entrance { server_name, .. }) => server_name.clone().filter(|name| !name.is_empty()),
+    let tls = match meant {
+        Meant::Gateway(Entrance { tls, .. }) => tls.as_ref(),
         Meant::Address(_) | Meant::Service(_) => None,
     };
     Facts {
@@ -33,7 +33,8 @@ pub(super) fn of(downstream: &Downstream, snapshot: &Snapshot, frontend: &Fronte
             Scheme::Http => "http",
             Scheme::Https => "https",
         },
-        server_name,
+        server_name: tls.map(|tls| tls.server_name.clone()).filter(|name| !name.is_empty()),
+        tls_version: tls.map(|tls| tls.version),
         started: SystemTime::now(),
         revision: snapshot.sequence.0,
         service: frontend.name.clone(),

@@ -30,6 +30,8 @@ struct Slot {
     plugin: Arc<Plugin>,
     part: Part,
     vm: Option<Rc<Vm>>,
+    /// The revision that was in force when it began.
+    since: u64,
     breaker: Breaker,
 }
 
@@ -62,6 +64,7 @@ impl Instances {
             plugin: Arc::clone(plugin),
             part,
             vm: None,
+            since: 0,
             breaker: Breaker::default(),
         });
         if let Some(vm) = slot.vm.take_if(|vm| !vm.is_alive()) {
@@ -92,9 +95,11 @@ impl Instances {
         let all = || snapshot.plugins().iter().flat_map(|plugin| parts(plugin).map(move |part| (plugin, part)));
         self.slots.borrow_mut().retain(|key, _| all().any(|(plugin, part)| self::key(plugin, part) == *key));
         for (plugin, part) in all() {
-            let before = self.slots.borrow().get(&key(plugin, part)).and_then(|slot| slot.vm.clone());
+            let sequence = snapshot.sequence.0;
+            let is_older = |slot: &&Slot| slot.since < sequence;
+            let before = self.slots.borrow().get(&key(plugin, part)).filter(is_older).and_then(|slot| slot.vm.clone());
             self.of(plugin, part, None, now);
-            before.iter().for_each(|vm| vm.on_revision(snapshot.sequence.0));
+            before.iter().for_each(|vm| vm.on_revision(sequence));
         }
     }
 }
@@ -104,7 +109,7 @@ impl Slot {
         // Unloaded, it was refused, and said so.
         let Some(host) = loaded(&self.plugin, self.part).and_then(Loaded::get) else { return };
         match Vm::start(&host, Rc::clone(outside) as Rc<dyn Environment>) {
-            Ok(vm) => self.vm = Some(vm),
+            Ok(vm) => (self.vm, self.since) = (Some(vm), outside.revision()),
             Err(error) => {
                 tracing::warn!(plugin = host.name(), "the plugin has no instance: {error}");
                 self.on_failure(None, now);

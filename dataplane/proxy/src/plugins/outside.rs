@@ -27,6 +27,13 @@ const GONE: &str = "upstream connect error or disconnect/reset before headers";
 #[derive(Debug)]
 pub(super) struct Outside(pub(super) Weak<Worker>);
 
+impl Outside {
+    /// The revision in force.
+    pub(super) fn revision(&self) -> u64 {
+        self.0.upgrade().map_or(0, |worker| worker.snapshot().sequence.0)
+    }
+}
+
 impl Environment for Outside {
     fn is_known(&self, upstream: &str) -> bool {
         self.0.upgrade().is_some_and(|worker| cluster(&worker, upstream).is_some())

@@ -170,44 +170,6 @@ fn a_plugin_that_hangs_leaves_the_others_alone() {
 }
 
 #[test]
-fn properties_say_what_a_request_is() {
-    let upstream = Upstream::saying("x");
-    let paths = [
-        ("request.path", "/a/b?c=d"),
-        ("request.url_path", "/a/b"),
-        ("request.query", "c=d"),
-        ("request.method", "GET"),
-        ("request.host", "a"),
-        ("request.scheme", "http"),
-        ("request.protocol", "HTTP/1.1"),
-        ("request.useragent", "test"),
-        ("request.referer", "none"),
-        ("request.headers.x-many", "1,2"),
-        ("source.port", "CLIENT"),
-        ("destination.port", "80"),
-        ("xds.listener_direction", "2"),
-        ("weir.revision", "1"),
-        ("weir.service", "default/a:80"),
-        ("plugin_name", "default/probe-0"),
-        ("nobody.knows", "none"),
-    ];
-    let lines: Vec<String> = paths
-        .iter()
-        .enumerate()
-        .map(|(number, (path, _))| format!("request-headers property {path} as x-{number}"))
-        .collect();
-    let node = Node::start(world(&upstream, &[&lines.join("\n")]));
-    node.ask(&get("/a/b?c=d", &["user-agent: test", "x-many: 1", "x-many: 2"]));
-    let request = &upstream.requests()[0];
-    for (number, (path, value)) in paths.iter().enumerate() {
-        let found = request.header(&format!("x-{number}"));
-        let is_right =
-            if *value == "CLIENT" { found.is_some_and(|port| port != "none") } else { found == Some(*value) };
-        assert!(is_right, "{path}: {found:?}");
-    }
-}
-
-#[test]
 fn calls_of_grpc_pass_with_their_trailers() {
     let upstream = http2::Upstream::answering(|request| http2::Answer {
         trailers: vec![("grpc-status", "0")],

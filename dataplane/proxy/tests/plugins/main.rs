@@ -8,6 +8,7 @@ mod failures;
 mod guests;
 mod languages;
 mod places;
+mod properties;
 mod routing;
 mod shadows;
 #[path = "../support/mod.rs"]

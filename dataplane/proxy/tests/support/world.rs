@@ -52,6 +52,8 @@ pub struct World {
     pub policy: TrafficPolicy,
     /// The nodes that endpoints run on.
     pub nodes: BTreeMap<SocketAddr, &'static str>,
+    /// The zones that they are in.
+    pub zones: BTreeMap<SocketAddr, &'static str>,
     /// The versions that endpoints are of.
     pub versions: BTreeMap<SocketAddr, &'static str>,
     /// What endpoints weigh of which something is said.
@@ -82,6 +84,7 @@ impl World {
             protocols: BTreeMap::new(),
             policy: TrafficPolicy::default(),
             nodes: BTreeMap::new(),
+            zones: BTreeMap::new(),
             versions: BTreeMap::new(),
             weights: BTreeMap::new(),
             pods: Vec::new(),
@@ -246,7 +249,7 @@ impl World {
             workload: None,
             version: self.versions.get(address).map(|version| (*version).into()),
             node: self.nodes.get(address).map(|node| (*node).into()),
-            zone: None,
+            zone: self.zones.get(address).copied().map(Into::into),
             weight: self.weights.get(address).copied().unwrap_or_default(),
         };
         let endpoints = addresses.iter().map(endpoint).collect();

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use weir_config::Diagnostic;
+use weir_config::{Diagnostic, DocumentSet};
 use weir_core::explain::{Described, EntryOutcome, Explanation};
-use weir_core::revision::{RevisionId, Sequence};
+use weir_core::revision::Sequence;
 use weir_core::snapshot::Snapshot;
 use weir_core::stats::StatsTable;
 
@@ -65,7 +65,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let errors: Vec<String> =
             compiled.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).map(ToString::to_string).collect();
         let snapshot = compiled.snapshot.with_context(|| format!("the files have errors:\n{}", errors.join("\n")))?;
-        described.explain(&snapshot).with_context(|| format!("in {}", counted(compiled.documents, "document")))?
+        described.explain(&snapshot).with_context(|| format!("in {}", counted(compiled.found, "document")))?
     };
     match args.output {
         Output::Json => print_json(&explanation)?,
@@ -76,9 +76,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 /// What files compile to.
 pub(crate) struct CompiledPaths {
-    pub(crate) id: RevisionId,
-    /// Right or wrong.
-    pub(crate) documents: usize,
+    /// Those that are right by themselves.
+    pub(crate) documents: DocumentSet,
+    /// How many there are, right or wrong.
+    pub(crate) found: usize,
     pub(crate) snapshot: Option<Snapshot>,
     pub(crate) diagnostics: Vec<Diagnostic>,
 }
@@ -95,7 +96,7 @@ pub(crate) fn compile_paths(paths: &[PathBuf]) -> anyhow::Result<CompiledPaths> 
     let mut diagnostics = parsed.diagnostics;
     diagnostics.extend(compiled.diagnostics);
     let snapshot = compiled.snapshot.filter(|_| !diagnostics.iter().any(Diagnostic::is_error));
-    Ok(CompiledPaths { id: parsed.documents.id(), documents: parsed.found, snapshot, diagnostics })
+    Ok(CompiledPaths { documents: parsed.documents, found: parsed.found, snapshot, diagnostics })
 }
 
 /// Route entries that are shown of a service unless all are asked for.

@@ -6,6 +6,7 @@
 //!
 //! - `set NAME VALUE`, `add NAME VALUE`, `remove NAME`: with the headers or trailers of the callback;
 //! - `property PATH as NAME`: sets a header to a property, whose path is written with dots;
+//! - `property PATH into METRIC`: sets a metric to a property that is a number;
 //! - `put PATH VALUE`: sets a property;
 //! - `body TEXT`, `append TEXT`, `upper`: replaces, lengthens or shouts what there is of the body;
 //! - `size NAME`: sets a property of that name to the size of the body that the callback was told;
@@ -136,6 +137,11 @@ impl Exchange {
                 ["property", path, "as", name] => {
                     let value = self.get_property(path.split('.').collect()).map(shown);
                     hostcalls::set_map_value(of.map, name, Some(&value.unwrap_or_else(|| "none".to_owned()))).unwrap();
+                }
+                ["property", path, "into", metric] => {
+                    let value = self.get_property(path.split('.').collect()).map(shown).unwrap_or_default();
+                    let metric = hostcalls::define_metric(MetricType::Gauge, metric).unwrap();
+                    hostcalls::record_metric(metric, value.parse().unwrap_or(u64::MAX >> 1)).unwrap();
                 }
                 ["put", path, ..] => {
                     let path = path.split('.').collect::<Vec<_>>();
@@ -282,8 +288,11 @@ impl Exchange {
     }
 }
 
-/// Eight bytes are a number more often than not.
+/// Eight bytes are a number more often than not, and one is a yes or no.
 fn shown(value: Bytes) -> String {
+    if let [yes @ (0 | 1)] = value[..] {
+        return yes.to_string();
+    }
     match <[u8; 8]>::try_from(&value[..]) {
         Ok(bytes) if !bytes.is_ascii() || bytes[7] == 0 => i64::from_le_bytes(bytes).to_string(),
         _ => String::from_utf8_lossy(&value).into_owned(),

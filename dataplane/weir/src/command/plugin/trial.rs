@@ -145,6 +145,7 @@ fn facts(head: &request::Parts) -> Facts {
         version: Some(Version::HTTP_11),
         scheme: if head.uri.scheme_str() == Some("https") { "https" } else { "http" },
         server_name: None,
+        tls_version: None,
         started: SystemTime::now(),
         revision: 1,
         service: ClusterName { service: ServiceName::new("default", "test"), port: 80 },
