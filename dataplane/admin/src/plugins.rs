@@ -96,6 +96,7 @@ fn running(host: Option<&weir_plugin_host::Plugin>, source: &ModuleSource) -> Va
         "traps": totals.traps,
         "timeouts": totals.timeouts,
         "no_instance": totals.unmade,
+        "body_bytes": totals.bytes,
         "log_lines_dropped": totals.log_lines_dropped,
         "metrics": metrics.iter().map(metric).collect::<BTreeMap<_, _>>(),
     })

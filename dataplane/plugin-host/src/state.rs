@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -49,6 +50,18 @@ pub(crate) struct GrpcNow {
     pub(crate) message: Option<Bytes>,
     /// The status and its text; until the next call ends.
     pub(crate) status: (u32, Box<str>),
+}
+
+/// How an instance ends.
+#[derive(Debug, Default)]
+pub(crate) enum Parting {
+    /// It does not.
+    #[default]
+    NotYet,
+    /// It has something to do before, and will say when that is done; and who is told then.
+    Waits(Option<Waker>),
+    /// There is nothing that it waits for.
+    Done,
 }
 
 /// What an instance is told of its queues, as long as there is the instance.
@@ -106,6 +119,7 @@ pub(crate) struct State {
     pub(crate) looked_at: Option<Duration>,
     /// How long it took to make the instance.
     pub(crate) made_in: Duration,
+    pub(crate) parting: Parting,
     log_rate: LogRate,
 }
 
@@ -141,6 +155,7 @@ impl State {
             foreign_arguments: None,
             budget: plugin.options.limits.start,
             looked_at: None,
+            parting: Parting::NotYet,
             made_in: Duration::ZERO,
             log_rate: LogRate { since: Instant::now(), lines: 0 },
         }

@@ -29,6 +29,7 @@ pub(crate) struct Stats {
     timeouts: AtomicU64,
     unmade: AtomicU64,
     log_lines_dropped: AtomicU64,
+    bytes: AtomicU64,
     memory: AtomicU64,
     instances: AtomicU64,
 }
@@ -61,6 +62,11 @@ impl Stats {
         add(&self.log_lines_dropped, 1);
     }
 
+    /// Bytes of a body, or of a connection, are shown to it.
+    pub(crate) fn on_bytes(&self, bytes: usize) {
+        add(&self.bytes, bytes as u64);
+    }
+
     pub(crate) fn set_memory(&self, bytes: usize) {
         self.memory.store(bytes as u64, Ordering::Relaxed);
         self.instances.store(u64::from(bytes > 0), Ordering::Relaxed);
@@ -76,6 +82,7 @@ impl Stats {
             timeouts: read(&self.timeouts),
             unmade: read(&self.unmade),
             log_lines_dropped: read(&self.log_lines_dropped),
+            bytes: read(&self.bytes),
             memory: read(&self.memory),
             instances: read(&self.instances),
         }
@@ -99,6 +106,8 @@ pub struct Totals {
     pub unmade: u64,
     /// Lines that were not logged because there were too many.
     pub log_lines_dropped: u64,
+    /// Bytes of bodies and connections that were shown to it.
+    pub bytes: u64,
     /// Bytes of linear memory of the instances that there are.
     pub memory: u64,
     /// Instances that there are.
@@ -114,6 +123,7 @@ impl Totals {
         self.timeouts += other.timeouts;
         self.unmade += other.unmade;
         self.log_lines_dropped += other.log_lines_dropped;
+        self.bytes += other.bytes;
         self.memory += other.memory;
         self.instances += other.instances;
         self

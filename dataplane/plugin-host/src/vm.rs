@@ -23,7 +23,7 @@ use crate::exports::{Callback, Exports};
 use crate::grpc::GrpcEvent;
 use crate::host::Exit;
 use crate::plugin::Plugin;
-use crate::state::{ROOT, State};
+use crate::state::{Parting, ROOT, State};
 use crate::stats::{Ending, Stats};
 use crate::stream::{Buffer, Facts, LocalReply, Stream};
 use crate::ticker::TICK;
@@ -388,12 +388,18 @@ impl Vm {
             Err(error) => error,
         };
         let ending = ending(&error);
-        self.stats.on_ending(ending);
         self.stats.set_memory(0);
         let (plugin, reason) = (self.plugin.name(), brief(&error));
-        tracing::warn!(plugin, callback = callback.name(), "the plugin's instance has ended: {reason}");
-        self.plugin.on_failure(format!("{}: {reason}", callback.name()));
         let state = store.data_mut();
+        let is_parting = context == ROOT && matches!(callback, Callback::Done | Callback::Delete);
+        if !is_parting {
+            self.stats.on_ending(ending);
+            tracing::warn!(plugin, callback = callback.name(), "the plugin's instance has ended: {reason}");
+            self.plugin.on_failure(format!("{}: {reason}", callback.name()));
+        } else {
+            // It was to end anyway.
+            tracing::debug!(plugin, callback = callback.name(), "the plugin's instance has not ended well: {reason}");
+        }
         let about = state.streams.get(&state.context);
         self.blamed.set(about.map(|stream| (state.context, stream.facts.source.ip())));
         state.wake_all();
@@ -466,6 +472,7 @@ impl Vm {
             return Err(Step::Failed);
         }
         let limit = self.plugin.options.limits.body;
+        self.stats.on_bytes(data.len());
         let size = self.with(id, |stream| {
             let way = stream.way(direction);
             let (was_held, body) = (way.is_paused, way.body.get_or_insert_with(Buffer::default));
@@ -505,6 +512,32 @@ impl Vm {
         self.measure();
     }
 
+    /// It is not configured any more. Whether it has nothing to do before it goes; [`Vm::poll_parted`] says when. Exchanges that it has go on.
+    pub fn part(&self) -> bool {
+        if let Some(store) = self.store.borrow_mut().as_mut() {
+            store.data_mut().parting = Parting::Waits(None);
+        }
+        let done = self.exports.done.as_ref().map(|done| self.call(Callback::Done, ROOT, done, ROOT));
+        let is_done = !matches!(done, Some(Ok(0)));
+        let mut store = self.store.borrow_mut();
+        let Some(state) = store.as_mut().map(|store| store.data_mut()) else { return true };
+        if is_done {
+            state.parting = Parting::Done;
+        }
+        matches!(state.parting, Parting::Done)
+    }
+
+    /// Whether it has done what it had to do before it goes.
+    pub fn poll_parted(&self, context: &mut Context<'_>) -> Poll<()> {
+        match self.store.borrow_mut().as_mut().map(|store| &mut store.data_mut().parting) {
+            Some(Parting::Waits(waker)) => {
+                *waker = Some(context.waker().clone());
+                Poll::Pending
+            }
+            _ => Poll::Ready(()),
+        }
+    }
+
     /// Notes how much memory it has.
     fn measure(&self) {
         let store = self.store.borrow();
@@ -518,6 +551,14 @@ impl Vm {
 
 impl Drop for Vm {
     fn drop(&mut self) {
+        let parting = self.store.get_mut().as_ref().map(|store| &store.data().parting);
+        if let Some(Parting::NotYet) = parting {
+            self.part();
+        }
+        if let Some(delete) = &self.exports.delete {
+            // A failure ends it, which is what happens anyway.
+            let _ = self.call(Callback::Delete, ROOT, delete, ROOT);
+        }
         self.stats.set_memory(0);
     }
 }

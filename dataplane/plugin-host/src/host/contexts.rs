@@ -1,10 +1,11 @@
 //! Contexts: the plugin's own, and one for each exchange.
 
+use std::task::Waker;
 use std::time::Duration;
 
 use super::memory::Guest;
 use crate::abi::{Answer, Status};
-use crate::state::ROOT;
+use crate::state::{Parting, ROOT};
 
 /// The shortest time between two calls of `proxy_on_tick`.
 const SHORTEST_TICK: Duration = Duration::from_millis(10);
@@ -26,7 +27,11 @@ pub(super) fn set_effective(guest: &mut Guest<'_>, context: u32) -> Answer {
     Ok(())
 }
 
-/// `proxy_done`: nobody waits for it, since contexts end with their exchanges.
-pub(super) fn done(_: &mut Guest<'_>) -> Answer {
-    Err(Status::NotFound.into())
+/// `proxy_done`: the plugin has nothing more to do, of which it has said before that it has.
+pub(super) fn done(guest: &mut Guest<'_>) -> Answer {
+    let parting = &mut guest.data_mut().parting;
+    let Parting::Waits(waker) = parting else { return Err(Status::NotFound.into()) };
+    waker.take().into_iter().for_each(Waker::wake);
+    *parting = Parting::Done;
+    Ok(())
 }

@@ -1,4 +1,6 @@
-//! What a plugin begins with: its configurations, and what WASI tells it.
+//! What a plugin begins with: its configurations, and what WASI tells it; and how it ends.
+
+use std::task::{Context, Poll, Waker};
 
 use crate::support::{get, open, options, plugin, start, text, values};
 use weir_plugin_host::Step;
@@ -49,4 +51,51 @@ fn the_vm_has_a_configuration_and_an_environment() {
     assert!(matches!(open(&vm).on_request_headers(&mut head, true), Step::Continue));
     let found = ["x-vm", "x-environment", "x-wasi"].map(|name| values(&head.headers, name));
     assert_eq!(found, [vec!["vm configuration"], vec!["B=two"], vec!["yes"]]);
+}
+
+/// Adds ten to a counter when it is asked whether it is done, and one when it goes; `DONE` is what it says, `CALL` what it does before.
+const ENDING: &str = r#"
+    (import "env" "proxy_define_metric" (func $define (param i32 i32 i32 i32) (result i32)))
+    (import "env" "proxy_increment_metric" (func $add (param i32 i64) (result i32)))
+    (import "env" "proxy_done" (func $done (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 0) "ends")
+    (func (export "proxy_on_configure") (param i32 i32) (result i32)
+        (i32.and
+            (i32.eqz (call $define (i32.const 0) (i32.const 0) (i32.const 4) (i32.const 16)))
+            ;; Nobody waits for it now.
+            (i32.eq (call $done) (i32.const 1))))
+    (func (export "proxy_on_tick") (param i32) (drop (call $done)))
+    (func (export "proxy_on_done") (param i32) (result i32)
+        (drop (call $add (i32.load (i32.const 16)) (i64.const 10)))
+        CALL
+        (i32.const DONE))
+    (func (export "proxy_on_delete") (param i32) (drop (call $add (i32.load (i32.const 16)) (i64.const 1))))"#;
+
+#[test]
+fn the_end_is_told_once_and_may_take_a_while() {
+    for (done, call, is_gone, ends) in [
+        ("1", "", true, 11),
+        ("0", "", false, 11),
+        ("0", "(drop (call $done))", true, 11),
+        // What fails with its end has ended.
+        ("1", "unreachable", true, 10),
+    ] {
+        let module = ENDING.replace("DONE", done).replace("CALL", call);
+        let plugin = plugin(&text(&module), options(""));
+        let vm = start(&plugin).unwrap();
+        assert_eq!(vm.part(), is_gone, "{done} {call}");
+        let mut context = Context::from_waker(Waker::noop());
+        if !is_gone {
+            assert_eq!(vm.poll_parted(&mut context), Poll::Pending);
+            vm.tick();
+        }
+        assert_eq!(vm.poll_parted(&mut context), Poll::Ready(()));
+        drop(vm);
+        assert_eq!((plugin.metrics()[0].value, plugin.totals().traps), (ends, 0), "{done} {call}");
+        // Without having been told before, it is told when it goes.
+        let other = start(&plugin).unwrap();
+        drop(other);
+        assert_eq!(plugin.metrics()[0].value, 2 * ends, "{done} {call}");
+    }
 }

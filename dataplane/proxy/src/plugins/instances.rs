@@ -22,7 +22,13 @@ pub(crate) struct Instances {
     /// By the address of what the snapshot has of a plugin.
     slots: RefCell<HashMap<usize, Slot, RandomState>>,
     outside: Rc<Outside>,
+    /// One more for each instance that has something to do before it goes.
+    parting: Rc<()>,
 }
+
+/// How long an instance that is not configured any more may take to do what it has to do, and how many may.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+const PARTING: usize = 16;
 
 #[derive(Debug)]
 struct Slot {
@@ -54,7 +60,7 @@ fn parts(plugin: &Plugin) -> impl Iterator<Item = Part> {
 impl Instances {
     /// None yet, in this worker.
     pub(crate) fn new(worker: Weak<Worker>) -> Self {
-        Self { slots: RefCell::default(), outside: Rc::new(Outside(worker)) }
+        Self { slots: RefCell::default(), outside: Rc::new(Outside(worker)), parting: Rc::new(()) }
     }
 
     /// The instance of a plugin for what comes from a client; `None` when there is none for it at this moment.
@@ -93,7 +99,9 @@ impl Instances {
             return;
         }
         let all = || snapshot.plugins().iter().flat_map(|plugin| parts(plugin).map(move |part| (plugin, part)));
-        self.slots.borrow_mut().retain(|key, _| all().any(|(plugin, part)| self::key(plugin, part) == *key));
+        let is_left = |key: &usize, _: &mut Slot| !all().any(|(plugin, part)| self::key(plugin, part) == *key);
+        let left: Vec<_> = self.slots.borrow_mut().extract_if(is_left).filter_map(|(_, slot)| slot.vm).collect();
+        left.into_iter().for_each(|vm| self.part(vm));
         for (plugin, part) in all() {
             let sequence = snapshot.sequence.0;
             let is_older = |slot: &&Slot| slot.since < sequence;
@@ -101,6 +109,20 @@ impl Instances {
             self.of(plugin, part, None, now);
             before.iter().for_each(|vm| vm.on_revision(sequence));
         }
+    }
+}
+
+impl Instances {
+    /// An instance goes, when it has done what it wants to do before.
+    fn part(&self, vm: Rc<Vm>) {
+        if vm.part() || Rc::strong_count(&self.parting) > PARTING {
+            return;
+        }
+        let place = Rc::clone(&self.parting);
+        tokio::task::spawn_local(async move {
+            let _ = tokio::time::timeout(LAST_WORDS, std::future::poll_fn(|context| vm.poll_parted(context))).await;
+            drop((vm, place));
+        });
     }
 }
 

@@ -138,6 +138,25 @@ fn a_queue_is_told_to_whoever_listens() {
     until("all items", || host.metrics().iter().any(|metric| metric.name == "queue.one" && metric.value == 20));
 }
 
+/// It asks a service when it is not configured any more, and goes when that has answered.
+#[test]
+fn a_plugin_may_do_something_before_it_goes() {
+    let (upstream, authority) = (Upstream::saying("x"), Upstream::saying("farewell"));
+    for (script, asked) in [("parting default/auth:80 /bye", 1), ("parting default/nobody:80 /", 1), ("", 1)] {
+        let plugins = loaded([probe("going", script)]);
+        let host = plugins[0].loaded.get::<weir_plugin_host::Plugin>().unwrap();
+        let world = World::new(&[upstream.address]).service("auth", &[authority.address]);
+        let mut node = Node::start(world.plugins(plugins));
+        node.ask(&get("/", &[]));
+        assert_eq!(host.totals().instances, 1);
+        node.publish(|world| world.plugins = loaded([probe("staying", "")]));
+        until("the instance is gone", || host.totals().instances == 0);
+        assert_eq!(authority.requests().len(), asked, "{script}");
+        assert_eq!((host.totals().traps, node.ask(&get("/", &[])).text()), (0, "x"));
+    }
+    assert!(authority.requests()[0].first.starts_with("GET /bye "));
+}
+
 #[test]
 fn a_plugin_is_told_of_revisions() {
     let upstream = Upstream::saying("x");

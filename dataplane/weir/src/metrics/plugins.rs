@@ -38,6 +38,13 @@ impl Collector for PluginMetrics {
             &rows,
             |totals| totals.log_lines_dropped,
         )?;
+        counter(
+            &mut encoder,
+            "weir_plugin_body_bytes",
+            "Bytes of bodies and connections that plugins were shown",
+            &rows,
+            |totals| totals.bytes,
+        )?;
         let name = "weir_plugin_memory";
         gauge(&mut encoder, (name, Some(&Unit::Bytes)), "Linear memory of plugins' instances", &rows, |one| {
             one.memory

@@ -24,7 +24,7 @@
 //! - `enqueue QUEUE TEXT`: puts something into a queue.
 //!
 //! `tick PERIOD METRIC` counts in a metric each time that many milliseconds have passed. `queue QUEUE` counts what
-//! comes in a queue in the metrics `queue.TEXT`. `revisions METRIC` sets a metric to the number of each revision.
+//! comes in a queue in the metrics `queue.TEXT`. `parting UPSTREAM PATH` asks a service when the plugin goes, and waits for what it says. `revisions METRIC` sets a metric to the number of each revision.
 
 mod tcp;
 
@@ -55,6 +55,16 @@ impl Context for Root {
             let metric = hostcalls::define_metric(MetricType::Gauge, &words[0]).unwrap();
             hostcalls::record_metric(metric, sequence).unwrap();
         }
+    }
+
+    fn on_done(&mut self) -> bool {
+        let Some((_, _, words)) = self.script.iter().find(|(callback, ..)| callback == "parting") else { return true };
+        let headers = vec![(":method", "GET"), (":path", &*words[1]), (":authority", "probe")];
+        self.dispatch_http_call(&words[0], headers, None, vec![], Duration::from_millis(300)).is_err()
+    }
+
+    fn on_http_call_response(&mut self, _: u32, _: usize, _: usize, _: usize) {
+        self.done();
     }
 }
 
