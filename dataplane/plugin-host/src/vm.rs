@@ -62,6 +62,8 @@ pub struct Vm {
     left: RefCell<HashMap<u32, Stream, RandomState>>,
     /// Which exchange it was about when it failed, and whose that was.
     blamed: Cell<Option<(u32, IpAddr)>>,
+    /// Whether it was ended because of the time that it took.
+    is_stopped: Cell<bool>,
     /// The number of the last context.
     last: Cell<u32>,
     /// Whether somebody calls it again and again.
@@ -115,6 +117,7 @@ impl Vm {
             store: RefCell::new(Some(store)),
             left: RefCell::default(),
             blamed: Cell::new(None),
+            is_stopped: Cell::new(false),
             last: Cell::new(ROOT),
         });
         vm.measure();
@@ -185,6 +188,11 @@ impl Vm {
     /// Whose exchange it was about when it failed; `None` where it failed by itself.
     pub fn blamed(&self) -> Option<IpAddr> {
         self.blamed.get().map(|(_, client)| client)
+    }
+
+    /// Whether it was ended because of the time that it took, for which it has held up all others.
+    pub fn was_stopped(&self) -> bool {
+        self.is_stopped.get()
     }
 
     /// Whether it can still be used.
@@ -400,6 +408,7 @@ impl Vm {
             // It was to end anyway.
             tracing::debug!(plugin, callback = callback.name(), "the plugin's instance has not ended well: {reason}");
         }
+        self.is_stopped.set(ending == Ending::Timeout);
         let about = state.streams.get(&state.context);
         self.blamed.set(about.map(|stream| (state.context, stream.facts.source.ip())));
         state.wake_all();

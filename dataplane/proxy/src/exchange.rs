@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version, request, response};
-use hyper::body::{Body, SizeHint};
+use hyper::body::Body;
 use tokio::time::{Instant, Sleep};
 use weir_core::snapshot::Snapshot;
 use weir_plugin_host::Direction;
@@ -154,8 +154,7 @@ async fn forward(
         }
         None
     } else {
-        // Nobody knows what plugins make of it.
-        let size = if passage.is_some() { SizeHint::default() } else { incoming.size_hint() };
+        let size = passage.as_ref().map_or_else(|| incoming.size_hint(), |passage| passage.size_hint());
         let copies = mirrors.into_iter().filter_map(|one| mirror::launch(worker, &one, head, Some(size)));
         let copies = copies.collect();
         let meter = Rc::new(Meter::default());

@@ -77,8 +77,7 @@ impl Streamed {
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
-        // Nobody knows what plugins make of it.
-        if self.passage.is_some() { SizeHint::default() } else { self.incoming.size_hint() }
+        self.passage.as_ref().map_or_else(|| self.incoming.size_hint(), |passage| passage.size_hint())
     }
 
     pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {

@@ -97,7 +97,7 @@ impl Streaming {
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.passage.is_some() { SizeHint::default() } else { self.incoming.size_hint() }
+        self.passage.as_ref().map_or_else(|| self.incoming.size_hint(), |passage| passage.size_hint())
     }
 }
 

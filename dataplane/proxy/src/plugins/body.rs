@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
-use hyper::body::{Body as _, Frame};
+use hyper::body::{Body as _, Frame, SizeHint};
 use weir_plugin_host::Direction;
 use weir_telemetry::Cause;
 
@@ -37,6 +37,8 @@ pub(crate) struct Passage {
     /// Bytes that have passed all of them, and how many the head says there are.
     passed_bytes: u64,
     length: Option<u64>,
+    /// How many of them were taken.
+    taken_bytes: u64,
     is_over: bool,
 }
 
@@ -63,6 +65,7 @@ impl Passage {
             passed_trailers: 0,
             passed_bytes: 0,
             length: None,
+            taken_bytes: 0,
             is_over: false,
         };
         chain.wants_body(direction).then(|| Box::new(passage()))
@@ -122,6 +125,12 @@ impl Passage {
         .await
     }
 
+    /// As much as the head says: what plugins let pass is no more and no less.
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        let left = self.length.map(|length| length.saturating_sub(self.taken_bytes));
+        left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+
     /// It is over only when the plugins have seen the end.
     pub(crate) fn is_end(&self) -> bool {
         self.is_over && self.passed.is_empty()
@@ -136,6 +145,7 @@ impl Passage {
     ) -> Poll<Option<Result<Frame<Bytes>, Interrupted<E>>>> {
         loop {
             if let Some(frame) = self.passed.pop_front() {
+                self.taken_bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
                 return Poll::Ready(Some(Ok(frame)));
             }
             if self.is_over {
@@ -256,12 +266,10 @@ impl Passage {
         if is_end { self.pass_trailers() } else { Ok(()) }
     }
 
-    /// A body that is longer than its head says would end, for whoever gets it, in the middle.
+    /// A body that is longer than its head says would end, for whoever gets it, in the middle, and for one that is shorter they would wait.
     fn check_length(&self) -> Result<(), Stopped> {
-        match self.length {
-            Some(length) if self.passed_bytes > length => Err(Stopped::Failed(Cause::PluginLength)),
-            _ => Ok(()),
-        }
+        let is_right = |length| self.passed_bytes == length || self.passed_bytes < length && !self.is_over;
+        if self.length.is_none_or(is_right) { Ok(()) } else { Err(Stopped::Failed(Cause::PluginLength)) }
     }
 
     /// Shows the trailers to those that have not seen them, and ends the body.
@@ -276,7 +284,7 @@ impl Passage {
         }
         self.passed.extend(self.trailers.take().map(Frame::trailers));
         self.is_over = true;
-        Ok(())
+        self.check_length()
     }
 
     fn stop(&mut self, stopped: Stopped) -> Cause {

@@ -27,11 +27,20 @@ const LONGEST_OFF: Duration = Duration::from_secs(600);
 /// Failures that are remembered: the oldest go.
 const REMEMBERED: usize = 64;
 
+/// An instance has failed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Failure {
+    /// With what came from whom; `None` where it did by itself.
+    pub(super) client: Option<IpAddr>,
+    /// Whether it had to be stopped: that has held up all others.
+    pub(super) is_stopped: bool,
+    pub(super) at: u64,
+}
+
 /// Times are in milliseconds of the worker's clock.
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
-    /// Whose they were, and when.
-    failures: VecDeque<(Option<IpAddr>, u64)>,
+    failures: VecDeque<Failure>,
     /// Instances that have failed by themselves, one after the other.
     own: u32,
     /// When there may be a new one.
@@ -56,9 +65,9 @@ impl Breaker {
         }
         let Some(client) = client.filter(|_| !self.failures.is_empty()) else { return true };
         let of_client =
-            || self.failures.iter().filter(|(whose, at)| *whose == Some(client) && now < at + millis(WINDOW));
-        let Some(last) = of_client().map(|(_, at)| *at).max() else { return true };
-        let count = u32::try_from(of_client().count()).unwrap_or(u32::MAX);
+            || self.failures.iter().filter(|one| one.client == Some(client) && now < one.at + millis(WINDOW));
+        let Some(last) = of_client().map(|one| one.at).max() else { return true };
+        let count = of_client().map(|one| 1 + u32::from(one.is_stopped)).sum();
         now >= last + backoff(count, BACKOFF, LONGEST_BACKOFF)
     }
 
@@ -72,19 +81,20 @@ impl Breaker {
         self.own = 0;
     }
 
-    /// An instance has failed, with what came from a client or by itself. For how long the plugin is switched off, if it is.
-    pub(super) fn on_failure(&mut self, client: Option<IpAddr>, now: u64) -> Option<Duration> {
-        if client.is_none() {
+    /// An instance has failed. For how long the plugin is switched off, if it is.
+    pub(super) fn on_failure(&mut self, failure: Failure) -> Option<Duration> {
+        let now = failure.at;
+        if failure.client.is_none() {
             self.own += 1;
             self.not_before = now + backoff(self.own, BACKOFF, LONGEST_BACKOFF);
         }
-        self.failures.retain(|(_, at)| now < at + millis(WINDOW));
+        self.failures.retain(|one| now < one.at + millis(WINDOW));
         if self.failures.len() == REMEMBERED {
             self.failures.pop_front();
         }
-        self.failures.push_back((client, now));
-        let clients: BTreeSet<_> = self.failures.iter().filter_map(|(whose, _)| *whose).collect();
-        let of_nobody = self.failures.iter().filter(|(whose, _)| whose.is_none()).count();
+        self.failures.push_back(failure);
+        let clients: BTreeSet<_> = self.failures.iter().filter_map(|one| one.client).collect();
+        let of_nobody = self.failures.iter().filter(|one| one.client.is_none()).count();
         let is_bad = self.failures.len() >= FAILURES && clients.len() >= CLIENTS || of_nobody >= FAILURES;
         if !is_bad || now < self.off_until {
             return None;
@@ -105,13 +115,31 @@ mod tests {
         Some(IpAddr::from([10, 0, 0, number]))
     }
 
+    fn trap(client: Option<IpAddr>, at: u64) -> Failure {
+        Failure { client, is_stopped: false, at }
+    }
+
+    #[test]
+    fn one_that_had_to_be_stopped_counts_twice() {
+        for (is_stopped, expected) in [(false, [0, 100, 200, 400]), (true, [100, 400, 1_600, 6_400])] {
+            let (mut breaker, mut now) = (Breaker::default(), 1_000);
+            let waits = expected.map(|_| {
+                breaker.on_failure(Failure { client: client(1), is_stopped, at: now });
+                let wait = (0..60_000).find(|wait| breaker.admits(client(1), now + wait)).unwrap();
+                now += wait;
+                wait
+            });
+            assert_eq!(waits, expected);
+        }
+    }
+
     #[test]
     fn one_client_takes_it_from_nobody_else() {
         let (mut breaker, mut now) = (Breaker::default(), 1_000);
         let mut refused = 0;
         for _ in 0..10_000 {
             if breaker.admits(client(1), now) {
-                assert_eq!(breaker.on_failure(client(1), now), None, "one client has switched it off");
+                assert_eq!(breaker.on_failure(trap(client(1), now)), None, "one client has switched it off");
             } else {
                 refused += 1;
             }
@@ -126,13 +154,13 @@ mod tests {
     #[test]
     fn what_fails_for_several_is_switched_off() {
         let mut breaker = Breaker::default();
-        let off: Vec<_> = (0..5).map(|at| breaker.on_failure(client(at % 3), 1_000 + u64::from(at))).collect();
+        let off: Vec<_> = (0..5).map(|at| breaker.on_failure(trap(client(at % 3), 1_000 + u64::from(at)))).collect();
         assert_eq!(off, [None, None, None, None, Some(OFF)]);
         assert!(!breaker.admits(client(9), 1_100) && !breaker.admits(None, 1_100));
         let later = 1_004 + millis(OFF);
         assert!(breaker.admits(client(9), later));
         // And the next time for longer.
-        let off: Vec<_> = (0..5).filter_map(|at| breaker.on_failure(client(at), later)).collect();
+        let off: Vec<_> = (0..5).filter_map(|at| breaker.on_failure(trap(client(at), later))).collect();
         assert_eq!(off, [OFF * 2]);
     }
 
@@ -140,7 +168,7 @@ mod tests {
     fn what_fails_by_itself_waits_and_is_switched_off() {
         let (mut breaker, mut now, mut waited) = (Breaker::default(), 0, Vec::new());
         let off = loop {
-            let off = breaker.on_failure(None, now);
+            let off = breaker.on_failure(trap(None, now));
             let wait = (0..).find(|wait| breaker.may_start(now + wait)).unwrap();
             waited.push(wait);
             now += wait;
@@ -150,7 +178,7 @@ mod tests {
         };
         assert_eq!((off, &waited[..]), (OFF, &[0, 100, 200, 400, 800][..]));
         breaker.on_success();
-        breaker.on_failure(None, now);
+        breaker.on_failure(trap(None, now));
         assert!(breaker.may_start(now));
     }
 }

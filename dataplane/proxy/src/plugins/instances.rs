@@ -12,7 +12,7 @@ use weir_core::plugin::{Loaded, Plugin};
 use weir_core::snapshot::Snapshot;
 use weir_plugin_host::{Environment, Part, Vm};
 
-use super::breaker::Breaker;
+use super::breaker::{Breaker, Failure};
 use super::outside::Outside;
 use crate::worker::Worker;
 
@@ -74,7 +74,7 @@ impl Instances {
             breaker: Breaker::default(),
         });
         if let Some(vm) = slot.vm.take_if(|vm| !vm.is_alive()) {
-            slot.on_failure(vm.blamed(), now);
+            slot.on_failure(Failure { client: vm.blamed(), is_stopped: vm.was_stopped(), at: now });
         }
         if !slot.breaker.admits(client, now) {
             return None;
@@ -134,13 +134,13 @@ impl Slot {
             Ok(vm) => (self.vm, self.since) = (Some(vm), outside.revision()),
             Err(error) => {
                 tracing::warn!(plugin = host.name(), "the plugin has no instance: {error}");
-                self.on_failure(None, now);
+                self.on_failure(Failure { client: None, is_stopped: false, at: now });
             }
         }
     }
 
-    fn on_failure(&mut self, client: Option<IpAddr>, now: u64) {
-        let Some(off) = self.breaker.on_failure(client, now) else { return };
+    fn on_failure(&mut self, failure: Failure) {
+        let Some(off) = self.breaker.on_failure(failure) else { return };
         let host: Option<Arc<weir_plugin_host::Plugin>> = loaded(&self.plugin, self.part).and_then(Loaded::get);
         if let Some(host) = host {
             let seconds = off.as_secs();

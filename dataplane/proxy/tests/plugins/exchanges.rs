@@ -58,18 +58,26 @@ fn bodies_are_changed_piece_by_piece_or_as_a_whole() {
 }
 
 #[test]
-fn a_body_is_not_longer_than_its_head_says() {
+fn a_body_is_as_long_as_its_head_says() {
     let upstream = echo();
-    let node = Node::start(world(&upstream, &["request-body end append !"]));
     let sent = "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\none";
+    // Who looks at a body and leaves it as it is, or as long, has its length told.
+    let node = Node::start(world(&upstream, &["request-body upper\nresponse-body upper"]));
     let reply = node.ask(sent);
-    assert_eq!((reply.status(), reply.cause()), (503, Some("plugin_length")));
-    // A response is cut off, so that nobody takes the part for the whole.
-    let node = Node::start(world(&upstream, &["response-body end append !"]));
-    let mut client = node.client();
-    client.send(sent);
-    assert!(client.try_receive().is_err());
-    node.await_cause(Cause::PluginLength, 1);
+    assert_eq!((reply.text(), reply.header("content-length")), ("ONE", Some("3")));
+    let request = &upstream.requests()[0];
+    assert_eq!((request.header("content-length"), request.header("transfer-encoding")), (Some("3"), None));
+    for longer_or_shorter in ["end append !", "body no"] {
+        let node = Node::start(world(&upstream, &[&format!("request-body {longer_or_shorter}")]));
+        let reply = node.ask(sent);
+        assert_eq!((reply.status(), reply.cause()), (503, Some("plugin_length")), "{longer_or_shorter}");
+        // A response is cut off, so that nobody takes the part for the whole.
+        let node = Node::start(world(&upstream, &[&format!("response-body {longer_or_shorter}")]));
+        let mut client = node.client();
+        client.send(sent);
+        assert!(client.try_receive().is_err(), "{longer_or_shorter}");
+        node.await_cause(Cause::PluginLength, 1);
+    }
 }
 
 #[test]
