@@ -25,8 +25,8 @@ pub(super) struct Link {
     context: RefCell<Option<HttpContext>>,
     /// Whether it has begun a second time.
     is_second: Cell<bool>,
-    /// Whether it has seen the request.
-    has_seen_head: Cell<bool>,
+    /// Set once it has seen the request: whether the head was all of it.
+    seen_head: Cell<Option<bool>>,
     /// Whether it has seen more of it than its head.
     has_seen_body: Cell<bool>,
     /// Whether it holds a body back.
@@ -73,7 +73,7 @@ impl Link {
             plugin: Arc::clone(plugin),
             context: RefCell::new(Some(context)),
             is_second: Cell::new(false),
-            has_seen_head: Cell::new(false),
+            seen_head: Cell::new(None),
             has_seen_body: Cell::new(false),
             is_holding: [Cell::new(false), Cell::new(false)],
             shadow: shadow.map(|context| Box::new(Shadow::new(context, head))),
@@ -149,7 +149,7 @@ impl Link {
     fn show_request(&self, head: &mut request::Parts, is_end: bool) -> Step {
         let context = self.context.borrow();
         let Some(context) = &*context else { return Step::Continue };
-        self.has_seen_head.set(true);
+        self.seen_head.set(Some(is_end));
         let step = context.on_request_headers(head, is_end);
         if let Step::Failed = step {
             context.take_request(head);
@@ -215,15 +215,16 @@ impl Link {
     /// Another instance sees the head of the request that the one before has seen, which is on its way already: whether it lets it
     /// go on as well.
     fn catch_up(&self, downstream: &Downstream) -> bool {
+        let is_end = self.seen_head.get().unwrap_or(true);
         let Some(Some(mut head)) = self.begin_again(downstream) else { return false };
-        matches!(self.show_request(&mut head, true), Step::Continue)
+        matches!(self.show_request(&mut head, is_end), Step::Continue)
     }
 
     /// The proxy answers itself. Who has not seen the request does not see that, and nobody is asked whose instance has failed: the answer
     /// may be because of it.
     pub(super) fn expect_answer(&self, downstream: &Downstream) {
         let is_alive = || self.context.borrow().as_ref().is_some_and(|context| context.vm().is_alive());
-        if !self.has_seen_head.get() || !is_alive() && !self.catch_up(downstream) {
+        if self.seen_head.get().is_none() || !is_alive() && !self.catch_up(downstream) {
             let left = self.context.borrow_mut().take();
             drop(left);
         }

@@ -2,12 +2,14 @@
 //! `tests.yaml` there, which `make test` runs in the host; here it does it on the wire.
 
 use std::path::Path;
+use std::time::Duration;
 
 use crate::support::message::Message;
 use crate::support::plugins::{loaded_of, probe};
 use crate::support::upstream::{Upstream, response};
 use crate::support::world::World;
 use crate::support::{Node, get};
+use weir_core::plugin::{Limits, Plugin};
 
 /// Enough for each language's collector to have run.
 const REQUESTS: usize = 3_000;
@@ -20,7 +22,9 @@ fn module(language: &str) -> Vec<u8> {
 fn serves(language: &str) {
     let authority = Upstream::saying("let it pass");
     let upstream = Upstream::answering(|request: &Message| response(200, &request.body));
-    let plugins = loaded_of([probe(language, "gate")], &module(language));
+    // Time is what others measure: this machine may be busy.
+    let limits = Limits { callback: Duration::from_secs(1), ..Limits::default() };
+    let plugins = loaded_of([Plugin { limits, ..probe(language, "gate") }], &module(language));
     let host = plugins[0].loaded.get::<weir_plugin_host::Plugin>().unwrap();
     let world = World::new(&[upstream.address]).service("auth", &[authority.address]);
     let node = Node::start(world.plugins(plugins));
