@@ -16,6 +16,10 @@ use super::breaker::{Breaker, Failure};
 use super::outside::Outside;
 use crate::worker::Worker;
 
+/// How long an instance that is not configured any more may take to do what it has to do, and how many may.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+const PARTING: usize = 16;
+
 /// A worker's instances.
 #[derive(Debug)]
 pub(crate) struct Instances {
@@ -25,10 +29,6 @@ pub(crate) struct Instances {
     /// One more for each instance that has something to do before it goes.
     parting: Rc<()>,
 }
-
-/// How long an instance that is not configured any more may take to do what it has to do, and how many may.
-const LAST_WORDS: Duration = Duration::from_secs(10);
-const PARTING: usize = 16;
 
 #[derive(Debug)]
 struct Slot {
@@ -110,9 +110,7 @@ impl Instances {
             before.iter().for_each(|vm| vm.on_revision(sequence));
         }
     }
-}
 
-impl Instances {
     /// An instance goes, when it has done what it wants to do before.
     fn part(&self, vm: Rc<Vm>) {
         if vm.part() || Rc::strong_count(&self.parting) > PARTING {

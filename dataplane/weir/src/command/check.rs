@@ -66,7 +66,11 @@ impl Checked {
             let first = &*paths[0];
             let beside = if first.is_dir() { first } else { first.parent().unwrap_or(first) };
             let (unready, elsewhere) = Plugins::below(plugins.unwrap_or(beside)).check(snapshot);
-            let said = |one: Unready| compiled.documents.error(&one.object, one.field, one.message);
+            let said = |one: Unready| {
+                let is_guess = plugins.is_none() && one.field.last() == Some(&"file");
+                let hint = if is_guess { "; --plugins names the folder that it is below" } else { "" };
+                compiled.documents.error(&one.object, one.field, format!("{}{hint}", one.message))
+            };
             compiled.diagnostics.extend(unready.into_iter().map(said));
             modules_elsewhere = elsewhere;
         }
@@ -154,6 +158,7 @@ mod tests {
         assert!(lines[1].contains("b.yaml:") && lines[1].contains("not valid YAML"), "{text}");
         assert_eq!(lines[2], "3 documents, 2 errors, no warnings: a node would refuse this");
     }
+
     #[test]
     fn modules_that_are_here_are_tried() {
         const LEAST: &str = r#"(module (memory (export "memory") 1) (func (export "proxy_abi_version_0_2_1"))
@@ -165,7 +170,7 @@ mod tests {
         for (module, configuration, expected) in [
             ("{file: least.wasm}", "", "2 documents, no errors, no warnings"),
             ("{file: least.wasm}", "configuration: more", "plugin.yaml:5:"),
-            ("{file: none.wasm}", "", "none.wasm"),
+            ("{file: none.wasm}", "", "directory (os error 2); --plugins names the folder"),
             (&elsewhere, "", "1 module of plugins not looked at"),
         ] {
             let head = "apiVersion: weir.dev/v1\nkind: Plugin\nmetadata: {name: a}\nspec:\n";
