@@ -4,6 +4,7 @@
 //! times and random numbers come in as arguments, so that every decision can be tested with tables and explained
 //! after the fact.
 
+pub mod authorization;
 pub mod balance;
 pub mod cluster;
 pub mod diff;

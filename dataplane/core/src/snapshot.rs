@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use crate::authorization::Guard;
+use crate::cluster::{Cluster, Endpoint};
 use crate::gateway::{Bind, Port};
 use crate::name::{ClusterName, OriginalDst, ServiceName};
 use crate::plugin::Plugin;
@@ -11,7 +13,7 @@ use crate::revision::{RevisionId, Sequence};
 use crate::route::{Decision, Request, RouteTable, Source};
 use crate::split::{Destination, Target};
 use crate::stats::StatsId;
-use crate::workload::Workload;
+use crate::workload::{Enrolment, Workload};
 
 /// What a service port carries, as its documents say (`appProtocol`, else the port's name).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,6 +118,9 @@ pub struct Snapshot {
     pub revision: RevisionId,
     frontends: BTreeMap<ClusterName, Arc<Frontend>>,
     by_address: HashMap<SocketAddr, Arc<Frontend>>,
+    /// What is reached at the addresses of workloads themselves, where it takes a request to decide who may.
+    guarded: HashMap<SocketAddr, Arc<Frontend>>,
+    has_guards: bool,
     workloads: HashMap<IpAddr, Arc<Workload>>,
     gateways: BTreeMap<Bind, Arc<Port>>,
     /// Each once, in order of their names.
@@ -142,11 +147,23 @@ impl Snapshot {
         let by_ip = |workload: &Arc<Workload>| {
             workload.addresses.iter().map(|ip| (*ip, Arc::clone(workload))).collect::<Vec<_>>()
         };
-        let workloads = workloads.iter().flat_map(by_ip).collect();
+        let workloads: HashMap<_, _> = workloads.iter().flat_map(by_ip).collect();
+        let guarded = guarded(&frontends, &workloads);
+        let has_guards = workloads.values().any(|workload| workload.guard.is_some());
         let plugins = frontends.values().flat_map(|frontend| frontend.plugins.iter().chain(&*frontend.tcp_plugins));
         let plugins: BTreeMap<_, _> = plugins.map(|plugin| (&plugin.name, plugin)).collect();
         let plugins = plugins.into_values().cloned().collect();
-        Self { sequence, revision, frontends, by_address, workloads, gateways: BTreeMap::new(), plugins }
+        Self {
+            sequence,
+            revision,
+            frontends,
+            by_address,
+            guarded,
+            has_guards,
+            workloads,
+            gateways: BTreeMap::new(),
+            plugins,
+        }
     }
 
     /// The same with gateways.
@@ -169,7 +186,33 @@ impl Snapshot {
 
     /// The frontend that a client meant.
     pub fn frontend_at(&self, destination: OriginalDst) -> Option<&Arc<Frontend>> {
-        self.by_address.get(&destination.0)
+        self.by_address.get(&destination.0).or_else(|| self.guarded.get(&destination.0))
+    }
+
+    /// The addresses of workloads at which it takes a request to decide who may reach them.
+    pub fn guarded_for_requests(&self) -> impl Iterator<Item = SocketAddr> {
+        self.guarded.keys().copied()
+    }
+
+    /// Whether the proxy must see a frontend's connections: for what rules and policies say of it, or because it takes a
+    /// request to decide who may reach its endpoints.
+    pub fn is_intercepted(&self, frontend: &Frontend) -> bool {
+        let is_guarded = |endpoint: &Endpoint| endpoint.addresses.iter().any(|at| self.guarded.contains_key(&at));
+        frontend.is_intercepted()
+            || (frontend.protocol.may_be_http()
+                && !self.guarded.is_empty()
+                && Self::endpoints_of(frontend).iter().any(is_guarded))
+    }
+
+    /// Whether anybody is kept from reaching anything.
+    pub fn has_guards(&self) -> bool {
+        self.has_guards
+    }
+
+    /// What guards the workload with this address.
+    pub fn guard(&self, address: IpAddr) -> Option<&Arc<Guard>> {
+        let workload = self.workloads.get(&address).filter(|workload| workload.enrolment == Enrolment::Enrolled);
+        workload.and_then(|workload| workload.guard.as_ref())
     }
 
     /// The frontend of a service's port.
@@ -231,10 +274,43 @@ impl Snapshot {
     }
 
     /// The endpoints of a frontend's own service, empty when it resolves to nothing.
-    pub fn endpoints_of(frontend: &Frontend) -> &[crate::cluster::Endpoint] {
+    pub fn endpoints_of(frontend: &Frontend) -> &[Endpoint] {
         match &frontend.service.target {
             Target::Cluster(cluster) => cluster.endpoints(),
             Target::Unresolved(_) => &[],
         }
     }
+}
+
+/// What is reached at the addresses of workloads whose guards ask for requests: each by itself, by no rule of its services.
+fn guarded(
+    frontends: &BTreeMap<ClusterName, Arc<Frontend>>,
+    workloads: &HashMap<IpAddr, Arc<Workload>>,
+) -> HashMap<SocketAddr, Arc<Frontend>> {
+    let asks = |address: &SocketAddr| {
+        let workload = workloads.get(&address.ip()).filter(|workload| workload.enrolment == Enrolment::Enrolled);
+        workload.and_then(|workload| workload.guard.as_ref()).is_some_and(|guard| guard.asks_for_requests())
+    };
+    let mut guarded = HashMap::new();
+    for frontend in frontends.values().filter(|frontend| frontend.protocol.may_be_http()) {
+        let Target::Cluster(cluster) = &frontend.service.target else { continue };
+        for endpoint in cluster.endpoints() {
+            for address in endpoint.addresses.iter().filter(asks) {
+                guarded.entry(address).or_insert_with(|| Arc::new(alone(frontend, cluster, endpoint, address)));
+            }
+        }
+    }
+    guarded
+}
+
+/// One endpoint as a frontend.
+fn alone(frontend: &Frontend, cluster: &Cluster, endpoint: &Endpoint, address: SocketAddr) -> Frontend {
+    let ClusterName { service, port } = &frontend.name;
+    // Of another name, so that what is known of the cluster's endpoints together is not taken for that of this one.
+    let service = ServiceName::new(&service.namespace, &format!("{}@{}", service.name, address.ip()));
+    let name = ClusterName { service, port: *port };
+    let endpoint = Endpoint { addresses: address.into(), ..endpoint.clone() };
+    let cluster = Cluster::new(name.clone(), cluster.protocol, vec![endpoint]);
+    let service = Destination::new(name, Target::Cluster(Arc::new(cluster)), 1, frontend.service.stats);
+    Frontend::new(frontend.name.clone(), frontend.protocol, service)
 }

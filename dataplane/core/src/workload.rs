@@ -3,11 +3,15 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use crate::authorization::{Guard, Principal};
 use crate::name::ServiceName;
+
+/// The trust domain of identities.
+pub const TRUST_DOMAIN: &str = "cluster.local";
 
 /// A pod as the mesh knows it. On this node the source address of its packets is checked in the kernel, so that an
 /// address is as good as the name.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Workload {
     /// Namespace of the pod.
     pub namespace: Arc<str>,
@@ -17,6 +21,10 @@ pub struct Workload {
     pub app: Arc<str>,
     /// The service account it runs as.
     pub service_account: Arc<str>,
+    /// Who it is for others.
+    pub principal: Principal,
+    /// Who may reach it; none where that is everybody.
+    pub guard: Option<Arc<Guard>>,
     /// Value of its `version` label (or `app.kubernetes.io/version`).
     pub version: Option<Arc<str>>,
     /// All its addresses.
@@ -35,6 +43,21 @@ pub enum Enrolment {
 }
 
 impl Workload {
+    /// A pod that is enrolled, of which nothing else is known.
+    pub fn new(namespace: &Arc<str>, name: &Arc<str>, service_account: &str) -> Self {
+        Self {
+            namespace: Arc::clone(namespace),
+            name: Arc::clone(name),
+            app: Arc::clone(name),
+            service_account: service_account.into(),
+            principal: Principal::new(TRUST_DOMAIN, namespace, service_account),
+            guard: None,
+            version: None,
+            addresses: Vec::new(),
+            enrolment: Enrolment::Enrolled,
+        }
+    }
+
     /// The identity that policy and sticky splits use: namespace and service account.
     pub fn identity(&self) -> ServiceAccount {
         ServiceAccount(ServiceName { namespace: self.namespace.clone(), name: self.service_account.clone() })

@@ -259,13 +259,9 @@ mod tests {
 
     fn pod(name: &str, app: &str, address: &str) -> Arc<Workload> {
         Arc::new(Workload {
-            namespace: "default".into(),
-            name: name.into(),
             app: app.into(),
-            service_account: "default".into(),
-            version: None,
             addresses: vec![address.parse().unwrap()],
-            enrolment: Enrolment::Enrolled,
+            ..Workload::new(&"default".into(), &name.into(), "default")
         })
     }
 

@@ -94,15 +94,7 @@ fn asked(key: &StickyKey, n: u32) -> Asked {
         StickyKey::SourceIp if n.is_multiple_of(2) => address = Ipv4Addr::from(0x0a2a_0000 + n).into(),
         StickyKey::SourceIp => address = Ipv6Addr::from(0xfd42_u128 << 112 | u128::from(n)).into(),
     }
-    let workload = Workload {
-        namespace: "default".into(),
-        name: "client".into(),
-        app: "web".into(),
-        service_account: account.as_str().into(),
-        version: None,
-        addresses: Vec::new(),
-        enrolment: Enrolment::Enrolled,
-    };
+    let workload = Workload::new(&"default".into(), &"client".into(), &account);
     Asked { headers, address, workload }
 }
 

@@ -144,13 +144,9 @@ impl World {
     #[must_use]
     pub fn pod(mut self, name: &str, app: &str, address: &str) -> Self {
         self.pods.push(Arc::new(Workload {
-            namespace: "default".into(),
-            name: name.into(),
             app: app.into(),
-            service_account: "default".into(),
-            version: None,
             addresses: vec![address.parse().unwrap()],
-            enrolment: Enrolment::Enrolled,
+            ..Workload::new(&"default".into(), &name.into(), "default")
         }));
         self
     }

@@ -198,15 +198,9 @@ mod tests {
         };
         let workload = |ip: &str, enrolment| {
             let ip: IpAddr = ip.parse().unwrap();
-            let workload = Workload {
-                namespace: "default".into(),
-                name: "a".into(),
-                app: "web".into(),
-                service_account: "web".into(),
-                version: None,
-                addresses: vec![ip],
-                enrolment,
-            };
+            let addresses = vec![ip];
+            let workload =
+                Workload { addresses, enrolment, ..Workload::new(&"default".into(), &"a".into(), "web") };
             (ip, Arc::new(workload))
         };
         let links = PodLinks {

@@ -28,13 +28,9 @@ fn frontend_of(name: &str, port: u16, addresses: &[&str], endpoints: Vec<Endpoin
 
 fn workload(name: &str, addresses: &[&str]) -> Arc<Workload> {
     Arc::new(Workload {
-        namespace: "default".into(),
-        name: name.into(),
         app: "web".into(),
-        service_account: "default".into(),
-        version: None,
         addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
-        enrolment: Enrolment::Enrolled,
+        ..Workload::new(&"default".into(), &name.into(), "default")
     })
 }
 

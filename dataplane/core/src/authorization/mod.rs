@@ -1,0 +1,518 @@
+//! Authorization: who may connect to a workload, and with which requests.
+//!
+//! The words are those of Istio's `AuthorizationPolicy`. What is decided before anything was said is decided in the kernel, from
+//! a [`table`] that says what this module says; what takes a request to decide is decided by the proxy.
+
+mod path;
+mod pattern;
+pub mod table;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use http::HeaderName;
+use http::header::HOST;
+
+use crate::name::ObjectName;
+use crate::route::Request;
+use crate::workload::{Enrolment, Workload};
+pub use pattern::{Block, Blocks, Texts};
+
+/// What a policy does with what its rules match.
+// The order of the variants is that in which they are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Action {
+    /// Denies it, whatever other policies allow.
+    Deny,
+    /// Allows it. What none of a workload's policies with this action allows is denied.
+    Allow,
+    /// Tells of it, and changes nothing.
+    Audit,
+}
+
+/// What happens to what is denied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// It is kept out.
+    Enforce,
+    /// It is told of, and let in.
+    Audit,
+}
+
+/// What happens to what no policy speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stance {
+    /// What no policy speaks of is denied.
+    Deny,
+    /// It is allowed, unless an allow policy applies.
+    Allow,
+}
+
+/// Everything that decides who may reach a workload. Workloads with the same share one.
+#[derive(Debug)]
+pub struct Guard {
+    mode: Mode,
+    stance: Stance,
+    /// Those with rules that deny first, then those that allow, then those that audit.
+    policies: Vec<Arc<Policy>>,
+    /// What counts what nothing allows.
+    unallowed: Arc<Ruling>,
+    key: Arc<str>,
+}
+
+/// A policy.
+#[derive(Debug)]
+pub struct Policy {
+    /// Its document.
+    pub name: ObjectName,
+    /// What it does.
+    pub action: Action,
+    /// One that matches is enough.
+    pub rules: Vec<Rule>,
+}
+
+/// A rule of a policy: matches what comes from one of the peers, is one of the operations, and meets all conditions.
+#[derive(Debug)]
+pub struct Rule {
+    /// Empty: from anybody.
+    pub peers: Vec<Peer>,
+    /// Empty: anything.
+    pub operations: Vec<Operation>,
+    /// All must be met.
+    pub conditions: Vec<Condition>,
+    /// Its name, and how often it decided.
+    pub ruling: Arc<Ruling>,
+}
+
+/// Who connects. What is not said does not matter.
+#[derive(Clone, Debug, Default)]
+pub struct Peer {
+    /// `TRUST-DOMAIN/ns/NAMESPACE/sa/SERVICE-ACCOUNT`.
+    pub principals: Texts,
+    /// Namespaces.
+    pub namespaces: Texts,
+    /// Addresses.
+    pub blocks: Blocks,
+}
+
+/// What is asked for. What is not said does not matter.
+#[derive(Clone, Debug, Default)]
+pub struct Operation {
+    /// Ports of the workload.
+    pub ports: Ports,
+    /// Hosts of requests, compared without regard to case, with and without the port.
+    pub hosts: Texts,
+    /// Methods of requests.
+    pub methods: Texts,
+    /// Paths of requests, without the query.
+    pub paths: Texts,
+}
+
+/// Port numbers that there must or must not be.
+#[derive(Clone, Debug, Default)]
+pub struct Ports {
+    /// One of these; empty: any.
+    pub is: BTreeSet<u16>,
+    /// None of these.
+    pub is_not: BTreeSet<u16>,
+}
+
+impl Ports {
+    fn is_met_by(&self, port: Option<u16>) -> bool {
+        let within = |ports: &BTreeSet<u16>| port.is_some_and(|port| ports.contains(&port));
+        (self.is.is_empty() || within(&self.is)) && !within(&self.is_not)
+    }
+
+    fn named(&self) -> impl Iterator<Item = u16> {
+        self.is.iter().chain(&self.is_not).copied()
+    }
+}
+
+/// A condition that a rule has besides.
+#[derive(Clone, Debug)]
+pub enum Condition {
+    /// On who connects.
+    Peer(Peer),
+    /// On the port.
+    Ports(Ports),
+    /// On a header of the request: of several values one that is wanted is enough, and one that is not wanted too much.
+    Header(HeaderName, Texts),
+}
+
+/// What decided.
+#[derive(Debug)]
+pub struct Ruling {
+    /// Its name.
+    pub name: RuleName,
+    /// How often the proxy came to it.
+    pub tally: Tally,
+}
+
+/// What can decide.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RuleName {
+    /// A rule of a policy, counted from 0.
+    Rule(ObjectName, usize),
+    /// That no policy allows it; of the workloads of this namespace.
+    Unallowed(Arc<str>),
+}
+
+impl fmt::Display for RuleName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rule(policy, rule) => write!(f, "{policy} rule {rule}"),
+            Self::Unallowed(namespace) => write!(f, "no policy of namespace {namespace} allows it"),
+        }
+    }
+}
+
+/// How often something was decided. Decisions that keep nothing out are not counted.
+#[derive(Debug, Default)]
+pub struct Tally {
+    denied: AtomicU64,
+    audited: AtomicU64,
+}
+
+impl Tally {
+    /// Counts something that was kept out.
+    pub fn denied(&self) {
+        self.denied.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts something that was only told of.
+    pub fn audited(&self) {
+        self.audited.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What was kept out, and what was only told of.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.denied.load(Ordering::Relaxed), self.audited.load(Ordering::Relaxed))
+    }
+}
+
+/// Who connects and to which port: what is known before anything was said.
+#[derive(Clone, Copy, Debug)]
+pub struct Connection<'a> {
+    /// Of a workload of the mesh.
+    pub principal: Option<&'a Principal>,
+    /// Where it comes from.
+    pub whence: Whence<'a>,
+    /// The workload's port; `None` for one that no rule names.
+    pub port: Option<u16>,
+}
+
+impl<'a> Connection<'a> {
+    /// A connection from an address, which is a workload's or not.
+    pub fn new(address: IpAddr, workload: Option<&'a Workload>, port: u16) -> Self {
+        // Of a workload outside the mesh nobody checks which address it sends from.
+        let enrolled = workload.filter(|workload| workload.enrolment == Enrolment::Enrolled);
+        Self {
+            principal: enrolled.map(|workload| &workload.principal),
+            whence: Whence::Address(address.to_canonical()),
+            port: Some(port),
+        }
+    }
+}
+
+/// An address as far as rules ask for it.
+#[derive(Clone, Copy, Debug)]
+pub enum Whence<'a> {
+    /// This one.
+    Address(IpAddr),
+    /// Any that is within all of these blocks, and within no other that rules name.
+    Within(&'a BTreeSet<Block>),
+}
+
+/// Who a workload is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Principal {
+    text: Arc<str>,
+    namespace: Arc<str>,
+}
+
+impl Principal {
+    /// A service account's, in a trust domain.
+    pub fn new(trust_domain: &str, namespace: &Arc<str>, service_account: &str) -> Self {
+        let text = format!("{trust_domain}/ns/{namespace}/sa/{service_account}").into();
+        Self { text, namespace: Arc::clone(namespace) }
+    }
+
+    /// `TRUST-DOMAIN/ns/NAMESPACE/sa/SERVICE-ACCOUNT`; its SPIFFE id is this after `spiffe://`.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Display for Principal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// What was said on a connection.
+#[derive(Clone, Copy, Debug)]
+pub enum Said<'a> {
+    /// Nothing yet; it may become requests.
+    Nothing,
+    /// Something that is no HTTP. What a rule says of requests keeps it from allowing this, and does not keep it from denying it.
+    Opaque,
+    /// A request.
+    Request(&'a Request<'a>),
+}
+
+/// What a guard says.
+#[derive(Clone, Copy, Debug)]
+pub struct Decision<'g> {
+    /// What happens.
+    pub verdict: Verdict,
+    /// Who says so; none where nothing speaks of it.
+    pub ruling: Option<&'g Arc<Ruling>>,
+}
+
+/// What happens to a connection or a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verdict {
+    /// It is let in.
+    Allow,
+    /// It is let in and told of.
+    Audit,
+    /// It takes a request to decide.
+    Ask,
+    /// It is kept out.
+    Deny,
+}
+
+/// Whether a rule matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Met {
+    No,
+    /// It takes a request to tell.
+    Perhaps,
+    Yes,
+}
+
+impl From<bool> for Met {
+    fn from(is_met: bool) -> Self {
+        if is_met { Self::Yes } else { Self::No }
+    }
+}
+
+impl Guard {
+    /// A guard of these policies. `key` is the same only for guards that decide the same, and never another's.
+    pub fn new(
+        mode: Mode,
+        stance: Stance,
+        mut policies: Vec<Arc<Policy>>,
+        unallowed: Arc<Ruling>,
+        key: Arc<str>,
+    ) -> Self {
+        policies.sort_by(|a, b| (a.action, &a.name).cmp(&(b.action, &b.name)));
+        Self { mode, stance, policies, unallowed, key }
+    }
+
+    /// What happens to what is denied.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// Its policies: those that deny, that allow, that audit.
+    pub fn policies(&self) -> &[Arc<Policy>] {
+        &self.policies
+    }
+
+    /// What it is the same guard by.
+    pub fn key(&self) -> &Arc<str> {
+        &self.key
+    }
+
+    /// Everything that may come out as the reason of a decision.
+    pub fn rulings(&self) -> impl Iterator<Item = &Arc<Ruling>> {
+        let of_rules = self.policies.iter().flat_map(|policy| &policy.rules).map(|rule| &rule.ruling);
+        of_rules.chain([&self.unallowed])
+    }
+
+    /// Whether any rule asks for more than who connects and to which port.
+    pub fn asks_for_requests(&self) -> bool {
+        self.policies.iter().flat_map(|policy| &policy.rules).any(Rule::asks_for_requests)
+    }
+
+    /// Decides about a connection, or a request on it.
+    pub fn decide(&self, connection: &Connection<'_>, said: Said<'_>) -> Decision<'_> {
+        self.decide_by(|index| self.policies[index].rules.iter(), connection, said)
+    }
+
+    /// The same, with those rules of each policy that can match at all.
+    fn decide_by<'g, R: Iterator<Item = &'g Rule>>(
+        &'g self,
+        rules: impl Fn(usize) -> R,
+        connection: &Connection<'_>,
+        said: Said<'_>,
+    ) -> Decision<'g> {
+        // By action: a rule that matches, and one of which only a request can tell.
+        let mut found: [(Option<&Arc<Ruling>>, Option<&Arc<Ruling>>); 3] = Default::default();
+        let mut is_selective = false;
+        for (index, policy) in self.policies.iter().enumerate() {
+            is_selective |= policy.action == Action::Allow;
+            let (yes, perhaps) = &mut found[policy.action as usize];
+            for rule in rules(index) {
+                match rule.meets(policy.action, connection, said) {
+                    Met::Yes => *yes = yes.or(Some(&rule.ruling)),
+                    Met::Perhaps => *perhaps = perhaps.or(Some(&rule.ruling)),
+                    Met::No => continue,
+                }
+                if yes.is_some() {
+                    break;
+                }
+            }
+        }
+        let [deny, allow, audit] = found;
+        let is_allowed = allow.0.is_some() || (!is_selective && self.stance == Stance::Allow);
+        let (verdict, ruling) = match (deny, allow, audit) {
+            ((Some(ruling), _), ..) => (self.denial(), Some(ruling)),
+            ((_, Some(ruling)), ..) => (Verdict::Ask, Some(ruling)),
+            (_, (_, Some(ruling)), _) if !is_allowed => (Verdict::Ask, Some(ruling)),
+            _ if !is_allowed => (self.denial(), Some(&self.unallowed)),
+            (_, _, (Some(ruling), _)) => (Verdict::Audit, Some(ruling)),
+            (_, _, (_, Some(ruling))) => (Verdict::Ask, Some(ruling)),
+            (_, (ruling, _), _) => (Verdict::Allow, ruling),
+        };
+        Decision { verdict, ruling }
+    }
+
+    /// What comes of what is denied.
+    fn denial(&self) -> Verdict {
+        match self.mode {
+            Mode::Enforce => Verdict::Deny,
+            Mode::Audit => Verdict::Audit,
+        }
+    }
+}
+
+impl Rule {
+    fn asks_for_requests(&self) -> bool {
+        self.operations.iter().any(Operation::asks_for_requests)
+            || self.conditions.iter().any(|condition| matches!(condition, Condition::Header(..)))
+    }
+
+    /// Whether it can match connections of this peer, whatever is asked for.
+    fn may_concern(&self, connection: &Connection<'_>) -> bool {
+        let is_from = self.peers.is_empty() || self.peers.iter().any(|peer| peer.is_met_by(connection));
+        is_from
+            && self.conditions.iter().all(|condition| match condition {
+                Condition::Peer(peer) => peer.is_met_by(connection),
+                Condition::Ports(_) | Condition::Header(..) => true,
+            })
+    }
+
+    fn meets(&self, action: Action, connection: &Connection<'_>, said: Said<'_>) -> Met {
+        if !self.may_concern(connection) {
+            return Met::No;
+        }
+        let operation = match self.operations.as_slice() {
+            [] => Met::Yes,
+            several => several.iter().map(|one| one.meets(action, connection.port, said)).max().unwrap_or(Met::No),
+        };
+        let of_condition = |condition: &Condition| match condition {
+            Condition::Peer(_) => Met::Yes,
+            Condition::Ports(ports) => ports.is_met_by(connection.port).into(),
+            Condition::Header(name, texts) => match said {
+                Said::Request(request) => has_header(request, name, texts).into(),
+                Said::Nothing => Met::Perhaps,
+                Said::Opaque => unknowable(action),
+            },
+        };
+        self.conditions.iter().map(of_condition).fold(operation, Met::min)
+    }
+
+    /// The ports that it names.
+    fn ports(&self) -> impl Iterator<Item = u16> {
+        let of_conditions = self.conditions.iter().filter_map(|condition| match condition {
+            Condition::Ports(ports) => Some(ports),
+            Condition::Peer(_) | Condition::Header(..) => None,
+        });
+        self.operations.iter().map(|operation| &operation.ports).chain(of_conditions).flat_map(Ports::named)
+    }
+
+    /// The blocks of addresses that it names.
+    fn blocks(&self) -> impl Iterator<Item = &Block> {
+        let of_conditions = self.conditions.iter().filter_map(|condition| match condition {
+            Condition::Peer(peer) => Some(peer),
+            Condition::Ports(_) | Condition::Header(..) => None,
+        });
+        self.peers.iter().chain(of_conditions).flat_map(|peer| peer.blocks.named())
+    }
+}
+
+/// What a rule about requests comes to where there are none.
+fn unknowable(action: Action) -> Met {
+    (action == Action::Deny).into()
+}
+
+fn has_header(request: &Request<'_>, name: &HeaderName, texts: &Texts) -> bool {
+    let values = request.headers.get_all(name).into_iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    texts.are_met_by_any(values)
+}
+
+impl Peer {
+    fn is_met_by(&self, connection: &Connection<'_>) -> bool {
+        let principal = connection.principal;
+        self.principals.are_met_by(principal.map(Principal::as_str))
+            && self.namespaces.are_met_by(principal.map(|principal| &*principal.namespace))
+            && self.blocks.are_met_by(connection.whence)
+    }
+}
+
+impl Operation {
+    fn asks_for_requests(&self) -> bool {
+        [&self.hosts, &self.methods, &self.paths].iter().any(|texts| !texts.is_empty())
+    }
+
+    fn meets(&self, action: Action, port: Option<u16>, said: Said<'_>) -> Met {
+        if !self.ports.is_met_by(port) {
+            return Met::No;
+        }
+        match said {
+            _ if !self.asks_for_requests() => Met::Yes,
+            Said::Nothing => Met::Perhaps,
+            Said::Opaque => unknowable(action),
+            Said::Request(request) => {
+                let is_met = self.methods.are_met_by(Some(request.method.as_str()))
+                    && self.has_host(request)
+                    && self.has_path(action, request.path);
+                is_met.into()
+            }
+        }
+    }
+
+    fn has_host(&self, request: &Request<'_>) -> bool {
+        if self.hosts.is_empty() {
+            return true;
+        }
+        let host = request.headers.get(HOST).map(|host| String::from_utf8_lossy(host.as_bytes()).to_ascii_lowercase());
+        let host = host.unwrap_or_default();
+        let without_port = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => &host,
+        };
+        self.hosts.are_met_by_any([&*host, without_port].into_iter())
+    }
+
+    /// Nobody knows how a workload reads a path that can be read in several ways. What is to be denied must not get by in another
+    /// spelling, and what is to be allowed must be that in every reading.
+    fn has_path(&self, action: Action, path: &str) -> bool {
+        if self.paths.is_empty() {
+            return true;
+        }
+        let mut readings = path::readings(path);
+        match action {
+            Action::Allow => readings.all(|reading| self.paths.are_met_by(Some(&reading))),
+            Action::Deny | Action::Audit => readings.any(|reading| self.paths.are_met_by(Some(&reading))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
