@@ -113,3 +113,9 @@ pub const ROUTE_ENTRIES: usize = 250_000;
 
 /// Names of host functions, and of services that it may call, that a plugin's document lists.
 pub const PLUGIN_CAPABILITIES: usize = 128;
+
+/// Rules of an authorization policy.
+pub const AUTHORIZATION_RULES: usize = 10_000;
+
+/// Sources, operations and conditions of a rule of an authorization policy, and values in each of their fields.
+pub const AUTHORIZATION_VALUES: usize = 1_000;

@@ -1,11 +1,13 @@
 //! What documents refer to, and what refers to them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use weir_core::name::{ObjectName, ServiceName};
 
 use crate::document::{Document, DocumentSet};
 use crate::kinds::Content;
+use crate::kinds::authorization_policy::AuthorizationPolicy;
 use crate::kinds::endpoint_slice::{PodRef, SERVICE_LABEL};
 use crate::kinds::plugin::Attached;
 use crate::kinds::rules::{AttachesTo, Rules, To};
@@ -42,10 +44,25 @@ impl DocumentSet {
                 Some(attached) => self.of_plugin(attached),
                 None => self.all_services(&of.namespace),
             },
+            Content::Authorization(policy) => self.chosen_pods(&of.namespace, policy),
             Content::Service(_) | Content::Namespace(_) | Content::Gateway(_) | Content::ReferenceGrant(_) => {
                 Vec::new()
             }
         }
+    }
+
+    /// The pods that a policy is for, as far as it chooses any.
+    fn chosen_pods(&self, namespace: &str, policy: &AuthorizationPolicy) -> Vec<(String, ObjectName)> {
+        if policy.selector.is_empty() {
+            return Vec::new();
+        }
+        let first = ObjectName::new("Pod", namespace, "");
+        let all = self.from(&first).take_while(|one| *one.name.kind == *"Pod" && *one.name.namespace == *namespace);
+        let is_chosen = |document: &&Arc<Document>| match &document.content {
+            Content::Pod(pod) => policy.is_for(&pod.labels),
+            _ => false,
+        };
+        all.filter(is_chosen).map(|document| ("spec.selector".to_owned(), document.name.clone())).collect()
     }
 
     /// The services of a namespace, as they are named by naming none.
@@ -169,6 +186,10 @@ impl Document {
             Content::EndpointSlice(slice) => {
                 slice.service.as_ref().is_some_and(|service| meant.services.contains(service))
                     || slice.pods.iter().any(|(_, pod)| meant.pods.contains(pod))
+            }
+            Content::Authorization(policy) => {
+                let mut pods = meant.pods.iter().filter(|pod| pod.namespace == *self.name.namespace);
+                !policy.selector.is_empty() && pods.next().is_some()
             }
             Content::Pod(_) => meant.namespaces.contains(&*self.name.namespace),
             Content::TrafficPolicy(policy) => policy.targets.iter().any(|one| meant.services.contains(&one.service)),

@@ -29,31 +29,39 @@ pub struct Applied {
 /// Writes what is new. Nothing is removed yet.
 pub(crate) fn add(maps: &mut Maps, plan: &Plan) -> Result<(), KernelError> {
     maps::set(&mut maps.node_addresses, &plan.node_addresses, names::NODE_ADDRESSES)?;
-    maps.set_identities(&plan.identities)?;
+    // What guards answer is there before anything is guarded by them.
     maps::set(&mut maps.policies, &plan.policies, names::POLICIES)?;
-    set_flags(maps, plan.flags)?;
+    if plan.flags & Config::POLICIES != 0 {
+        set_flags(maps, plan.flags)?;
+    }
+    maps.set_places(&plan.places)?;
     maps.set_sets(&plan.sets)?;
     maps::set(&mut maps.services, &plan.services, names::SERVICES)?;
     maps::set(&mut maps.netns, &plan.netns, names::NETNS)?;
     maps::set(&mut maps.pods, &plan.pods, names::PODS)
 }
 
-/// Removes what is no longer wanted.
+/// Removes what is no longer wanted, and has flows judged again where policies are others now.
 pub(crate) fn remove(maps: &mut Maps, plan: &Plan, before: &State) -> Result<(), KernelError> {
     maps::remove(&mut maps.services, &plan.services, names::SERVICES)?;
     maps.remove_sets(&plan.sets, before)?;
-    maps::remove(&mut maps.policies, &plan.policies, names::POLICIES)?;
     maps::remove(&mut maps.netns, &plan.netns, names::NETNS)?;
     maps::remove(&mut maps.pods, &plan.pods, names::PODS)?;
-    maps.remove_identities(&plan.identities)?;
-    maps::remove(&mut maps.node_addresses, &plan.node_addresses, names::NODE_ADDRESSES)
+    maps.remove_places(&plan.places)?;
+    maps::remove(&mut maps.policies, &plan.policies, names::POLICIES)?;
+    maps::remove(&mut maps.node_addresses, &plan.node_addresses, names::NODE_ADDRESSES)?;
+    set_flags(maps, plan.flags)?;
+    if plan.changes_policy() {
+        let config = maps.config()?;
+        maps.set_config(Config { generation: config.generation.wrapping_add(1), ..config })?;
+    }
+    Ok(())
 }
 
 fn set_flags(maps: &mut Maps, flags: u32) -> Result<(), KernelError> {
-    const OWN: u32 = Config::POLICIES | Config::DEFAULT_DENY | Config::DEFAULT_PROXY;
-    let mut config = maps.config()?;
-    config.flags = config.flags & !OWN | flags;
-    maps.set_config(config)
+    let config = maps.config()?;
+    let flags = config.flags & !Config::POLICIES | flags;
+    if flags == config.flags { Ok(()) } else { maps.set_config(Config { flags, ..config }) }
 }
 
 /// Counts of a plan.
@@ -66,6 +74,6 @@ pub(crate) fn summary(plan: &Plan) -> Applied {
             applied.removed += plan.$field.remove.len();
         )*};
     }
-    add!(pods, netns, identities, services, sets, policies, node_addresses);
+    add!(pods, netns, places, services, sets, policies, node_addresses);
     applied
 }

@@ -3,44 +3,27 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
-    num::NonZeroU32,
 };
 
-use weir_ebpf_common::{IDENTITY_ANY, Verdict};
+use weir_ebpf_common::Verdict;
 
 use crate::FailMode;
 
 /// Everything that [`Kernel::apply`](crate::Kernel::apply) brings about. What is not in it is
 /// removed.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Desired {
     /// Services by what clients connect to.
     pub services: BTreeMap<ServiceAddr, ServiceAction>,
     /// Enrolled pods by the index of their link in this namespace.
     pub pods: BTreeMap<IfIndex, PodEntry>,
-    /// Identities of addresses beyond this node's pods: other nodes' pods, networks, services. The
-    /// longest prefix counts.
-    pub identities: BTreeMap<Prefix, Identity>,
-    /// Who may reach whom; see [`Policy`].
-    pub policies: BTreeMap<Policy, Verdict>,
-    /// What no policy names.
-    pub default_verdict: Verdict,
+    /// What addresses stand for, those of this node's pods among them. The longest prefix counts.
+    pub places: BTreeMap<Prefix, Ends>,
+    /// What guards answer.
+    pub policies: BTreeMap<Policy, Answer>,
     /// Addresses of the node that are not on its links, for example a load balancer's. Those on
     /// its links are added by themselves.
     pub node_addresses: BTreeSet<IpAddr>,
-}
-
-impl Default for Desired {
-    fn default() -> Self {
-        Self {
-            services: BTreeMap::new(),
-            pods: BTreeMap::new(),
-            identities: BTreeMap::new(),
-            policies: BTreeMap::new(),
-            default_verdict: Verdict::Direct,
-            node_addresses: BTreeSet::new(),
-        }
-    }
 }
 
 /// Index of a link in the node's network namespace.
@@ -82,8 +65,8 @@ pub enum ServiceAction {
 pub struct PodEntry {
     /// The addresses it may send from; at most four.
     pub addresses: BTreeSet<IpAddr>,
-    /// Who it is.
-    pub identity: Identity,
+    /// Number of its guard; 0 for none.
+    pub guard: u32,
     /// Cookie of its network namespace, as [`PodLink`](crate::pods::PodLink) has it; without it
     /// the connect hooks leave the pod alone.
     pub netns_cookie: Option<u64>,
@@ -91,20 +74,14 @@ pub struct PodEntry {
     pub fail_mode: Option<FailMode>,
 }
 
-/// Number of an identity; what it stands for is the caller's.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct Identity(NonZeroU32);
-
-impl Identity {
-    /// An identity; zero (unknown) and the largest number (any) are reserved.
-    pub fn new(number: u32) -> Option<Self> {
-        if number == IDENTITY_ANY { None } else { NonZeroU32::new(number).map(Self) }
-    }
-
-    /// The number.
-    pub fn number(self) -> u32 {
-        self.0.get()
-    }
+/// What an address stands for: as the source of connections, and as their destination. The numbers are the caller's; 0 means
+/// nobody that is known, and no guard. The largest number is reserved.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Ends {
+    /// Who connects from there.
+    pub source: u32,
+    /// What guards it.
+    pub guard: u32,
 }
 
 /// An address range.
@@ -116,14 +93,22 @@ pub struct Prefix {
     pub bits: u8,
 }
 
-/// Key of a policy. `None` matches everything; the key that names more wins, then the one that
-/// names the destination, then the source.
+/// What a guard is asked. `None` matches everything; the key that names more wins, then the one that names the source.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Policy {
     /// Who connects.
-    pub source: Option<Identity>,
-    /// To whom.
-    pub destination: Option<Identity>,
+    pub source: Option<u32>,
+    /// To what is guarded by this.
+    pub guard: u32,
     /// To which port.
     pub port: Option<(Protocol, u16)>,
+}
+
+/// What a guard answers.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Answer {
+    /// Where it goes.
+    pub verdict: Verdict,
+    /// What is counted and told as the reason; 0 for nothing.
+    pub rule: u32,
 }

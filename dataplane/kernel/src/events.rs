@@ -23,10 +23,8 @@ pub struct DropRecord {
     pub destination: SocketAddr,
     /// IP protocol number.
     pub protocol: u8,
-    /// Identity number of the source; zero when unknown or not asked for.
-    pub source_identity: u32,
-    /// Identity number of the destination; zero when unknown or not asked for.
-    pub destination_identity: u32,
+    /// Number of what says so, where that is a policy; else zero.
+    pub rule: u32,
     /// Link it came from or went to.
     pub ifindex: u32,
     /// Nanoseconds of the monotonic clock.
@@ -43,8 +41,7 @@ impl DropRecord {
             source: socket(event.src, event.src_port),
             destination: socket(event.dst, event.dst_port),
             protocol: event.protocol,
-            source_identity: event.source,
-            destination_identity: event.destination,
+            rule: event.rule,
             ifindex: event.ifindex,
             time_ns: event.time_ns,
             suppressed: event.suppressed,

@@ -1,7 +1,7 @@
 //! The node's kernel side as one object.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io,
     os::fd::{AsFd, BorrowedFd},
@@ -136,6 +136,10 @@ impl Kernel {
         let wanted = desired.pods.keys().map(|index| index.0).collect();
         (applied.attached, applied.detached) = self.attach_pods(&wanted)?;
         apply::remove(&mut self.maps, &plan, &before)?;
+        if plan.changes_policy() {
+            let known: BTreeSet<u32> = desired.policies.values().map(|answer| answer.rule).collect();
+            self.maps.forget_rules(|rule| known.contains(&rule))?;
+        }
         self.last = Some(self.maps.state()?);
         applied.drifted = drifted;
         Ok(applied)
@@ -170,6 +174,14 @@ impl Kernel {
     /// When a map cannot be read.
     pub fn counters(&self) -> Result<Vec<(Reason, Count)>, KernelError> {
         self.maps.counts()
+    }
+
+    /// Packets and bytes that rules have denied or told of, by the rules' numbers.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn rule_counters(&self) -> Result<BTreeMap<u32, Count>, KernelError> {
+        self.maps.rule_counts()
     }
 
     /// The stream of drop records and log lines; the second call gives nothing. What happened
@@ -208,6 +220,7 @@ impl Kernel {
             bridge_mac: self.topology.bridge_mac,
             zero: [0; 2],
             events_per_second: self.settings.events_per_second,
+            generation: before.generation,
         })
     }
 

@@ -31,10 +31,10 @@ mod sys;
 mod wait;
 
 pub use apply::Applied;
-pub use desired::{Desired, Identity, IfIndex, PodEntry, Policy, Prefix, Protocol, ServiceAction, ServiceAddr};
+pub use desired::{Answer, Desired, Ends, IfIndex, PodEntry, Policy, Prefix, Protocol, ServiceAction, ServiceAddr};
 pub use error::KernelError;
 pub use events::{DropRecord, Events};
 pub use kernel::Kernel;
 pub use plan::PlanError;
 pub use settings::{FailMode, KernelSettings, LogLevel, Notrack, Slot};
-pub use weir_ebpf_common::{Count, MARK_MASK, MARK_PROXY, MARK_STEER, Reason, Verdict};
+pub use weir_ebpf_common::{ABI_VERSION, Count, MARK_MASK, MARK_PROXY, MARK_STEER, Reason, Verdict};

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use aya::{
     Ebpf,
-    maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, RingBuf, SockMap, lpm_trie::Key},
+    maps::{
+        Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, PerCpuHashMap, RingBuf, SockMap, lpm_trie::Key,
+    },
 };
 use weir_ebpf_common::{
-    Addr, BackendKey, BackendRecord, Config, Count, PodRecord, PolicyKey, Reason, ServiceKey, ServiceRecord, maps,
+    Addr, BackendKey, BackendRecord, Config, Count, PlaceRecord, PodRecord, PolicyKey, PolicyRecord, Reason,
+    ServiceKey, ServiceRecord, maps,
 };
 
 use crate::{
@@ -23,10 +26,11 @@ pub(crate) struct Maps {
     config: Array<MapData, Raw<Config>>,
     pub(crate) pods: Hash<u32, PodRecord>,
     pub(crate) netns: Hash<u64, u32>,
-    identities: LpmTrie<MapData, Raw<Addr>, Raw<u32>>,
+    places: LpmTrie<MapData, Raw<Addr>, Raw<PlaceRecord>>,
     pub(crate) services: Hash<ServiceKey, ServiceRecord>,
     backends: Hash<BackendKey, BackendRecord>,
-    pub(crate) policies: Hash<PolicyKey, u32>,
+    pub(crate) policies: Hash<PolicyKey, PolicyRecord>,
+    rules: PerCpuHashMap<MapData, u32, Raw<Count>>,
     pub(crate) node_addresses: Hash<Addr, u8>,
     pub(crate) steer_interfaces: Hash<u32, u32>,
     pub(crate) listen: SockMap<MapData>,
@@ -49,10 +53,11 @@ impl Maps {
             config: take(object, maps::CONFIG)?,
             pods: take(object, maps::PODS)?,
             netns: take(object, maps::NETNS)?,
-            identities: take(object, maps::IDENTITIES)?,
+            places: take(object, maps::PLACES)?,
             services: take(object, maps::SERVICES)?,
             backends: take(object, maps::BACKENDS)?,
             policies: take(object, maps::POLICIES)?,
+            rules: take(object, maps::RULES)?,
             node_addresses: take(object, maps::NODE_ADDRESSES)?,
             steer_interfaces: take(object, maps::STEER_INTERFACES)?,
             listen: take(object, maps::LISTEN)?,
@@ -74,7 +79,7 @@ impl Maps {
         Ok(State {
             pods: read(&self.pods, maps::PODS)?,
             netns: read(&self.netns, maps::NETNS)?,
-            identities: self.read_identities()?,
+            places: self.read_places()?,
             services: read(&self.services, maps::SERVICES)?,
             sets: self.read_sets()?,
             policies: read(&self.policies, maps::POLICIES)?,
@@ -82,12 +87,12 @@ impl Maps {
         })
     }
 
-    fn read_identities(&self) -> Result<BTreeMap<(u32, Addr), u32>, KernelError> {
-        self.identities
+    fn read_places(&self) -> Result<BTreeMap<(u32, Addr), PlaceRecord>, KernelError> {
+        self.places
             .iter()
             .map(|entry| entry.map(|(key, value)| ((key.prefix_len(), key.data().0), value.0)))
             .collect::<Result<_, _>>()
-            .map_err(failed(maps::IDENTITIES))
+            .map_err(failed(maps::PLACES))
     }
 
     /// Sets with all their columns in order; a set that an interrupted write left with holes shows
@@ -105,18 +110,18 @@ impl Maps {
         Ok(sets)
     }
 
-    pub(crate) fn set_identities(&mut self, change: &Change<(u32, Addr), u32>) -> Result<(), KernelError> {
-        for ((bits, address), identity) in &change.set {
+    pub(crate) fn set_places(&mut self, change: &Change<(u32, Addr), PlaceRecord>) -> Result<(), KernelError> {
+        for ((bits, address), place) in &change.set {
             let key = Key::new(*bits, Raw(*address));
-            self.identities.insert(&key, Raw(*identity), 0).map_err(failed(maps::IDENTITIES))?;
+            self.places.insert(&key, Raw(*place), 0).map_err(failed(maps::PLACES))?;
         }
         Ok(())
     }
 
-    pub(crate) fn remove_identities(&mut self, change: &Change<(u32, Addr), u32>) -> Result<(), KernelError> {
+    pub(crate) fn remove_places(&mut self, change: &Change<(u32, Addr), PlaceRecord>) -> Result<(), KernelError> {
         for (bits, address) in &change.remove {
             let key = Key::new(*bits, Raw(*address));
-            self.identities.remove(&key).or_else(absent).map_err(failed(maps::IDENTITIES))?;
+            self.places.remove(&key).or_else(absent).map_err(failed(maps::PLACES))?;
         }
         Ok(())
     }
@@ -152,14 +157,29 @@ impl Maps {
             .iter()
             .map(|reason| {
                 let values = self.counts.get(&(*reason as u32), 0).map_err(failed(maps::COUNTS))?;
-                let total = values.iter().fold(Count::default(), |sum, Raw(one)| Count {
-                    packets: sum.packets.wrapping_add(one.packets),
-                    bytes: sum.bytes.wrapping_add(one.bytes),
-                });
-                Ok((*reason, total))
+                Ok((*reason, total(values.iter())))
             })
             .collect()
     }
+
+    /// Sums over processors by the numbers of rules.
+    pub(crate) fn rule_counts(&self) -> Result<BTreeMap<u32, Count>, KernelError> {
+        let rules = self.rules.iter().map(|entry| entry.map(|(rule, values)| (rule, total(values.iter()))));
+        rules.collect::<Result<_, _>>().map_err(failed(maps::RULES))
+    }
+
+    /// Forgets what was counted of rules that are no more.
+    pub(crate) fn forget_rules(&mut self, is_known: impl Fn(u32) -> bool) -> Result<(), KernelError> {
+        let gone: Vec<u32> = self.rules.keys().filter_map(Result::ok).filter(|rule| !is_known(*rule)).collect();
+        gone.iter().try_for_each(|rule| self.rules.remove(rule).or_else(absent)).map_err(failed(maps::RULES))
+    }
+}
+
+fn total<'v>(values: impl Iterator<Item = &'v Raw<Count>>) -> Count {
+    values.fold(Count::default(), |sum, Raw(one)| Count {
+        packets: sum.packets.wrapping_add(one.packets),
+        bytes: sum.bytes.wrapping_add(one.bytes),
+    })
 }
 
 /// Removing what is not there is what was wanted.

@@ -6,9 +6,9 @@ use std::{
 };
 
 use weir_ebpf_common::{
-    Addr, BackendRecord, Config, IDENTITY_ANY, MAX_BACKENDS, MAX_IDENTITIES, MAX_NODE_ADDRESSES, MAX_POD_ADDRESSES,
-    MAX_PODS, MAX_POLICIES, MAX_SERVICES, PodRecord, PolicyKey, ServiceAction as Action, ServiceKey, ServiceRecord,
-    TCP, UDP, Verdict,
+    Addr, BackendRecord, Config, MAX_BACKENDS, MAX_NODE_ADDRESSES, MAX_PLACES, MAX_POD_ADDRESSES, MAX_PODS,
+    MAX_POLICIES, MAX_SERVICES, PlaceRecord, PodRecord, PolicyKey, PolicyRecord, SOURCE_ANY, ServiceAction as Action,
+    ServiceKey, ServiceRecord, TCP, UDP,
 };
 
 use crate::{Desired, FailMode, IfIndex, PodEntry, Policy, Prefix, Protocol, ServiceAction, ServiceAddr, alias};
@@ -18,10 +18,10 @@ use crate::{Desired, FailMode, IfIndex, PodEntry, Policy, Prefix, Protocol, Serv
 pub(crate) struct State {
     pub(crate) pods: BTreeMap<u32, PodRecord>,
     pub(crate) netns: BTreeMap<u64, u32>,
-    pub(crate) identities: BTreeMap<(u32, Addr), u32>,
+    pub(crate) places: BTreeMap<(u32, Addr), PlaceRecord>,
     pub(crate) services: BTreeMap<ServiceKey, ServiceRecord>,
     pub(crate) sets: BTreeMap<u32, Vec<BackendRecord>>,
-    pub(crate) policies: BTreeMap<PolicyKey, u32>,
+    pub(crate) policies: BTreeMap<PolicyKey, PolicyRecord>,
     pub(crate) node_addresses: BTreeMap<Addr, u8>,
 }
 
@@ -33,18 +33,31 @@ pub(crate) struct Change<K, V> {
     pub(crate) added: usize,
 }
 
+impl<K, V> Change<K, V> {
+    fn is_nothing(&self) -> bool {
+        self.set.is_empty() && self.remove.is_empty()
+    }
+}
+
 /// All writes, and the state they lead to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Plan {
     pub(crate) pods: Change<u32, PodRecord>,
     pub(crate) netns: Change<u64, u32>,
-    pub(crate) identities: Change<(u32, Addr), u32>,
+    pub(crate) places: Change<(u32, Addr), PlaceRecord>,
     pub(crate) services: Change<ServiceKey, ServiceRecord>,
     pub(crate) sets: Change<u32, Vec<BackendRecord>>,
-    pub(crate) policies: Change<PolicyKey, u32>,
+    pub(crate) policies: Change<PolicyKey, PolicyRecord>,
     pub(crate) node_addresses: Change<Addr, u8>,
     /// Bits of [`Config::flags`] that follow from the desired state.
     pub(crate) flags: u32,
+}
+
+impl Plan {
+    /// Whether policy says something else of any flow.
+    pub(crate) fn changes_policy(&self) -> bool {
+        !self.policies.is_nothing() || !self.places.is_nothing() || !self.pods.is_nothing()
+    }
 }
 
 /// Something in a desired state that cannot be brought about.
@@ -79,7 +92,7 @@ pub enum PlanError {
 pub(crate) fn plan(actual: &State, desired: &Desired, default: FailMode) -> Result<Plan, Vec<PlanError>> {
     let mut compiler = Compiler { state: State::default(), errors: Vec::new(), default };
     compiler.pods(desired);
-    compiler.identities(desired);
+    compiler.places(desired);
     compiler.policies(desired);
     compiler.services(actual, desired);
     compiler.check_sizes();
@@ -87,21 +100,11 @@ pub(crate) fn plan(actual: &State, desired: &Desired, default: FailMode) -> Resu
     if !errors.is_empty() {
         return Err(errors);
     }
-    let mut flags = 0;
-    if !state.policies.is_empty() {
-        flags |= Config::POLICIES;
-    }
-    match desired.default_verdict {
-        Verdict::Direct => {}
-        // Without a policy that says otherwise, everything is denied or proxied: both need the
-        // policy look-up, which has the default.
-        Verdict::Deny => flags |= Config::POLICIES | Config::DEFAULT_DENY,
-        Verdict::Proxy => flags |= Config::POLICIES | Config::DEFAULT_PROXY,
-    }
+    let flags = if state.policies.is_empty() { 0 } else { Config::POLICIES };
     Ok(Plan {
         pods: diff(&actual.pods, &state.pods),
         netns: diff(&actual.netns, &state.netns),
-        identities: diff(&actual.identities, &state.identities),
+        places: diff(&actual.places, &state.places),
         services: diff(&actual.services, &state.services),
         sets: diff(&actual.sets, &state.sets),
         policies: diff(&actual.policies, &state.policies),
@@ -140,32 +143,28 @@ impl Compiler {
             }
             self.state.pods.insert(ifindex.0, pod_record(pod, self.default));
             if let Some(cookie) = pod.netns_cookie {
-                self.state.netns.insert(cookie, pod.identity.number());
+                self.state.netns.insert(cookie, 1);
             }
         }
         let addresses = desired.node_addresses.iter().map(|ip| (Addr::from(*ip), 1));
         self.state.node_addresses.extend(addresses);
     }
 
-    fn identities(&mut self, desired: &Desired) {
-        for (prefix, identity) in &desired.identities {
-            match identity_key(prefix) {
+    fn places(&mut self, desired: &Desired) {
+        for (prefix, ends) in &desired.places {
+            match place_key(prefix) {
                 Some(key) => {
-                    self.state.identities.insert(key, identity.number());
+                    self.state.places.insert(key, PlaceRecord { source: ends.source, guard: ends.guard });
                 }
                 None => self.errors.push(PlanError::Prefix(*prefix)),
-            }
-        }
-        // A pod of this node is who it is, whatever else was said of its address.
-        for pod in desired.pods.values() {
-            for ip in &pod.addresses {
-                self.state.identities.insert((128, Addr::from(*ip)), pod.identity.number());
             }
         }
     }
 
     fn policies(&mut self, desired: &Desired) {
-        let keys = desired.policies.iter().map(|(policy, verdict)| (policy_key(policy), *verdict as u32));
+        let keys = desired.policies.iter().map(|(policy, answer)| {
+            (policy_key(policy), PolicyRecord { verdict: answer.verdict as u32, rule: answer.rule })
+        });
         self.state.policies.extend(keys);
     }
 
@@ -224,7 +223,7 @@ impl Compiler {
             // Half, because old and new sets exist together for a moment.
             ("backends", backends, MAX_BACKENDS / 2),
             ("policies", self.state.policies.len(), MAX_POLICIES),
-            ("identities", self.state.identities.len(), MAX_IDENTITIES),
+            ("places", self.state.places.len(), MAX_PLACES),
             ("node addresses", self.state.node_addresses.len(), MAX_NODE_ADDRESSES),
         ] {
             if count > limit as usize {
@@ -235,7 +234,7 @@ impl Compiler {
 }
 
 fn pod_record(pod: &PodEntry, default: FailMode) -> PodRecord {
-    let mut record = PodRecord { identity: pod.identity.number(), ..PodRecord::default() };
+    let mut record = PodRecord { guard: pod.guard, ..PodRecord::default() };
     for (slot, ip) in record.addresses.iter_mut().zip(&pod.addresses) {
         *slot = Addr::from(*ip);
     }
@@ -264,8 +263,8 @@ fn service_key(address: &ServiceAddr) -> ServiceKey {
 fn policy_key(policy: &Policy) -> PolicyKey {
     let (protocol, port) = policy.port.map_or((0, 0), |(protocol, port)| (number(protocol), port));
     PolicyKey {
-        source: policy.source.map_or(IDENTITY_ANY, |identity| identity.number()),
-        destination: policy.destination.map_or(IDENTITY_ANY, |identity| identity.number()),
+        source: policy.source.unwrap_or(SOURCE_ANY),
+        guard: policy.guard,
         port: port.to_be(),
         protocol,
         zero: 0,
@@ -273,7 +272,7 @@ fn policy_key(policy: &Policy) -> PolicyKey {
 }
 
 /// Prefix length in the mapped form, and the address with the other bits cleared.
-fn identity_key(prefix: &Prefix) -> Option<(u32, Addr)> {
+fn place_key(prefix: &Prefix) -> Option<(u32, Addr)> {
     let (offset, width) = if prefix.ip.is_ipv4() { (96, 32) } else { (0, 128) };
     if prefix.bits > width {
         return None;

@@ -12,7 +12,7 @@ use std::{
 
 use socket2::{Domain, Socket, Type};
 use support::{Greeter, Lab, PATIENCE, REFUSAL, count, inside, ip, run};
-use weir_kernel::{Desired, Kernel, MARK_PROXY, Protocol, Reason, ServiceAction, ServiceAddr, Slot};
+use weir_kernel::{ABI_VERSION, Desired, Kernel, MARK_PROXY, Protocol, Reason, ServiceAction, ServiceAddr, Slot};
 
 fn proxied(lab: &Lab, address: &str) -> Desired {
     let mut desired = lab.desired();
@@ -106,7 +106,7 @@ fn a_mark_forged_by_a_pod_does_not_pass_the_guard() {
     let lab = Lab::new();
     let _server = Greeter::server(&lab, "b", "10.77.0.12:80");
     let mut desired = lab.desired();
-    desired.default_verdict = weir_kernel::Verdict::Deny;
+    lab.guard(&mut desired, 12, weir_kernel::Verdict::Deny);
     // The sender is not enrolled, so only the guard at the destination stands in its way.
     desired.pods.remove(&weir_kernel::IfIndex(lab.ifindex("va")));
     let (kernel, ()) = lab.with(lab.load(&lab.settings()), move |kernel| {
@@ -160,15 +160,16 @@ fn what_another_version_left_is_removed() {
     let kernel = lab.load(&lab.settings());
     // The same pins under another version's name are what an older release would have left.
     drop(kernel);
-    std::fs::rename(format!("{node}/v1"), format!("{node}/v0")).unwrap();
+    std::fs::rename(format!("{node}/v{ABI_VERSION}"), format!("{node}/v0")).unwrap();
     let kernel = lab.load(&lab.settings());
     let versions = || {
         let mut names: Vec<_> = std::fs::read_dir(&node).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         names.sort();
         names
     };
-    assert_eq!(versions(), ["v0", "v1"], "the other does the work until this one can");
+    let own = format!("v{ABI_VERSION}");
+    assert_eq!(versions(), ["v0", &own], "the other does the work until this one can");
     kernel.remove_other_versions().unwrap();
-    assert_eq!(versions(), ["v1"]);
+    assert_eq!(versions(), [&*own]);
     drop(kernel);
 }

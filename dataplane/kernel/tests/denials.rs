@@ -6,8 +6,8 @@ mod support;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use socket2::{Domain, Socket, Type};
-use support::{Lab, PATIENCE, REFUSAL, count, inside, ip};
-use weir_kernel::{Desired, DropRecord, IfIndex, Kernel, Policy, Prefix, Protocol, Reason, Verdict};
+use support::{Lab, PATIENCE, REFUSAL, asked, count, inside, ip, says};
+use weir_kernel::{Desired, DropRecord, IfIndex, Kernel, Protocol, Reason, Verdict};
 
 const PORT: u16 = 40_200;
 const A: [&str; 2] = ["10.77.0.11", "fd77::11"];
@@ -56,9 +56,11 @@ fn denied(lab: &Lab, kernel: Kernel, flows: &[(u8, SocketAddr, SocketAddr)]) -> 
     })
 }
 
-/// Nothing is allowed that no policy names.
+/// Nothing is allowed to pod c that no policy names.
 fn deny_by_default(lab: &Lab) -> Desired {
-    Desired { default_verdict: Verdict::Deny, ..lab.desired() }
+    let mut desired = lab.desired();
+    lab.guard(&mut desired, 13, Verdict::Deny);
+    desired
 }
 
 #[test]
@@ -78,11 +80,6 @@ fn a_denied_flow_is_recorded_with_both_ends() {
             // The sender is not enrolled: only its addresses say who it is, and the guard of pod c's link denies.
             link = "vc";
             desired.pods.remove(&IfIndex(lab.ifindex("va")));
-            let identity = weir_kernel::Identity::new(11).unwrap();
-            for from in A.map(ip) {
-                let bits = if from.is_ipv4() { 32 } else { 128 };
-                desired.identities.insert(Prefix { ip: from, bits }, identity);
-            }
         }
         let (kernel, ()) = lab.with(lab.load(&lab.settings()), {
             let desired = desired.clone();
@@ -93,18 +90,18 @@ fn a_denied_flow_is_recorded_with_both_ends() {
         let (kernel, records) = denied(&lab, kernel, &flows);
         for (record, flow) in records.iter().zip(&flows) {
             assert_eq!(record.reason, Reason::DeniedPolicy, "{flow:?}");
-            assert_eq!((record.source_identity, record.destination_identity), (11, 13), "{flow:?}");
+            assert_eq!(record.rule, 13, "{flow:?}");
             assert_eq!(record.ifindex, lab.ifindex(link), "{flow:?}");
         }
         assert!(count(&kernel, Reason::DeniedPolicy) >= flows.len() as u64);
+        let by_rule = kernel.rule_counters().unwrap();
+        assert_eq!(by_rule.keys().collect::<Vec<_>>(), [&13]);
+        assert_eq!(by_rule[&13].packets, count(&kernel, Reason::DeniedPolicy));
 
         // The control: named, the same flows are allowed, and nothing is denied.
-        let policy = |port| Policy {
-            source: weir_kernel::Identity::new(11),
-            destination: weir_kernel::Identity::new(13),
-            port: Some((port, 80)),
-        };
-        desired.policies = [(policy(Protocol::Tcp), Verdict::Direct), (policy(Protocol::Udp), Verdict::Direct)].into();
+        for protocol in [Protocol::Tcp, Protocol::Udp] {
+            desired.policies.insert(asked(11, 13, Some((protocol, 80))), says(Verdict::Direct));
+        }
         let servers = C.map(|to| support::Greeter::server(&lab, "c", &SocketAddr::new(ip(to), 80).to_string()));
         let (kernel, ()) = lab.with(kernel, move |kernel| {
             kernel.apply(&desired).unwrap();

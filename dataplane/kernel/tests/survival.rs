@@ -16,7 +16,9 @@ use std::{
 };
 
 use support::{Greeter, Lab, PATIENCE, REFUSAL, count, eventually, inside, ip, run};
-use weir_kernel::{Desired, DropRecord, IfIndex, Kernel, Protocol, Reason, ServiceAction, ServiceAddr, Slot};
+use weir_kernel::{
+    ABI_VERSION, Desired, DropRecord, IfIndex, Kernel, Protocol, Reason, ServiceAction, ServiceAddr, Slot,
+};
 
 const VIP: &str = "10.43.0.10:80";
 
@@ -115,7 +117,7 @@ fn nothing_is_left_after_detaching() {
         "{during}"
     );
     assert!(during.contains("table inet weir"), "{during}");
-    let pin = format!("/sys/fs/bpf/weir/{}/v1/maps/WEIR_CONFIG", lab.settings().node);
+    let pin = format!("/sys/fs/bpf/weir/{}/v{ABI_VERSION}/maps/WEIR_CONFIG", lab.settings().node);
     let map = run(&format!("bpftool map show pinned {pin}"));
     let map = map.split(':').next().and_then(|id| id.parse().ok()).expect("a map has an id");
     let programs = programs_using(map);
@@ -274,7 +276,7 @@ fn pins_of_links_that_went_are_collected_and_the_bridge_is_followed() {
     let lab = Lab::new();
     let kernel = apply(&lab, lab.load(&lab.settings()), desired(&lab));
     run(&format!("ip -n {} link del vc", lab.node()));
-    let links = format!("/sys/fs/bpf/weir/{}/v1/links", lab.settings().node);
+    let links = format!("/sys/fs/bpf/weir/{}/v{ABI_VERSION}/links", lab.settings().node);
     assert_eq!(std::fs::read_dir(&links).unwrap().count(), 7);
     let mut rest = desired_without_c(&lab);
     let (kernel, applied) = lab.with(kernel, {

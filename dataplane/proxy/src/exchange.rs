@@ -17,6 +17,7 @@ use weir_plugin_host::Direction;
 use weir_telemetry::{Cause, WorkerEvent};
 
 use crate::access::Entry;
+use crate::authorize;
 use crate::body::{Incoming, Meter, RequestBody, ResponseBody, Streamed, Streaming};
 use crate::downstream::{Downstream, Upgrade};
 use crate::headers::{self, Upgrading};
@@ -26,7 +27,7 @@ use crate::plugins::{Chain, Passage, Stopped};
 use crate::record::Record;
 use crate::retry::Tries;
 use crate::upstream::{ConnectError, Endpoint, Lease, Parcel, Seen, SendError};
-use crate::watch::Watched;
+use crate::watch::{Reached, Watched};
 use crate::{grpc, mirror, reply};
 
 /// Answers a request, one way or another.
@@ -168,6 +169,8 @@ async fn forward(
             if let Some(filters) = &record.filters {
                 filters.on_way_out(head);
             }
+            authorize::request(downstream, picked.endpoint.address(), head)?;
+            watched.reach(Reached { peer: downstream.peer, endpoint: picked.endpoint.address(), is_opaque: false });
             let version = plan::version(protocol, head, upgrading, record.is_call);
             let body = body.map_or(RequestBody::Empty, RequestBody::Streamed);
             let observation = Observation::begin(&picked);

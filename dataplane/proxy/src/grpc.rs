@@ -57,6 +57,7 @@ pub(crate) fn code(cause: Cause) -> Code {
         Cause::RequestTimeout | Cause::PerTryTimeout | Cause::PluginTimeout => Code::DeadlineExceeded,
         Cause::DownstreamGone | Cause::RequestAborted => Code::Cancelled,
         Cause::BodyTooLarge | Cause::HeadTooLarge | Cause::TargetTooLong => Code::ResourceExhausted,
+        Cause::Denied => Code::PermissionDenied,
         Cause::NoRoute | Cause::ConnectMethod => Code::Unimplemented,
         Cause::BadRequest | Cause::Garbage | Cause::TlsRequired | Cause::HeaderTimeout | Cause::UpstreamGarbage => Code::Internal,
         // Also where a rule's destination does not resolve: `GRPCRoute` wants it so.

@@ -7,6 +7,7 @@
 mod accept;
 mod access;
 mod account;
+mod authorize;
 mod body;
 mod certificates;
 mod detect;

@@ -10,13 +10,14 @@ use weir_core::snapshot::Snapshot;
 use weir_core::split::Target;
 use weir_telemetry::WorkerEvent;
 
+use crate::authorize;
 use crate::downstream::{Downstream, reset};
 use crate::observe::Observation;
 use crate::plugins::{Closed, Connection};
 use crate::relay::{self, End};
 use crate::stream::Stream;
 use crate::upstream::{Picked, RawLease};
-use crate::watch::Verdict;
+use crate::watch::{Reached, Verdict};
 
 /// A connection to an endpoint on which nothing was said yet.
 pub(crate) struct Opened {
@@ -27,6 +28,12 @@ pub(crate) struct Opened {
 /// Connects to an endpoint of the service that a client meant. Rules do not concern it. `None` when none can be reached.
 pub(crate) async fn open(downstream: &Downstream) -> Option<Opened> {
     let picked = pick(downstream, &downstream.worker.snapshot())?;
+    let (peer, endpoint) = (downstream.peer, picked.endpoint.address());
+    if authorize::connection(&downstream.worker, peer, endpoint).is_err() {
+        downstream.worker.shard.on(WorkerEvent::OpaqueDenied);
+        return None;
+    }
+    downstream.watched.reach(Reached { peer, endpoint, is_opaque: true });
     let observation = Observation::begin(&picked);
     let leased = picked.endpoint.lease_raw().await;
     observation.connected(leased.is_ok());

@@ -27,6 +27,7 @@ pub(crate) fn status(cause: Cause) -> StatusCode {
         Cause::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
         Cause::NoRoute => StatusCode::NOT_FOUND,
         Cause::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+        Cause::Denied => StatusCode::FORBIDDEN,
         Cause::NoDestination | Cause::Unresolved | Cause::Loop => StatusCode::INTERNAL_SERVER_ERROR,
         Cause::UpstreamClosed | Cause::UpstreamGarbage | Cause::UpstreamAborted | Cause::PluginReset => {
             StatusCode::BAD_GATEWAY
@@ -66,6 +67,7 @@ fn text(cause: Cause) -> &'static str {
         Cause::UnknownService => "the configuration does not have this service\n",
         Cause::NoRoute => "no route of the service matches the request\n",
         Cause::RateLimited => "there were too many requests\n",
+        Cause::Denied => "a policy denies this client the request\n",
         Cause::Fault => "the rule makes this request fail\n",
         Cause::PluginFailed => "a plugin that the request must pass has failed\n",
         Cause::PluginReset => "a plugin broke the request off\n",

@@ -3,11 +3,13 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use weir_core::name::PeerAddr;
 use weir_telemetry::{Cause, WorkerEvent};
 
 use crate::listener::Origin;
@@ -48,6 +50,17 @@ pub(crate) enum Verdict {
     Drained,
     /// The client made more work than its requests are worth.
     Flood,
+    /// It is no longer allowed.
+    Denied,
+}
+
+/// What a connection, or a request, has led to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reached {
+    pub(crate) peer: PeerAddr,
+    pub(crate) endpoint: SocketAddr,
+    /// Whether it is something else than requests.
+    pub(crate) is_opaque: bool,
 }
 
 impl Verdict {
@@ -56,6 +69,7 @@ impl Verdict {
         match self {
             Self::Drained => WorkerEvent::DrainClosed,
             Self::Flood => WorkerEvent::FloodClosed,
+            Self::Denied => WorkerEvent::DeniedClosed,
             Self::HeadTimeout | Self::KeepAliveTimeout | Self::StreamIdle | Self::ClientGone => WorkerEvent::IdleClosed,
         }
     }
@@ -67,6 +81,7 @@ impl Verdict {
             Self::KeepAliveTimeout | Self::StreamIdle => Cause::IdleTimeout,
             Self::ClientGone | Self::Flood => Cause::DownstreamGone,
             Self::Drained => Cause::Drained,
+            Self::Denied => Cause::Denied,
         }
     }
 }
@@ -89,6 +104,7 @@ pub(crate) struct Watched {
     /// The tick at which the phase began or, where it matters, something last moved.
     since: Cell<u32>,
     verdict: Cell<Option<Verdict>>,
+    reached: Cell<Option<Reached>>,
     ending: Cell<Ending>,
     /// How many requests of HTTP/2 are under way.
     streams: Cell<u32>,
@@ -119,6 +135,7 @@ impl Watched {
             phase: Cell::new(Phase::Head),
             since: Cell::new(clock.now()),
             verdict: Cell::new(None),
+            reached: Cell::new(None),
             ending: Cell::new(Ending::No),
             streams: Cell::new(0),
             is_flushed: Cell::new(true),
@@ -133,6 +150,17 @@ impl Watched {
         self.phase.set(phase);
         self.since.set(self.clock.now());
         self.is_resting.set(false);
+    }
+
+    /// It leads there now.
+    pub(crate) fn reach(&self, reached: Reached) {
+        self.reached.set(Some(reached));
+    }
+
+    /// What it leads to at this moment.
+    fn reaches(&self) -> Option<Reached> {
+        let leads = matches!(self.phase.get(), Phase::Busy | Phase::HalfClosed | Phase::Opaque);
+        self.reached.get().filter(|_| leads)
     }
 
     /// Something was read from the connection.
@@ -398,6 +426,15 @@ impl Registry {
         let is_of = |watched: &Watched| watched.origin.as_ref().is_some_and(|own| Rc::ptr_eq(own, origin));
         let connections = self.connections.borrow();
         connections.iter().filter(|(_, watched)| is_of(watched)).for_each(|(_, watched)| action(watched));
+    }
+
+    /// Ends what leads to where it may not go on.
+    pub(crate) fn condemn_unless(&self, may_go_on: impl Fn(Reached) -> bool) {
+        for (_, watched) in &*self.connections.borrow() {
+            if watched.reaches().is_some_and(|reached| !may_go_on(reached)) {
+                watched.condemn(Verdict::Denied);
+            }
+        }
     }
 
     pub(crate) fn condemn(&self, verdict: Verdict) {

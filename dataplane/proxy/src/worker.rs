@@ -17,6 +17,7 @@ use weir_telemetry::access::Sink;
 use crate::accept;
 use crate::access::Access;
 use crate::account::{Account, Accounts};
+use crate::authorize;
 use crate::certificates::Acceptors;
 use crate::drain::Phase;
 use crate::gateways::{self, Mailbox};
@@ -220,6 +221,7 @@ async fn all_ended(worker: &Worker) {
 async fn tick(worker: Rc<Worker>) {
     let mut ticks = tokio::time::interval(worker.clock.tick());
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut judged = worker.snapshot().sequence;
     loop {
         ticks.tick().await;
         worker.clock.advance();
@@ -234,6 +236,12 @@ async fn tick(worker: Rc<Worker>) {
         worker.accounts.settle();
         worker.access.iter().for_each(Access::flush);
         // A worker without requests must not keep an old snapshot alive.
-        worker.plugins.follow(&worker.snapshot(), worker.clock.millis());
+        let snapshot = worker.snapshot();
+        worker.plugins.follow(&snapshot, worker.clock.millis());
+        if snapshot.sequence != judged {
+            judged = snapshot.sequence;
+            worker.connections.condemn_unless(|reached| authorize::may_go_on(&snapshot, reached));
+            worker.streams.condemn_unless(|reached| authorize::may_go_on(&snapshot, reached));
+        }
     }
 }

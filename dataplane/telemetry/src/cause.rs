@@ -33,6 +33,8 @@ pub enum Cause {
     RateLimited,
     /// The rule makes requests fail.
     Fault,
+    /// A policy denies the client to reach the endpoint, or to ask it for this.
+    Denied,
     /// A plugin failed, or has no instance, and its requests must not go on without it.
     PluginFailed,
     /// A plugin broke the request off.
@@ -84,7 +86,7 @@ impl Cause {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every cause, in the order of declaration.
-    pub const ALL: [Self; 36] = [
+    pub const ALL: [Self; 37] = [
         Self::BadRequest,
         Self::Garbage,
         Self::TlsRequired,
@@ -99,6 +101,7 @@ impl Cause {
         Self::NoRoute,
         Self::RateLimited,
         Self::Fault,
+        Self::Denied,
         Self::PluginFailed,
         Self::PluginReset,
         Self::PluginTimeout,
@@ -140,6 +143,7 @@ impl Cause {
             Self::NoRoute => "no_route",
             Self::RateLimited => "rate_limited",
             Self::Fault => "fault",
+            Self::Denied => "denied",
             Self::PluginFailed => "plugin_failed",
             Self::PluginReset => "plugin_reset",
             Self::PluginTimeout => "plugin_timeout",

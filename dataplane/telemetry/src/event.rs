@@ -24,6 +24,8 @@ pub enum WorkerEvent {
     OpaqueFailed,
     /// A plugin closed one, or has failed.
     OpaqueStopped,
+    /// A policy denies the client to reach the endpoint: reset.
+    OpaqueDenied,
     /// A client outside the mesh was let in by TLS.
     TlsAccepted,
     /// A client was not: it has nothing in common with the listener, broke off, or does not speak TLS.
@@ -40,6 +42,8 @@ pub enum WorkerEvent {
     DrainClosed,
     /// A connection was ended because it made more work than its requests are worth.
     FloodClosed,
+    /// A connection was ended because a change of policies no longer allows it.
+    DeniedClosed,
     /// A connection to an endpoint was opened.
     UpstreamConnected,
     /// A connection to an endpoint was used again.
@@ -63,7 +67,7 @@ impl WorkerEvent {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every event, in the order of declaration.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 28] = [
         Self::Accepted,
         Self::Closed,
         Self::Opaque,
@@ -74,6 +78,7 @@ impl WorkerEvent {
         Self::RefusedShare,
         Self::OpaqueFailed,
         Self::OpaqueStopped,
+        Self::OpaqueDenied,
         Self::TlsAccepted,
         Self::TlsFailed,
         Self::AcceptExhausted,
@@ -82,6 +87,7 @@ impl WorkerEvent {
         Self::IdleClosed,
         Self::DrainClosed,
         Self::FloodClosed,
+        Self::DeniedClosed,
         Self::UpstreamConnected,
         Self::UpstreamReused,
         Self::UpstreamRetried,
@@ -105,6 +111,7 @@ impl WorkerEvent {
             Self::RefusedShare => "refused_share",
             Self::OpaqueFailed => "opaque_failed",
             Self::OpaqueStopped => "opaque_stopped",
+            Self::OpaqueDenied => "opaque_denied",
             Self::TlsAccepted => "tls_accepted",
             Self::TlsFailed => "tls_failed",
             Self::AcceptExhausted => "accept_exhausted",
@@ -113,6 +120,7 @@ impl WorkerEvent {
             Self::IdleClosed => "idle_closed",
             Self::DrainClosed => "drain_closed",
             Self::FloodClosed => "flood_closed",
+            Self::DeniedClosed => "denied_closed",
             Self::UpstreamConnected => "upstream_connected",
             Self::UpstreamReused => "upstream_reused",
             Self::UpstreamRetried => "upstream_retried",
@@ -145,6 +153,8 @@ pub enum MirrorEvent {
     Unresolved,
     /// No endpoint of the destination is ready.
     NoEndpoint,
+    /// A policy denies the client to reach the endpoint.
+    Denied,
     /// The client broke its request off, and so the copy.
     Aborted,
     /// The endpoint closed the connection or sent something that is not HTTP.
@@ -158,7 +168,7 @@ impl MirrorEvent {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every event, in the order of declaration.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Sent,
         Self::Overflow,
         Self::Busy,
@@ -167,6 +177,7 @@ impl MirrorEvent {
         Self::Timeout,
         Self::Unresolved,
         Self::NoEndpoint,
+        Self::Denied,
         Self::Aborted,
         Self::Failed,
         Self::Breaker,
@@ -183,6 +194,7 @@ impl MirrorEvent {
             Self::Timeout => "timeout",
             Self::Unresolved => "unresolved",
             Self::NoEndpoint => "no_endpoint",
+            Self::Denied => "denied",
             Self::Aborted => "aborted",
             Self::Failed => "failed",
             Self::Breaker => "breaker",

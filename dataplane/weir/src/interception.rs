@@ -1,19 +1,23 @@
 //! What a snapshot and the pods on this node mean for the kernel: the wiring between revisions, pods and eBPF.
 
 mod desired;
+#[cfg(test)]
+mod verdicts;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use weir_admin::{KernelCount, KernelView, PodView};
+use weir_core::authorization::table::{Numbers, Table};
 use weir_core::snapshot::Snapshot;
 use weir_core::workload::{Enrolment, Workload};
 use weir_kernel::pods::{PodLink, PodLinks};
 use weir_kernel::{Desired, DropRecord, FailMode, IfIndex, Kernel, KernelError, ServiceAction, ServiceAddr};
 use weir_revisions::{Interception, KernelPlan};
 
-use desired::{Identities, Sightings, services, union};
+use desired::{Sightings, services, union};
 
 type Services = BTreeMap<ServiceAddr, ServiceAction>;
 type Workloads = HashMap<IpAddr, Arc<Workload>>;
@@ -31,7 +35,11 @@ struct State {
     passes_by: bool,
     links: PodLinks,
     sightings: Sightings,
-    identities: Identities,
+    numbers: Numbers,
+    /// Who may reach what: what is in force.
+    table: Table,
+    /// What is in force soon. While it is staged, what guards answer of both is there.
+    staged: Option<Table>,
     services: Services,
     /// None before the first revision.
     workloads: Option<Workloads>,
@@ -57,7 +65,9 @@ impl Wiring {
             passes_by: false,
             links: PodLinks::default(),
             sightings: Sightings::default(),
-            identities: Identities::default(),
+            numbers: Numbers::from(first_number()),
+            table: Table::default(),
+            staged: None,
             services: Services::new(),
             workloads: None,
             told: BTreeSet::new(),
@@ -178,16 +188,27 @@ impl State {
 
     fn apply(&mut self, services: Services, workloads: &Workloads) -> Result<KernelPlan, KernelError> {
         let Some(kernel) = &mut self.kernel else { return Ok(KernelPlan::default()) };
-        let mut pods = desired::pods(&self.links, &self.sightings, workloads, &mut self.identities);
+        let mut pods = desired::pods(&self.links, &self.sightings, workloads, &self.table);
         if self.passes_by {
             pods.values_mut().for_each(|pod| pod.fail_mode = Some(FailMode::Open));
         }
-        let applied = kernel.apply(&Desired { services, pods, ..Desired::default() })?;
+        let mut policies = desired::policies(&self.table);
+        policies.extend(self.staged.iter().flat_map(desired::policies));
+        let places = desired::places(&self.table);
+        let applied = kernel.apply(&Desired { services, pods, places, policies, ..Desired::default() })?;
         if applied.drifted > 0 {
             tracing::warn!(drifted = applied.drifted, "somebody else had changed the kernel's side; it is repaired");
         }
         Ok(KernelPlan { added: applied.added, changed: applied.changed, removed: applied.removed })
     }
+}
+
+/// Numbers begin with the seconds that have passed: what an earlier process has given out is smaller, and what it wrote means nothing
+/// else until it is replaced.
+fn first_number() -> u32 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    // Far below the number that means all.
+    (now.as_secs() % (1 << 31)) as u32
 }
 
 fn workloads(snapshot: &Snapshot) -> Workloads {
@@ -200,12 +221,22 @@ impl Interception for Wiring {
         let wanted = services(candidate, state.balances);
         let removed = state.services.keys().filter(|service| !wanted.contains_key(service)).count();
         let both = union(&state.services, wanted);
-        // Pods stay as they are: their enrolment changes with the swap.
+        let table = state.numbers.table(candidate);
+        // Pods and places stay as they are: they change with the swap.
         let in_force = state.workloads.take();
         let applied = match &in_force {
-            Some(in_force) => state.apply(both, in_force),
-            None => state.apply(both, &workloads(candidate)),
+            Some(in_force) => {
+                state.staged = Some(table);
+                state.apply(both, in_force)
+            }
+            None => {
+                state.table = table;
+                state.apply(both, &workloads(candidate))
+            }
         };
+        if applied.is_err() {
+            state.staged = None;
+        }
         state.workloads = in_force;
         applied.map(|plan| KernelPlan { removed, ..plan }).map_err(|error| error.to_string())
     }
@@ -213,6 +244,8 @@ impl Interception for Wiring {
     fn settle(&mut self, published: &Snapshot) -> Result<(), String> {
         let mut state = self.state();
         state.services = services(published, state.balances);
+        state.table = state.numbers.table(published);
+        state.staged = None;
         state.workloads = Some(workloads(published));
         state.apply_published().map_err(|error| error.to_string())
     }

@@ -1,6 +1,8 @@
 //! The decisions: who may send as whom, where a flow goes, and what happens without a proxy.
 
-use crate::{Addr, IDENTITY_ANY, PodRecord, PolicyKey, Reason, ServiceAction, ServiceRecord, Tuple};
+use crate::{
+    ANSWER_SECONDS, Addr, GUARD_NONE, PodRecord, PolicyKey, Reason, SOURCE_ANY, ServiceAction, ServiceRecord, Tuple,
+};
 
 /// Where policy sends a flow. Numbers are the values of the policy map.
 #[repr(u32)]
@@ -12,6 +14,8 @@ pub enum Verdict {
     Proxy = 2,
     /// Nowhere.
     Deny = 3,
+    /// Straight on, and told of.
+    Audit = 4,
 }
 
 impl Verdict {
@@ -21,49 +25,68 @@ impl Verdict {
         match number {
             1 => Self::Direct,
             2 => Self::Proxy,
+            4 => Self::Audit,
             _ => Self::Deny,
         }
     }
 }
 
+/// What policy says of a flow.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Policy {
+    /// Where it goes.
+    pub verdict: Verdict,
+    /// Number of what says so; zero where that need not be told.
+    pub rule: u32,
+}
+
+impl Policy {
+    /// Of what nothing guards.
+    pub const NONE: Self = Self { verdict: Verdict::Direct, rule: 0 };
+    /// Of what is guarded by something that says nothing.
+    const SILENT: Self = Self { verdict: Verdict::Deny, rule: 0 };
+}
+
 /// The policy map, in the kernel or in a test.
 pub trait Policies {
     /// The value at exactly this key.
-    fn find(&self, key: &PolicyKey) -> Option<Verdict>;
+    fn find(&self, key: &PolicyKey) -> Option<Policy>;
 }
 
-/// The most specific policy for a flow, or `default`.
+/// What a guard says of a flow: of this source and port, else of this source, else of this port, else of all.
 ///
-/// A key names the source or any, the destination or any, and the port with its protocol or any.
-/// A key that names more wins; among keys that name equally many, the destination counts most
-/// (its owner protects it), then the source, then the port.
+/// A guard has an answer for all; while its answers are written, it denies.
 #[inline(always)]
-pub fn find_policy<P: Policies>(
-    policies: &P,
-    source: u32,
-    destination: u32,
-    tuple: &Tuple,
-    default: Verdict,
-) -> Verdict {
-    let exact = PolicyKey { source, destination, port: tuple.dst_port, protocol: tuple.protocol, zero: 0 };
-    let any_source = PolicyKey { source: IDENTITY_ANY, ..exact };
-    let any_destination = PolicyKey { destination: IDENTITY_ANY, ..exact };
-    let any_identity = PolicyKey { destination: IDENTITY_ANY, ..any_source };
+pub fn find_policy<P: Policies>(policies: &P, source: u32, guard: u32, tuple: &Tuple) -> Policy {
+    if guard == GUARD_NONE {
+        return Policy::NONE;
+    }
+    let exact = PolicyKey { source, guard, port: tuple.dst_port, protocol: tuple.protocol, zero: 0 };
     let order = [
         exact,
         PolicyKey { port: 0, protocol: 0, ..exact },
-        any_source,
-        any_destination,
-        PolicyKey { port: 0, protocol: 0, ..any_source },
-        PolicyKey { port: 0, protocol: 0, ..any_destination },
-        any_identity,
+        PolicyKey { source: SOURCE_ANY, ..exact },
+        PolicyKey { source: SOURCE_ANY, port: 0, protocol: 0, ..exact },
     ];
     for key in &order {
-        if let Some(verdict) = policies.find(key) {
-            return verdict;
+        if let Some(policy) = policies.find(key) {
+            return policy;
         }
     }
-    default
+    Policy::SILENT
+}
+
+/// Whether what policy says of a flow that has begun lets it go on as it is: past the proxy.
+#[inline(always)]
+pub const fn may_go_on(policy: &Policy) -> bool {
+    matches!(policy.verdict, Verdict::Direct | Verdict::Audit)
+}
+
+/// Whether the answer to a datagram that was let through may come at this second, if the last one that it answers was seen
+/// at that one.
+#[inline(always)]
+pub const fn is_answer_in_time(now: u32, seen: u32) -> bool {
+    now.wrapping_sub(seen) <= ANSWER_SECONDS
 }
 
 /// What a destination address is to this node.
@@ -125,7 +148,12 @@ pub fn decide_first(first: &FirstPacket, has_proxy: impl FnOnce() -> bool, is_fa
         Some(service) => service.action != ServiceAction::Balance as u32,
         None => false,
     };
+    if first.policy == Verdict::Proxy && !first.is_steerable {
+        // Nobody could decide.
+        return Decision { path: Path::Drop, reason: Reason::DeniedPolicy };
+    }
     if !first.is_steerable || !(is_proxied || first.policy == Verdict::Proxy) {
+        // What is to be told of is told of where it arrives.
         return Decision { path: Path::Direct, reason: Reason::PassedDirect };
     }
     if has_proxy() {

@@ -18,8 +18,8 @@ mod reset;
 
 pub use addr::Addr;
 pub use decide::{
-    AddressKind, Decision, FirstPacket, Path, Policies, Verdict, decide_first, find_policy, is_own_neighbour,
-    is_own_on_link, is_own_source,
+    AddressKind, Decision, FirstPacket, Path, Policies, Policy, Verdict, decide_first, find_policy, is_answer_in_time,
+    is_own_neighbour, is_own_on_link, is_own_source, may_go_on,
 };
 pub use names::{maps, programs};
 pub use packet::{Bytes, Kind, Parsed, parse};
@@ -27,8 +27,8 @@ pub use pick::pick_side;
 pub use rate::{Bucket, admit};
 pub use reason::Reason;
 pub use records::{
-    BackendKey, BackendRecord, Config, Count, Event, FlowRecord, FlowState, IdentityKey, Plain, PodRecord, PolicyKey,
-    ServiceAction, ServiceKey, ServiceRecord, Tuple,
+    BackendKey, BackendRecord, Config, Count, Event, FlowRecord, FlowState, PlaceKey, PlaceRecord, Plain, PodRecord,
+    PolicyKey, PolicyRecord, ServiceAction, ServiceKey, ServiceRecord, Tuple,
 };
 pub use reset::{Reset, reset4, reset6};
 
@@ -36,7 +36,7 @@ pub use reset::{Reset, reset4, reset6};
 ///
 /// Raise it whenever a record, a map's type or size, or the meaning of a field changes: the next
 /// start then cleans up the old directory instead of reading its maps wrongly.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Bits of the packet mark that belong to Weir, away from kube-proxy's 0x4000 and 0x8000.
 pub const MARK_MASK: u32 = 0xf00;
@@ -47,10 +47,14 @@ pub const MARK_PROXY: u32 = 0x300;
 
 /// Addresses one pod may own: two families, and room for a second network.
 pub const MAX_POD_ADDRESSES: usize = 4;
-/// Identity of an address that nobody claimed.
-pub const IDENTITY_UNKNOWN: u32 = 0;
-/// In a policy key: matches every identity.
-pub const IDENTITY_ANY: u32 = u32::MAX;
+/// Source of whom nothing is known.
+pub const SOURCE_UNKNOWN: u32 = 0;
+/// In a policy key: every source.
+pub const SOURCE_ANY: u32 = u32::MAX;
+/// Guard of what everybody may reach.
+pub const GUARD_NONE: u32 = 0;
+/// How long after a datagram its answer is let through, in seconds. Connection tracking of Linux has the same for streams of them.
+pub const ANSWER_SECONDS: u32 = 120;
 
 /// Entries of the pods map.
 pub const MAX_PODS: u32 = 1024;
@@ -60,8 +64,10 @@ pub const MAX_SERVICES: u32 = 16_384;
 pub const MAX_BACKENDS: u32 = 65_536;
 /// Entries of the policy map.
 pub const MAX_POLICIES: u32 = 65_536;
-/// Entries of the identity map.
-pub const MAX_IDENTITIES: u32 = 65_536;
+/// Entries of the map of places.
+pub const MAX_PLACES: u32 = 65_536;
+/// Rules of which what they deny is counted.
+pub const MAX_RULES: u32 = 16_384;
 /// Flows whose path is remembered; the least recently used is forgotten first.
 pub const MAX_FLOWS: u32 = 65_536;
 /// Addresses of the node itself.
@@ -82,5 +88,7 @@ pub const SLOT_OUT6: u32 = 1;
 pub const TCP: u8 = 6;
 /// Protocol number of UDP (RFC 768).
 pub const UDP: u8 = 17;
+/// Protocol number of ICMP (RFC 792).
+pub const ICMP: u8 = 1;
 /// Protocol number of ICMPv6 (RFC 4443).
 pub const ICMPV6: u8 = 58;

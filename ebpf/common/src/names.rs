@@ -22,16 +22,18 @@ pub mod maps {
     pub const CONFIG: &str = "WEIR_CONFIG";
     /// Interface index to [`PodRecord`](crate::PodRecord).
     pub const PODS: &str = "WEIR_PODS";
-    /// Network namespace cookie to identity, for the connect hooks.
+    /// Cookies of the network namespaces of enrolled pods, for the connect hooks.
     pub const NETNS: &str = "WEIR_NETNS";
-    /// Address prefix to identity.
-    pub const IDENTITIES: &str = "WEIR_IDENTITY";
+    /// Address prefix to [`PlaceRecord`](crate::PlaceRecord).
+    pub const PLACES: &str = "WEIR_PLACES";
     /// [`ServiceKey`](crate::ServiceKey) to [`ServiceRecord`](crate::ServiceRecord).
     pub const SERVICES: &str = "WEIR_SERVICES";
     /// [`BackendKey`](crate::BackendKey) to [`BackendRecord`](crate::BackendRecord).
     pub const BACKENDS: &str = "WEIR_BACKENDS";
-    /// [`PolicyKey`](crate::PolicyKey) to [`Verdict`](crate::Verdict).
+    /// [`PolicyKey`](crate::PolicyKey) to [`PolicyRecord`](crate::PolicyRecord).
     pub const POLICIES: &str = "WEIR_POLICIES";
+    /// [`Count`](crate::Count) per rule that denied or told of something, and processor.
+    pub const RULES: &str = "WEIR_RULES";
     /// Addresses of the node itself.
     pub const NODE_ADDRESSES: &str = "WEIR_NODE_ADDR";
     /// Interfaces at which steered packets enter the stack.

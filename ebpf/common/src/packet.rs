@@ -52,6 +52,9 @@ pub enum Kind {
     Advertisement,
     /// What only routers say on a link: router advertisements and redirects (RFC 4861).
     Routing,
+    /// ICMP that tells of a packet of a flow that it could not be delivered (RFC 792, 4443): whoever gets it heeds it only if it
+    /// has such a flow.
+    Error,
     /// A fragment that is not the first.
     Fragment,
     /// ARP (RFC 826) for IPv4.
@@ -191,9 +194,14 @@ fn read_transport<B: Bytes + ?Sized>(frame: &B, parsed: &mut Parsed) -> Option<K
             parsed.tuple.dst_port = u16::from_ne_bytes([udp[2], udp[3]]);
             Some(Kind::Datagram)
         }
+        crate::ICMP => {
+            let [kind]: [u8; 1] = frame.load(offset)?;
+            Some(if matches!(kind, 3 | 4 | 11 | 12) { Kind::Error } else { Kind::Other })
+        }
         crate::ICMPV6 => {
             let [kind]: [u8; 1] = frame.load(offset)?;
             match kind {
+                1..=4 => Some(Kind::Error),
                 130..=133 | 135 | 143 => Some(Kind::Neighbour),
                 134 | 137 => Some(Kind::Routing),
                 136 => {

@@ -54,6 +54,8 @@ reasons! {
     DroppedSpoofed = "dropped_spoofed",
     /// Denied by policy.
     DeniedPolicy = "denied_policy",
+    /// Would be denied by policy, or is to be told of: straight on.
+    AuditedPolicy = "audited_policy",
     /// The proxy is gone and the mode says closed.
     DroppedNoProxy = "dropped_no_proxy",
     /// Headers that cannot be read: truncated, too many extension headers, a VLAN tag.

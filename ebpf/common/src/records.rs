@@ -23,29 +23,15 @@ pub struct Config {
     pub zero: [u8; 2],
     /// Drop events per second, reason and processor; the rest is only counted.
     pub events_per_second: u32,
+    /// Which policies there are: another number when they are others.
+    pub generation: u32,
 }
 
 impl Config {
     /// Without a proxy, packets from the uplinks go straight on instead of being dropped.
     pub const FAIL_OPEN: u32 = 1;
-    /// The policy map has entries; without this bit it is not consulted.
+    /// Something is guarded; without this bit policies are not consulted.
     pub const POLICIES: u32 = 2;
-    /// What no policy names is denied.
-    pub const DEFAULT_DENY: u32 = 4;
-    /// What no policy names goes to the proxy.
-    pub const DEFAULT_PROXY: u32 = 8;
-
-    /// What happens to flows that no policy names.
-    #[inline(always)]
-    pub const fn default_verdict(&self) -> crate::Verdict {
-        if self.flags & Self::DEFAULT_DENY != 0 {
-            crate::Verdict::Deny
-        } else if self.flags & Self::DEFAULT_PROXY != 0 {
-            crate::Verdict::Proxy
-        } else {
-            crate::Verdict::Direct
-        }
-    }
 }
 
 /// A pod on this node; the key is the index of its link in the node's namespace.
@@ -54,8 +40,8 @@ impl Config {
 pub struct PodRecord {
     /// Addresses it may send from; unused entries are zero.
     pub addresses: [Addr; MAX_POD_ADDRESSES],
-    /// Who it is, for policy.
-    pub identity: u32,
+    /// What its guard says decides who may reach it.
+    pub guard: u32,
     /// Bits named `PodRecord::*`.
     pub flags: u32,
 }
@@ -65,8 +51,18 @@ impl PodRecord {
     pub const FAIL_OPEN: u32 = 1;
 }
 
-/// Key of the identity map's longest-prefix match (behind the prefix length).
-pub type IdentityKey = Addr;
+/// Key of the longest-prefix match of places (behind the prefix length).
+pub type PlaceKey = Addr;
+
+/// What an address stands for.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct PlaceRecord {
+    /// Who connects from there.
+    pub source: u32,
+    /// What guards it.
+    pub guard: u32,
+}
 
 /// What a client connects to.
 #[repr(C)]
@@ -132,20 +128,30 @@ pub struct BackendRecord {
     pub threshold: u32,
 }
 
-/// Who may reach whom. [`IDENTITY_ANY`](crate::IDENTITY_ANY) and a zero port and protocol match everything.
+/// Who may reach what is guarded. [`SOURCE_ANY`](crate::SOURCE_ANY) and a zero port and protocol match everything.
 #[repr(C)]
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Debug)]
 pub struct PolicyKey {
-    /// Identity of the source.
+    /// Who connects.
     pub source: u32,
-    /// Identity of the destination.
-    pub destination: u32,
+    /// What guards the destination.
+    pub guard: u32,
     /// Destination port in network byte order; zero with a zero protocol: any.
     pub port: u16,
     /// Protocol number; zero with a zero port: any.
     pub protocol: u8,
     /// Always zero.
     pub zero: u8,
+}
+
+/// What a guard answers.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct PolicyRecord {
+    /// Number of a [`Verdict`](crate::Verdict).
+    pub verdict: u32,
+    /// What is counted and told as the reason; zero for nothing.
+    pub rule: u32,
 }
 
 /// A flow in one direction.
@@ -176,6 +182,12 @@ impl Tuple {
         protocol: 0,
         zero: [0; 3],
     };
+
+    /// The same in the other direction.
+    #[inline(always)]
+    pub const fn reversed(&self) -> Self {
+        Self { src: self.dst, dst: self.src, src_port: self.dst_port, dst_port: self.src_port, ..*self }
+    }
 }
 
 /// What is remembered of a flow.
@@ -184,6 +196,9 @@ impl Tuple {
 pub struct FlowRecord {
     /// One of [`FlowState`].
     pub state: u32,
+    /// [`Config::generation`] of the policies that let it through; for the answers to datagrams the second since boot at which
+    /// the last of those was seen.
+    pub stamp: u32,
 }
 
 /// See [`FlowRecord::state`].
@@ -194,6 +209,8 @@ pub enum FlowState {
     Direct = 1,
     /// Belongs to the proxy; without a socket it is answered with a reset.
     Steered = 2,
+    /// Goes straight on, as the answers to a flow of the other direction.
+    Answer = 3,
 }
 
 /// A counter.
@@ -216,10 +233,8 @@ pub struct Event {
     pub dst: Addr,
     /// Nanoseconds since boot, without suspended time (`CLOCK_MONOTONIC`).
     pub time_ns: u64,
-    /// Identity of the source.
-    pub source: u32,
-    /// Identity of the destination.
-    pub destination: u32,
+    /// What says so, where that is a policy.
+    pub rule: u32,
     /// Link it came from or went to.
     pub ifindex: u32,
     /// Source port in network byte order.
@@ -231,7 +246,7 @@ pub struct Event {
     /// Number of a [`Reason`](crate::Reason).
     pub reason: u8,
     /// Always zero.
-    pub zero: [u8; 2],
+    pub zero: [u8; 6],
     /// Events of this reason that this processor did not report since the last one it reported.
     pub suppressed: u32,
 }
@@ -249,15 +264,17 @@ macro_rules! plain {
 
 plain! {
     Addr = 16,
-    Config = 20,
+    Config = 24,
     PodRecord = 72,
     ServiceKey = 20,
     ServiceRecord = 12,
     BackendKey = 8,
     BackendRecord = 40,
     PolicyKey = 12,
+    PolicyRecord = 8,
+    PlaceRecord = 8,
     Tuple = 40,
-    FlowRecord = 4,
+    FlowRecord = 8,
     Count = 16,
     Event = 64,
     crate::Bucket = 16,
@@ -274,13 +291,13 @@ mod tests {
     /// shows that no padding hides in a record.
     #[test]
     fn records_have_no_padding() {
-        assert_eq!(size_of::<Config>(), 4 + 4 + 6 + 2 + 4);
+        assert_eq!(size_of::<Config>(), 4 + 4 + 6 + 2 + 4 + 4);
         assert_eq!(size_of::<PodRecord>(), MAX_POD_ADDRESSES * 16 + 4 + 4);
         assert_eq!(size_of::<ServiceKey>(), 16 + 2 + 1 + 1);
         assert_eq!(size_of::<ServiceRecord>(), 4 * 3);
         assert_eq!(size_of::<BackendRecord>(), 16 * 2 + 2 * 2 + 4);
         assert_eq!(size_of::<PolicyKey>(), 4 * 2 + 2 + 1 + 1);
         assert_eq!(size_of::<Tuple>(), 16 * 2 + 2 * 2 + 1 + 3);
-        assert_eq!(size_of::<Event>(), 16 * 2 + 8 + 4 * 3 + 2 * 2 + 1 + 1 + 2 + 4);
+        assert_eq!(size_of::<Event>(), 16 * 2 + 8 + 4 * 2 + 2 * 2 + 1 + 1 + 6 + 4);
     }
 }

@@ -4,9 +4,12 @@
 //! that the proxy made in a client's name, and flows from elsewhere.
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
-use weir_ebpf_common::{AddressKind, Config, FirstPacket, FlowState, Kind, Parsed, Path, Reason, decide_first};
+use weir_ebpf_common::{
+    AddressKind, Config, FirstPacket, FlowState, Kind, Parsed, Path, Reason, Tuple, decide_first, may_go_on,
+};
 
 use crate::{
+    flows,
     frame::Frame,
     from_pod::service_key,
     maps,
@@ -26,8 +29,8 @@ pub fn weir_from_net(ctx: TcContext) -> i32 {
     }
     match parsed.kind {
         Kind::Syn => judge_first(&frame, config, &parsed),
-        Kind::SynAck => judge_later(&frame, &parsed, 0),
-        Kind::Established | Kind::Reset => judge_later(&frame, &parsed, maps::flow(&parsed.tuple)),
+        Kind::SynAck => judge_answer(&frame, config, &parsed),
+        Kind::Established | Kind::Reset => judge_later(&frame, config, &parsed),
         // To a pod: judged at its link.
         _ => NEXT,
     }
@@ -36,15 +39,11 @@ pub fn weir_from_net(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn judge_first(frame: &Frame<'_>, config: &Config, parsed: &Parsed) -> i32 {
     let tuple = &parsed.tuple;
-    let (source, destination) = if config.flags & Config::POLICIES != 0 {
-        (maps::identity(&tuple.src), maps::identity(&tuple.dst))
-    } else {
-        (0, 0)
-    };
+    let policy = maps::policy(config, tuple);
     let first = FirstPacket {
         destination: AddressKind::Other,
         service: maps::service(&service_key(tuple)),
-        policy: maps::policy(config, source, destination, tuple),
+        policy: policy.verdict,
         is_steerable: true,
     };
     let is_open = config.flags & Config::FAIL_OPEN != 0;
@@ -52,44 +51,62 @@ fn judge_first(frame: &Frame<'_>, config: &Config, parsed: &Parsed) -> i32 {
     let decision = decide_first(&first, || socket::has_listener(slot), is_open);
     match decision.path {
         Path::Proxy => {
-            maps::remember(tuple, FlowState::Steered);
+            flows::remember(config, tuple, FlowState::Steered);
             report::steered::<FromNet>(frame.0, tuple);
             steer::mark(frame, decision.reason)
         }
         Path::Direct => {
-            maps::remember(tuple, FlowState::Direct);
+            flows::remember(config, tuple, FlowState::Direct);
             maps::count(decision.reason, frame.len());
             NEXT
         }
-        Path::Drop => {
-            report::lose::<FromNet>(
-                frame.0,
-                &Loss {
-                    reason: decision.reason,
-                    tuple,
-                    ifindex: frame.ifindex(),
-                    source,
-                    destination,
-                    bytes: frame.len(),
-                    per_second: config.events_per_second,
-                },
-            );
-            DROP
-        }
+        Path::Drop => lose(frame, config, tuple, decision.reason, policy.rule),
     }
 }
 
 #[inline(always)]
-fn judge_later(frame: &Frame<'_>, parsed: &Parsed, known: u32) -> i32 {
-    if known == FlowState::Direct as u32 {
+fn judge_answer(frame: &Frame<'_>, config: &Config, parsed: &Parsed) -> i32 {
+    if socket::owns(frame.0, &parsed.tuple) {
+        flows::remember(config, &parsed.tuple, FlowState::Steered);
+        return steer::mark(frame, Reason::SteeredEstablished);
+    }
+    flows::remember(config, &parsed.tuple, FlowState::Answer);
+    NEXT
+}
+
+#[inline(always)]
+fn judge_later(frame: &Frame<'_>, config: &Config, parsed: &Parsed) -> i32 {
+    let known = flows::find(&parsed.tuple);
+    let is_steered = known.state == FlowState::Steered as u32;
+    if known.state != 0 && !is_steered && !flows::is_stale(config, &known) {
         return NEXT;
     }
-    if socket::owns(frame.0, &parsed.tuple) {
-        if known == 0 {
-            maps::remember(&parsed.tuple, FlowState::Steered);
+    if (is_steered || known.state == 0) && socket::owns(frame.0, &parsed.tuple) {
+        if !is_steered {
+            flows::remember(config, &parsed.tuple, FlowState::Steered);
         }
         return steer::mark(frame, Reason::SteeredEstablished);
     }
-    maps::remember(&parsed.tuple, FlowState::Direct);
-    NEXT
+    let policy = flows::judge_again(config, &parsed.tuple, if is_steered { 0 } else { known.state });
+    if may_go_on(&policy) {
+        return NEXT;
+    }
+    // The pod's own end is reset when it sends; the other learns by its time-out.
+    lose(frame, config, &parsed.tuple, Reason::DeniedPolicy, policy.rule)
+}
+
+#[inline(always)]
+fn lose(frame: &Frame<'_>, config: &Config, tuple: &Tuple, reason: Reason, rule: u32) -> i32 {
+    report::lose::<FromNet>(
+        frame.0,
+        &Loss {
+            reason,
+            tuple,
+            ifindex: frame.ifindex(),
+            rule,
+            bytes: frame.len(),
+            per_second: config.events_per_second,
+        },
+    );
+    DROP
 }

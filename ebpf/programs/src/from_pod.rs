@@ -3,10 +3,11 @@
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use weir_ebpf_common::{
     Addr, AddressKind, Config, FirstPacket, FlowState, Kind, Parsed, Path, PodRecord, Reason, ServiceKey, Tuple,
-    decide_first, is_own_neighbour, is_own_on_link, is_own_source,
+    decide_first, is_own_neighbour, is_own_on_link, is_own_source, may_go_on,
 };
 
 use crate::{
+    flows,
     frame::Frame,
     maps,
     report::{self, FromPod, Loss},
@@ -56,6 +57,7 @@ impl Sender<'_> {
             Kind::Reset => self.judge_later(parsed, false),
             Kind::Syn | Kind::Datagram | Kind::Other => self.judge_first(parsed),
             Kind::Fragment => self.pass(Reason::PassedFragment),
+            Kind::Error => self.pass(Reason::PassedEstablished),
             _ => self.pass(Reason::PassedNeighbour),
         }
     }
@@ -69,12 +71,11 @@ impl Sender<'_> {
     fn judge_first(&self, parsed: &Parsed) -> i32 {
         let tuple = &parsed.tuple;
         let is_tcp = parsed.kind == Kind::Syn;
-        let needs_identity = self.config.flags & Config::POLICIES != 0;
-        let destination = if needs_identity { maps::identity(&tuple.dst) } else { 0 };
+        let policy = maps::policy(self.config, tuple);
         let first = FirstPacket {
             destination: if maps::is_node(&tuple.dst) { AddressKind::Node } else { AddressKind::Other },
             service: if is_tcp { maps::service(&service_key(tuple)) } else { None },
-            policy: maps::policy(self.config, self.pod.identity, destination, tuple),
+            policy: policy.verdict,
             is_steerable: is_tcp,
         };
         let decision = decide_first(
@@ -83,15 +84,18 @@ impl Sender<'_> {
             self.pod.flags & PodRecord::FAIL_OPEN != 0,
         );
         match decision.path {
-            Path::Drop => self.lose(decision.reason, tuple, destination),
+            Path::Drop if !is_tcp && flows::is_answer(tuple) => self.pass(Reason::PassedEstablished),
+            Path::Drop => self.lose(decision.reason, tuple, policy.rule),
             Path::Proxy => {
-                maps::remember(tuple, FlowState::Steered);
+                flows::remember(self.config, tuple, FlowState::Steered);
                 report::steered::<FromPod>(self.frame.0, tuple);
                 steer::from_bridge_port(&self.frame, self.config, parsed, decision.reason)
             }
             Path::Direct => {
                 if is_tcp {
-                    maps::remember(tuple, FlowState::Direct);
+                    flows::remember(self.config, tuple, FlowState::Direct);
+                } else {
+                    flows::expect_answer(self.config, tuple);
                 }
                 self.pass(decision.reason)
             }
@@ -103,37 +107,44 @@ impl Sender<'_> {
     #[inline(always)]
     fn judge_answer(&self, parsed: &Parsed) -> i32 {
         if !maps::is_node(&parsed.tuple.dst) && socket::owns(self.frame.0, &parsed.tuple) {
-            maps::remember(&parsed.tuple, FlowState::Steered);
+            flows::remember(self.config, &parsed.tuple, FlowState::Steered);
             return self.steer_later(parsed);
         }
-        maps::remember(&parsed.tuple, FlowState::Direct);
+        flows::remember(self.config, &parsed.tuple, FlowState::Answer);
         self.pass(Reason::PassedEstablished)
     }
 
     #[inline(always)]
     fn judge_later(&self, parsed: &Parsed, may_answer: bool) -> i32 {
-        let known = maps::flow(&parsed.tuple);
-        if known == FlowState::Direct as u32 {
+        let known = flows::find(&parsed.tuple);
+        let is_steered = known.state == FlowState::Steered as u32;
+        if known.state != 0 && !is_steered && !flows::is_stale(self.config, &known) {
             return self.pass(Reason::PassedEstablished);
         }
-        let is_steered = known == FlowState::Steered as u32;
         if !is_steered && maps::is_node(&parsed.tuple.dst) {
             return self.pass(Reason::PassedNode);
         }
-        if socket::owns(self.frame.0, &parsed.tuple) {
+        if (is_steered || known.state == 0) && socket::owns(self.frame.0, &parsed.tuple) {
             if !is_steered {
-                maps::remember(&parsed.tuple, FlowState::Steered);
+                flows::remember(self.config, &parsed.tuple, FlowState::Steered);
             }
             return self.steer_later(parsed);
         }
         if is_steered && may_answer {
-            return reset::answer(&self.frame, self.config, parsed);
+            return reset::answer(&self.frame, self.config, parsed, Reason::ResetOrphan, 0);
         }
-        if !is_steered {
-            // It began before the mesh did, or was forgotten: it stays what it is.
-            maps::remember(&parsed.tuple, FlowState::Direct);
+        if is_steered {
+            return self.pass(Reason::PassedEstablished);
         }
-        self.pass(Reason::PassedEstablished)
+        // Policies are others now, or it began before the mesh did, or was forgotten: it stays what it is, if it may.
+        let policy = flows::judge_again(self.config, &parsed.tuple, known.state);
+        if may_go_on(&policy) {
+            self.pass(Reason::PassedEstablished)
+        } else if may_answer {
+            reset::answer(&self.frame, self.config, parsed, Reason::DeniedPolicy, policy.rule)
+        } else {
+            self.lose(Reason::DeniedPolicy, &parsed.tuple, policy.rule)
+        }
     }
 
     #[inline(always)]
@@ -148,15 +159,14 @@ impl Sender<'_> {
     }
 
     #[inline(always)]
-    fn lose(&self, reason: Reason, tuple: &Tuple, destination: u32) -> i32 {
+    fn lose(&self, reason: Reason, tuple: &Tuple, rule: u32) -> i32 {
         report::lose::<FromPod>(
             self.frame.0,
             &Loss {
                 reason,
                 tuple,
                 ifindex: self.frame.ifindex(),
-                source: self.pod.identity,
-                destination,
+                rule,
                 bytes: self.frame.len(),
                 per_second: self.config.events_per_second,
             },

@@ -11,6 +11,7 @@
 #![no_main]
 
 mod connect;
+mod flows;
 mod frame;
 mod from_net;
 mod from_pod;

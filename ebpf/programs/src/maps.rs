@@ -2,13 +2,13 @@
 
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SockMap, lpm_trie::Key},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf, SockMap, lpm_trie::Key},
 };
 use weir_ebpf_common::{
-    Addr, BackendKey, BackendRecord, Bucket, Config, Count, EVENTS_BYTES, FlowRecord, FlowState, IDENTITY_UNKNOWN,
-    IdentityKey, LISTEN_SLOTS, MAX_BACKENDS, MAX_FLOWS, MAX_IDENTITIES, MAX_NODE_ADDRESSES, MAX_PODS, MAX_POLICIES,
-    MAX_SERVICES, MAX_STEER_INTERFACES, PodRecord, Policies, PolicyKey, Reason, Reset, ServiceKey, ServiceRecord,
-    Tuple, Verdict,
+    Addr, BackendKey, BackendRecord, Bucket, Config, Count, EVENTS_BYTES, FlowRecord, GUARD_NONE, LISTEN_SLOTS,
+    MAX_BACKENDS, MAX_FLOWS, MAX_NODE_ADDRESSES, MAX_PLACES, MAX_PODS, MAX_POLICIES, MAX_RULES, MAX_SERVICES,
+    MAX_STEER_INTERFACES, PlaceKey, PlaceRecord, PodRecord, Policies, Policy, PolicyKey, PolicyRecord, Reason, Reset,
+    SOURCE_UNKNOWN, ServiceKey, ServiceRecord, Tuple, Verdict,
 };
 
 /// Memory of the sparse maps is taken when an entry is: an edge node uses a few of the many.
@@ -21,13 +21,15 @@ static WEIR_PODS: HashMap<u32, PodRecord> = HashMap::pinned(MAX_PODS, 0);
 #[map]
 static WEIR_NETNS: HashMap<u64, u32> = HashMap::pinned(MAX_PODS, 0);
 #[map]
-static WEIR_IDENTITY: LpmTrie<IdentityKey, u32> = LpmTrie::pinned(MAX_IDENTITIES, NO_PREALLOC);
+static WEIR_PLACES: LpmTrie<PlaceKey, PlaceRecord> = LpmTrie::pinned(MAX_PLACES, NO_PREALLOC);
 #[map]
 static WEIR_SERVICES: HashMap<ServiceKey, ServiceRecord> = HashMap::pinned(MAX_SERVICES, NO_PREALLOC);
 #[map]
 static WEIR_BACKENDS: HashMap<BackendKey, BackendRecord> = HashMap::pinned(MAX_BACKENDS, NO_PREALLOC);
 #[map]
-static WEIR_POLICIES: HashMap<PolicyKey, u32> = HashMap::pinned(MAX_POLICIES, NO_PREALLOC);
+static WEIR_POLICIES: HashMap<PolicyKey, PolicyRecord> = HashMap::pinned(MAX_POLICIES, NO_PREALLOC);
+#[map]
+static WEIR_RULES: PerCpuHashMap<u32, Count> = PerCpuHashMap::pinned(MAX_RULES, NO_PREALLOC);
 #[map]
 static WEIR_NODE_ADDR: HashMap<Addr, u8> = HashMap::pinned(MAX_NODE_ADDRESSES, 0);
 #[map]
@@ -63,10 +65,11 @@ pub fn is_enrolled(netns_cookie: u64) -> bool {
     WEIR_NETNS.get_ptr(netns_cookie).is_some()
 }
 
+/// What an address stands for.
 #[inline(always)]
-pub fn identity(address: &Addr) -> u32 {
+pub fn place(address: &Addr) -> PlaceRecord {
     let key = Key::new(128, *address);
-    WEIR_IDENTITY.get(&key).copied().unwrap_or(IDENTITY_UNKNOWN)
+    WEIR_PLACES.get(&key).copied().unwrap_or(PlaceRecord { source: SOURCE_UNKNOWN, guard: GUARD_NONE })
 }
 
 #[inline(always)]
@@ -94,15 +97,15 @@ pub fn steer_interface(ifindex: u32) -> Option<u32> {
 }
 
 #[inline(always)]
-pub fn flow(tuple: &Tuple) -> u32 {
-    // SAFETY: as in `pod`; the number is copied out.
-    unsafe { WEIR_FLOWS.get(tuple) }.map_or(0, |flow| flow.state)
+pub fn flow(tuple: &Tuple) -> Option<FlowRecord> {
+    // SAFETY: as in `pod`; the record is copied out.
+    unsafe { WEIR_FLOWS.get(tuple) }.copied()
 }
 
 #[inline(always)]
-pub fn remember(tuple: &Tuple, state: FlowState) {
+pub fn set_flow(tuple: &Tuple, flow: FlowRecord) {
     // Without room the least recently used flow goes; a failure means one more socket look-up.
-    let _ = WEIR_FLOWS.insert(tuple, FlowRecord { state: state as u32 }, 0);
+    let _ = WEIR_FLOWS.insert(tuple, flow, 0);
 }
 
 #[inline(always)]
@@ -129,23 +132,47 @@ pub fn reset_buffer() -> Option<&'static mut Reset> {
     WEIR_RESET.get_ptr_mut(0).map(|reset| unsafe { &mut *reset })
 }
 
+/// Counts what a rule has denied or told of.
+#[inline(always)]
+pub fn count_rule(rule: u32, bytes: u32) {
+    if let Some(count) = WEIR_RULES.get_ptr_mut(&rule) {
+        // SAFETY: as in `count`.
+        unsafe {
+            (*count).packets += 1;
+            (*count).bytes += u64::from(bytes);
+        }
+        return;
+    }
+    // Without room it is only counted by its reason.
+    let _ = WEIR_RULES.insert(&rule, &Count { packets: 1, bytes: u64::from(bytes) }, 0);
+}
+
 /// The policy map as the decisions see it.
 pub struct PolicyMap;
 
 impl Policies for PolicyMap {
     #[inline(always)]
-    fn find(&self, key: &PolicyKey) -> Option<Verdict> {
-        // SAFETY: as in `pod`; the number is copied out.
-        unsafe { WEIR_POLICIES.get(key) }.map(|number| Verdict::from_number(*number))
+    fn find(&self, key: &PolicyKey) -> Option<Policy> {
+        // SAFETY: as in `pod`; the record is copied out.
+        let record = unsafe { WEIR_POLICIES.get(key) }?;
+        Some(Policy { verdict: Verdict::from_number(record.verdict), rule: record.rule })
     }
 }
 
 /// What policy says of a flow.
 #[inline(always)]
-pub fn policy(config: &Config, source: u32, destination: u32, tuple: &Tuple) -> Verdict {
-    let default = config.default_verdict();
+pub fn policy(config: &Config, tuple: &Tuple) -> Policy {
     if config.flags & Config::POLICIES == 0 {
-        return default;
+        return Policy::NONE;
     }
-    weir_ebpf_common::find_policy(&PolicyMap, source, destination, tuple, default)
+    guarded(place(&tuple.dst).guard, tuple)
+}
+
+/// What a guard says of a flow.
+#[inline(always)]
+pub fn guarded(guard: u32, tuple: &Tuple) -> Policy {
+    if guard == GUARD_NONE {
+        return Policy::NONE;
+    }
+    weir_ebpf_common::find_policy(&PolicyMap, place(&tuple.src).source, guard, tuple)
 }

@@ -61,7 +61,7 @@ impl Program for FromNet {
     const NAME: &'static str = "weir_from_net";
 }
 
-/// Who a lost packet came from and was meant for.
+/// A packet that was lost, or is told of as if it were, and why.
 pub struct Loss<'a> {
     /// Why.
     pub reason: Reason,
@@ -69,10 +69,8 @@ pub struct Loss<'a> {
     pub tuple: &'a Tuple,
     /// Link of the hook.
     pub ifindex: u32,
-    /// Identity of the source.
-    pub source: u32,
-    /// Identity of the destination.
-    pub destination: u32,
+    /// What says so, where that is a policy.
+    pub rule: u32,
     /// Bytes of the frame.
     pub bytes: u32,
     /// Events per second and processor.
@@ -87,6 +85,7 @@ pub fn lose<P: Program>(ctx: &TcContext, loss: &Loss<'_>) {
         match loss.reason {
             Reason::DroppedSpoofed => tell::<P, { Reason::DroppedSpoofed as u8 }>(ctx, loss.tuple),
             Reason::DeniedPolicy => tell::<P, { Reason::DeniedPolicy as u8 }>(ctx, loss.tuple),
+            Reason::AuditedPolicy => tell::<P, { Reason::AuditedPolicy as u8 }>(ctx, loss.tuple),
             Reason::DroppedNoProxy => tell::<P, { Reason::DroppedNoProxy as u8 }>(ctx, loss.tuple),
             Reason::DroppedUnparsed => tell::<P, { Reason::DroppedUnparsed as u8 }>(ctx, loss.tuple),
             Reason::ResetOrphan => tell::<P, { Reason::ResetOrphan as u8 }>(ctx, loss.tuple),
@@ -111,6 +110,9 @@ pub fn steered<P: Program>(ctx: &TcContext, tuple: &Tuple) {
 #[inline(never)]
 fn is_reported(loss: &Loss<'_>) -> bool {
     maps::count(loss.reason, loss.bytes);
+    if loss.rule != 0 {
+        maps::count_rule(loss.rule, loss.bytes);
+    }
     // SAFETY: the helper has no conditions.
     let now = unsafe { bpf_ktime_get_ns() };
     let Some(bucket) = maps::bucket(loss.reason) else { return false };
@@ -122,14 +124,13 @@ fn is_reported(loss: &Loss<'_>) -> bool {
         src: loss.tuple.src,
         dst: loss.tuple.dst,
         time_ns: now,
-        source: loss.source,
-        destination: loss.destination,
+        rule: loss.rule,
         ifindex: loss.ifindex,
         src_port: loss.tuple.src_port,
         dst_port: loss.tuple.dst_port,
         protocol: loss.tuple.protocol,
         reason: loss.reason as u8,
-        zero: [0; 2],
+        zero: [0; 6],
         suppressed,
     };
     if maps::WEIR_EVENTS.output::<Event>(&event, 0).is_err() {

@@ -16,17 +16,16 @@ use crate::{
 
 const ETHERNET: u32 = 14;
 
-/// Turns a packet of a pod into its own answer. The link must have Ethernet headers.
+/// Turns a packet of a pod into its own answer, for a reason and by a rule. The link must have Ethernet headers.
 #[inline(always)]
-pub fn answer(frame: &Frame<'_>, config: &Config, parsed: &Parsed) -> i32 {
+pub fn answer(frame: &Frame<'_>, config: &Config, parsed: &Parsed, reason: Reason, rule: u32) -> i32 {
     report::lose::<FromPod>(
         frame.0,
         &Loss {
-            reason: Reason::ResetOrphan,
+            reason,
             tuple: &parsed.tuple,
             ifindex: frame.ifindex(),
-            source: 0,
-            destination: 0,
+            rule,
             bytes: frame.len(),
             per_second: config.events_per_second,
         },

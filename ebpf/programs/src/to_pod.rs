@@ -2,9 +2,10 @@
 //! refused has no later ones.
 
 use aya_ebpf::{helpers::generated::bpf_get_socket_cookie, macros::classifier, programs::TcContext};
-use weir_ebpf_common::{Config, Kind, MARK_MASK, MARK_PROXY, Reason, Verdict};
+use weir_ebpf_common::{Config, Kind, MARK_MASK, MARK_PROXY, PodRecord, Reason, Verdict};
 
 use crate::{
+    flows,
     frame::Frame,
     maps,
     report::{self, Loss, ToPod},
@@ -35,23 +36,39 @@ pub fn weir_to_pod(ctx: TcContext) -> i32 {
     let Some(pod) = maps::pod(frame.ifindex()) else {
         return pass(&frame, Reason::PassedUnknownPod);
     };
-    let source = maps::identity(&parsed.tuple.src);
-    if maps::policy(config, source, pod.identity, &parsed.tuple) != Verdict::Deny {
-        return pass(&frame, Reason::PassedGuard);
+    let tuple = &parsed.tuple;
+    let policy = maps::guarded(pod.guard, tuple);
+    let is_tcp = parsed.kind == Kind::Syn;
+    let reason = match policy.verdict {
+        Verdict::Direct => Reason::PassedGuard,
+        Verdict::Audit => Reason::AuditedPolicy,
+        Verdict::Deny => Reason::DeniedPolicy,
+        // It should have come by the proxy.
+        Verdict::Proxy if pod.flags & PodRecord::FAIL_OPEN != 0 => Reason::PassedNoProxy,
+        Verdict::Proxy => Reason::DroppedNoProxy,
+    };
+    if reason.is_loss() && !is_tcp && flows::is_answer(tuple) {
+        return pass(&frame, Reason::PassedEstablished);
+    }
+    if !reason.is_loss() && !is_tcp {
+        // Addresses may have been translated on the way here, so that the answer is known by those it has here only.
+        flows::expect_answer(config, tuple);
+    }
+    if !reason.is_loss() && policy.verdict != Verdict::Audit {
+        return pass(&frame, reason);
     }
     report::lose::<ToPod>(
         &ctx,
         &Loss {
-            reason: Reason::DeniedPolicy,
-            tuple: &parsed.tuple,
+            reason,
+            tuple,
             ifindex: frame.ifindex(),
-            source,
-            destination: pod.identity,
+            rule: policy.rule,
             bytes: frame.len(),
             per_second: config.events_per_second,
         },
     );
-    DROP
+    if reason.is_loss() { DROP } else { NEXT }
 }
 
 #[inline(always)]

@@ -138,7 +138,8 @@ fn world(last: &Last, changed: &[&Arc<Document>], names: &Names<'_>) -> (Arc<Wor
         | Content::TrafficPolicy(_)
         | Content::Gateway(_)
         | Content::ReferenceGrant(_)
-        | Content::Plugin(_) => None,
+        | Content::Plugin(_)
+        | Content::Authorization(_) => None,
     }));
     (Arc::new(world), services)
 }

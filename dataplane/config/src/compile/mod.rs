@@ -4,6 +4,7 @@ mod clusters;
 mod destinations;
 mod difference;
 mod gateways;
+mod guards;
 mod names;
 mod plan;
 mod plugins;

@@ -8,6 +8,7 @@ use weir_core::name::{ClusterName, ObjectName, ServiceName};
 
 use crate::document::{Document, DocumentSet};
 use crate::kinds::Content;
+use crate::kinds::authorization_policy::AuthorizationPolicy;
 use crate::kinds::endpoint_slice::EndpointSlice;
 use crate::kinds::gateway_api::{From, Gateway, ReferenceGrant};
 use crate::kinds::namespace::Namespace;
@@ -38,6 +39,7 @@ pub(super) struct Names<'s> {
     pub(super) rules: Vec<(&'s Document, &'s Rules)>,
     pub(super) policies: Vec<(&'s Document, &'s PolicyFor)>,
     pub(super) plugins: Vec<(&'s Document, &'s PluginFor)>,
+    pub(super) authorizations: Vec<(&'s Document, &'s AuthorizationPolicy)>,
     namespaces: HashMap<&'s str, &'s Namespace>,
     gateways: BTreeMap<&'s ObjectName, FoundGateway<'s>>,
     /// Each with its namespace.
@@ -53,6 +55,7 @@ impl<'s> Names<'s> {
             rules: Vec::new(),
             policies: Vec::new(),
             plugins: Vec::new(),
+            authorizations: Vec::new(),
             namespaces: HashMap::new(),
             gateways: BTreeMap::new(),
             grants: Vec::new(),
@@ -76,6 +79,7 @@ impl<'s> Names<'s> {
                 Content::Rules(rules) => names.rules.push((document, rules)),
                 Content::TrafficPolicy(policy) => names.policies.push((document, policy)),
                 Content::Plugin(plugin) => names.plugins.push((document, plugin)),
+                Content::Authorization(policy) => names.authorizations.push((document, policy)),
                 Content::Gateway(gateway) => {
                     names.gateways.insert(name, FoundGateway { document, gateway });
                 }

@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use weir_core::authorization::Guard;
 use weir_core::balance::Weight;
 use weir_core::name::ObjectName;
 use weir_core::workload::{Enrolment, Workload};
@@ -29,9 +30,9 @@ pub(super) struct Workloads {
 }
 
 impl Workloads {
-    pub(super) fn new(names: &Names<'_>, diagnostics: &mut Vec<Diagnostic>) -> Self {
+    pub(super) fn new(names: &Names<'_>, guards: Vec<Option<Arc<Guard>>>, diagnostics: &mut Vec<Diagnostic>) -> Self {
         let mut workloads = Self { list: Vec::new(), known: HashMap::new(), by_address: HashMap::new() };
-        for (name, document, pod) in &names.pods {
+        for ((name, document, pod), guard) in names.pods.iter().zip(guards) {
             let version: Option<Arc<str>> = pod.version.as_deref().map(Into::into);
             let reference = reference(name);
             let mut addresses = Vec::new();
@@ -54,13 +55,12 @@ impl Workloads {
             let own = pod.enrolment;
             let of_namespace = || names.namespace(&name.namespace).and_then(|namespace| namespace.enrolment);
             workloads.list.push(Arc::new(Workload {
-                namespace: Arc::clone(&name.namespace),
-                name: Arc::clone(&name.name),
                 app: pod.app.as_deref().map_or_else(|| Arc::clone(&name.name), Into::into),
-                service_account: pod.service_account.as_str().into(),
                 version: version.clone(),
                 addresses,
                 enrolment: own.or_else(of_namespace).unwrap_or(Enrolment::Enrolled),
+                guard,
+                ..Workload::new(&name.namespace, &name.name, &pod.service_account)
             }));
             let node = pod.node.as_deref().map(Into::into);
             workloads

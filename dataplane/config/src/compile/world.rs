@@ -8,6 +8,7 @@ use weir_core::name::{ClusterName, ServiceName};
 use weir_core::workload::Workload;
 
 use super::clusters::Clusters;
+use super::guards::Guards;
 use super::names::{self, Names};
 use super::workloads::Workloads;
 use crate::diagnostic::Diagnostic;
@@ -22,16 +23,18 @@ pub(super) struct World {
     /// The virtual addresses of every port.
     pub(super) addresses: HashMap<ClusterName, Vec<SocketAddr>>,
     pub(super) diagnostics: Vec<Diagnostic>,
+    guards: Guards,
 }
 
 impl World {
     /// The world of these documents. Clusters that are what they were before are the same.
     pub(super) fn new(names: &Names<'_>, before: Option<&Self>) -> Self {
         let mut diagnostics = Vec::new();
-        let workloads = Workloads::new(names, &mut diagnostics);
+        let (of_pods, guards) = Guards::new(names, before.map(|before| &before.guards), &mut diagnostics);
+        let workloads = Workloads::new(names, of_pods, &mut diagnostics);
         let clusters = Clusters::new(names, &workloads, before.map(|before| &before.clusters), &mut diagnostics);
         let addresses = addresses(names, &mut diagnostics);
-        Self { clusters, workloads: workloads.into_list(), addresses, diagnostics }
+        Self { clusters, workloads: workloads.into_list(), addresses, diagnostics, guards }
     }
 
     /// The services that have another cluster than before.

@@ -13,6 +13,9 @@ use crate::shape::nullable;
 /// Says for a pod (as an annotation) or a namespace (as a label) whether the mesh concerns it.
 pub(crate) const MESH: &str = "weir.dev/mesh";
 
+/// Says for a namespace what happens to connections to its pods that no policy allows.
+const AUTHORIZATION: &str = "weir.dev/authorization";
+
 /// Says of a pod, or of the endpoints of a slice, how much they are to take of the requests of their services.
 const WEIGHT: &str = "weir.dev/weight";
 
@@ -119,6 +122,35 @@ pub(crate) fn enrolment<'a>(
             let message = format!("is neither `enabled` nor `disabled` but `{other}`, and has no effect");
             checker.field("metadata", |c| c.field(field, |c| c.field(MESH, |c| c.warning(message))));
             None
+        }
+    }
+}
+
+/// What happens to connections that no policy allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Authorization {
+    /// They are kept out.
+    Enforce,
+    /// They are told of.
+    Audit,
+    /// Nothing; policies have no effect.
+    Off,
+}
+
+/// The meaning of a namespace's label about who may reach its pods. What is none of the words closes: whoever wrote it
+/// wanted something to be kept out.
+pub(crate) fn authorization<'a>(
+    labels: &'a BTreeMap<String, String>,
+    checker: &mut Checker<'a>,
+) -> Option<Authorization> {
+    match labels.get(AUTHORIZATION)?.as_str() {
+        "enforce" => Some(Authorization::Enforce),
+        "audit" => Some(Authorization::Audit),
+        "off" => Some(Authorization::Off),
+        other => {
+            let message = format!("is none of `enforce`, `audit` and `off` but `{other}`, which counts as `enforce`");
+            checker.field("metadata", |c| c.field("labels", |c| c.field(AUTHORIZATION, |c| c.warning(message))));
+            Some(Authorization::Enforce)
         }
     }
 }

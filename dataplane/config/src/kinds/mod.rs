@@ -1,5 +1,6 @@
 //! The kinds of documents, one module each.
 
+pub(crate) mod authorization_policy;
 mod condition;
 mod destination;
 mod duration;
@@ -58,10 +59,11 @@ pub(crate) enum Content {
     Gateway(Box<gateway_api::Gateway>),
     ReferenceGrant(Box<gateway_api::ReferenceGrant>),
     Plugin(Box<plugin::PluginFor>),
+    Authorization(Box<authorization_policy::AuthorizationPolicy>),
 }
 
 /// What Weir reads, for people who wrote something else.
-pub(crate) const KINDS: [(&str, &[&str]); 11] = [
+pub(crate) const KINDS: [(&str, &[&str]); 12] = [
     (service::ServiceDocument::KIND, service::ServiceDocument::API_VERSIONS),
     (endpoint_slice::EndpointSliceDocument::KIND, endpoint_slice::EndpointSliceDocument::API_VERSIONS),
     (pod::PodDocument::KIND, pod::PodDocument::API_VERSIONS),
@@ -73,4 +75,8 @@ pub(crate) const KINDS: [(&str, &[&str]); 11] = [
     (gateway_api::ReferenceGrantDocument::KIND, gateway_api::ReferenceGrantDocument::API_VERSIONS),
     (plugin::PluginDocument::KIND, plugin::PluginDocument::API_VERSIONS),
     (traffic_policy::TrafficPolicyDocument::KIND, traffic_policy::TrafficPolicyDocument::API_VERSIONS),
+    (
+        authorization_policy::AuthorizationPolicyDocument::KIND,
+        authorization_policy::AuthorizationPolicyDocument::API_VERSIONS,
+    ),
 ];

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use weir_core::workload::Enrolment;
 
-use super::metadata::{Metadata, enrolment};
+use super::metadata::{Authorization, Metadata, authorization, enrolment};
 use super::{Content, Kind};
 use crate::check::Checker;
 use crate::shape::nullable;
@@ -22,6 +22,8 @@ pub(crate) struct NamespaceDocument {
 pub(crate) struct Namespace {
     /// What its label says about the mesh, for pods that do not say it themselves.
     pub(crate) enrolment: Option<Enrolment>,
+    /// What its label says about who may reach its pods.
+    pub(crate) authorization: Option<Authorization>,
     /// By which gateways choose whose routes they take.
     pub(crate) labels: BTreeMap<String, String>,
 }
@@ -38,7 +40,8 @@ impl Kind for NamespaceDocument {
     fn check<'a>(&'a self, _: &str, checker: &mut Checker<'a>) -> Option<Content> {
         checker.field("metadata", |checker| self.metadata.check(checker));
         let enrolment = enrolment(&self.metadata.labels, "labels", checker);
-        Some(Content::Namespace(Namespace { enrolment, labels: self.metadata.labels.clone() }))
+        let authorization = authorization(&self.metadata.labels, checker);
+        Some(Content::Namespace(Namespace { enrolment, authorization, labels: self.metadata.labels.clone() }))
     }
 
     fn normalise(&mut self) {

@@ -1,5 +1,6 @@
 //! `Pod` (v1): a workload, its addresses, and whether the mesh concerns it.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
@@ -52,6 +53,8 @@ struct PodIp {
 pub(crate) struct Pod {
     pub(crate) service_account: String,
     pub(crate) version: Option<String>,
+    /// By which policies choose it.
+    pub(crate) labels: BTreeMap<String, String>,
     /// What its labels say that it is.
     pub(crate) app: Option<String>,
     pub(crate) node: Option<String>,
@@ -84,6 +87,7 @@ impl Kind for PodDocument {
         Some(Content::Pod(Box::new(Pod {
             service_account: account.unwrap_or("default").to_owned(),
             version: self.metadata.version().map(str::to_owned),
+            labels: self.metadata.labels.clone(),
             app: self.metadata.app().map(str::to_owned),
             node: self.spec.node_name.clone(),
             enrolment,

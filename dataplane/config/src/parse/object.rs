@@ -13,6 +13,7 @@ use crate::check::{Checker, Scope};
 use crate::decode::{Step, decode};
 use crate::diagnostic::Diagnostic;
 use crate::document::{Document, Origin};
+use crate::kinds::authorization_policy::AuthorizationPolicyDocument;
 use crate::kinds::endpoint_slice::EndpointSliceDocument;
 use crate::kinds::gateway_api::{GatewayDocument, GrpcRouteDocument, HttpRouteDocument, ReferenceGrantDocument};
 use crate::kinds::namespace::NamespaceDocument;
@@ -78,6 +79,7 @@ fn read_object(value: Value, scope: &Scope<'_>, to: &mut OfFile) {
         Some((GatewayDocument::KIND, _)) => read_kind::<GatewayDocument>(value, scope, to),
         Some((ReferenceGrantDocument::KIND, _)) => read_kind::<ReferenceGrantDocument>(value, scope, to),
         Some((TrafficPolicyDocument::KIND, _)) => read_kind::<TrafficPolicyDocument>(value, scope, to),
+        Some((AuthorizationPolicyDocument::KIND, _)) => read_kind::<AuthorizationPolicyDocument>(value, scope, to),
         Some((PluginDocument::KIND, _)) => read_kind::<PluginDocument>(value, scope, to),
         _ => to.diagnostics.push(unknown(version, kind, scope)),
     }
@@ -149,6 +151,7 @@ fn document<K: Kind>(mut written: K, content: Content, name: ObjectName, scope: 
             | Content::TrafficPolicy(_)
             | Content::Gateway(_)
             | Content::Plugin(_)
+            | Content::Authorization(_)
     );
     let line = scope.locations.find(&[]).map(|position| position.line);
     let canonical: Arc<str> = canonical::text(&value).into();

@@ -173,7 +173,8 @@ impl Numbers {
         let usual = rows.iter().max_by_key(|(row, sources)| (sources.len(), usize::MAX - row.ports.len()));
         let usual = usual.map(|(row, _)| row.clone());
         for (row, sources) in rows {
-            let sources = if Some(&row) == usual.as_ref() { vec![None] } else { sources.into_iter().map(Some).collect() };
+            let sources =
+                if Some(&row) == usual.as_ref() { vec![None] } else { sources.into_iter().map(Some).collect() };
             for source in sources {
                 let key = |port| Key { source, guard: number, port };
                 table.entries.insert(key(None), row.other);
@@ -190,9 +191,10 @@ impl Numbers {
         (principal, within): (Option<&Principal>, &BTreeSet<Block>),
     ) -> Row {
         let connection = Connection { principal, whence: Whence::Within(within), port: None };
-        let concerning = guard.policies().iter().map(|policy| {
-            policy.rules.iter().filter(|rule| rule.may_concern(&connection)).collect::<Vec<_>>()
-        });
+        let concerning = guard
+            .policies()
+            .iter()
+            .map(|policy| policy.rules.iter().filter(|rule| rule.may_concern(&connection)).collect::<Vec<_>>());
         let concerning: Vec<_> = concerning.collect();
         let mut entry = |port, said| {
             let connection = Connection { port, ..connection };

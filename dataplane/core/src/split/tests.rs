@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::name::ServiceName;
 use crate::route::Source;
-use crate::workload::{Enrolment, Workload};
+use crate::workload::Workload;
 
 fn split(sticky: Option<StickyKey>, weights: &[u32]) -> Split {
     let destination = |(index, weight): (usize, &u32)| {

@@ -5,11 +5,9 @@ use std::net::SocketAddr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::Identity;
+use weir_ebpf_common::Verdict;
 
-fn identity(number: u32) -> Identity {
-    Identity::new(number).unwrap()
-}
+use crate::{Answer, Ends};
 
 fn service(text: &str) -> ServiceAddr {
     let address: SocketAddr = text.parse().unwrap();
@@ -23,7 +21,7 @@ fn balance(backends: &[(&str, u32)]) -> ServiceAction {
 fn pod(addresses: &[&str], number: u32) -> PodEntry {
     PodEntry {
         addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
-        identity: identity(number),
+        guard: number,
         netns_cookie: Some(u64::from(number) + 1000),
         fail_mode: None,
     }
@@ -39,8 +37,8 @@ fn desired() -> Desired {
         ]),
         pods: BTreeMap::from([(IfIndex(3), pod(&["10.42.0.2", "fd42::2"], 7))]),
         policies: BTreeMap::from([(
-            Policy { source: None, destination: Some(identity(7)), port: Some((Protocol::Tcp, 80)) },
-            Verdict::Deny,
+            Policy { source: None, guard: 7, port: Some((Protocol::Tcp, 80)) },
+            Answer { verdict: Verdict::Deny, rule: 1 },
         )]),
         ..Desired::default()
     }
@@ -54,7 +52,7 @@ fn apply(mut state: State, plan: &Plan) -> State {
     }
     change(&mut state.pods, &plan.pods);
     change(&mut state.netns, &plan.netns);
-    change(&mut state.identities, &plan.identities);
+    change(&mut state.places, &plan.places);
     change(&mut state.services, &plan.services);
     change(&mut state.sets, &plan.sets);
     change(&mut state.policies, &plan.policies);
@@ -117,7 +115,7 @@ fn all_errors_are_told_at_once() {
     desired.services.insert(service("10.43.0.9:0"), ServiceAction::Proxy);
     desired.services.insert(service("10.43.0.8:80"), balance(&[("[fd42::9]:80", 1)]));
     desired.pods.insert(IfIndex(9), pod(&["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5"], 2));
-    desired.identities.insert(Prefix { ip: "10.0.0.0".parse().unwrap(), bits: 33 }, identity(3));
+    desired.places.insert(Prefix { ip: "10.0.0.0".parse().unwrap(), bits: 33 }, Ends::default());
     let errors = plan(&State::default(), &desired, FailMode::Closed).unwrap_err();
     assert_eq!(
         errors,
@@ -140,7 +138,7 @@ fn prefixes_are_cut_to_their_length() {
         ("fd00::9", 0, Some((0, "::"))),
         ("10.1.2.3", 33, None),
     ] {
-        let key = identity_key(&Prefix { ip: ip.parse().unwrap(), bits });
+        let key = place_key(&Prefix { ip: ip.parse().unwrap(), bits });
         let expected = expected.map(|(bits, text)| {
             let v6: std::net::Ipv6Addr = text.parse().unwrap();
             (bits, Addr::v6(v6.octets()))

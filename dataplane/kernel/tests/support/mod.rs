@@ -13,7 +13,9 @@ use std::{
 
 use nix::sched::{CloneFlags, setns};
 use socket2::{Domain, Protocol, Socket, Type};
-use weir_kernel::{Desired, Identity, IfIndex, Kernel, KernelSettings, MARK_PROXY, PodEntry, Reason};
+use weir_kernel::{
+    Answer, Desired, Ends, IfIndex, Kernel, KernelSettings, MARK_PROXY, PodEntry, Policy, Prefix, Reason, Verdict,
+};
 
 /// How long anything may take that is expected to happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
@@ -95,15 +97,33 @@ impl Lab {
     pub(crate) fn desired(&self) -> Desired {
         let mut desired = Desired::default();
         for (number, pod) in (11u8..).zip(["a", "b", "c"]) {
-            desired.pods.insert(IfIndex(self.ifindex(&format!("v{pod}"))), self.entry(number, pod));
+            let entry = self.entry(number, pod);
+            for address in &entry.addresses {
+                let ends = Ends { source: u32::from(number), guard: 0 };
+                desired.places.insert(only(*address), ends);
+            }
+            desired.pods.insert(IfIndex(self.ifindex(&format!("v{pod}"))), entry);
         }
         desired
+    }
+
+    /// Gives a pod a guard of its own number, that answers this to whatever it is not asked in particular.
+    pub(crate) fn guard(&self, desired: &mut Desired, number: u8, answer: Verdict) {
+        let guard = u32::from(number);
+        for ends in desired.places.values_mut().filter(|ends| ends.source == guard) {
+            ends.guard = guard;
+        }
+        let own = ip(&format!("10.77.0.{number}"));
+        for pod in desired.pods.values_mut().filter(|pod| pod.addresses.contains(&own)) {
+            pod.guard = guard;
+        }
+        desired.policies.insert(Policy { source: None, guard, port: None }, Answer { verdict: answer, rule: guard });
     }
 
     pub(crate) fn entry(&self, number: u8, pod: &str) -> PodEntry {
         PodEntry {
             addresses: [ip(&format!("10.77.0.{number}")), ip(&format!("fd77::{number}"))].into(),
-            identity: Identity::new(u32::from(number)).expect("not reserved"),
+            guard: 0,
             netns_cookie: Some(self.cookie(pod)),
             fail_mode: None,
         }
@@ -372,4 +392,19 @@ pub(crate) fn vanish(stream: &TcpStream) {
         )
     };
     assert_eq!(result, 0, "{}", io::Error::last_os_error());
+}
+
+/// A block of one address.
+pub(crate) fn only(ip: IpAddr) -> Prefix {
+    Prefix { ip, bits: if ip.is_ipv4() { 32 } else { 128 } }
+}
+
+/// What is asked when one pod connects to another, or to a port of it.
+pub(crate) fn asked(from: u32, to: u32, port: Option<(weir_kernel::Protocol, u16)>) -> Policy {
+    Policy { source: Some(from), guard: to, port }
+}
+
+/// An answer by no rule.
+pub(crate) fn says(verdict: Verdict) -> Answer {
+    Answer { verdict, rule: 0 }
 }

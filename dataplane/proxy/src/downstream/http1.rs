@@ -120,7 +120,9 @@ async fn finish(downstream: &Rc<Downstream>, client: End<Stream>, end: Outcome) 
     // Counted here, because a verdict is often noticed by the body of a response that nobody takes. The other two are
     // counted as causes: of the refusal below, and of the client's request.
     let verdict = downstream.watched.verdict();
-    if let Some(verdict @ (Verdict::KeepAliveTimeout | Verdict::StreamIdle | Verdict::Drained)) = verdict {
+    if let Some(verdict @ (Verdict::KeepAliveTimeout | Verdict::StreamIdle | Verdict::Drained | Verdict::Denied)) =
+        verdict
+    {
         shard.on(verdict.event());
     }
     if downstream.aborted.get() {
@@ -135,7 +137,7 @@ async fn finish(downstream: &Rc<Downstream>, client: End<Stream>, end: Outcome) 
         Outcome::Done(_) | Outcome::Resting => {}
         Outcome::Condemned(Verdict::HeadTimeout) => refuse(&downstream.worker, stream, Cause::HeaderTimeout).await,
         // If it waits after all, it must not take this for the end of an answer. Its request was counted as above.
-        Outcome::Condemned(Verdict::ClientGone) => reset(stream.tcp()),
+        Outcome::Condemned(Verdict::ClientGone | Verdict::Denied) => reset(stream.tcp()),
         Outcome::Condemned(Verdict::KeepAliveTimeout | Verdict::StreamIdle | Verdict::Drained | Verdict::Flood) => {}
     }
 }

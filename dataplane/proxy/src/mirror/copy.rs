@@ -15,6 +15,7 @@ use weir_telemetry::MirrorEvent;
 use super::destination::Destination;
 use super::queue::{self, Ending, Tee};
 use crate::account::{Account, Metered};
+use crate::authorize;
 use crate::body::RequestBody;
 use crate::headers::Upgrading;
 use crate::upstream::{Endpoint, Picked, Seen};
@@ -58,6 +59,10 @@ pub(crate) fn launch(
         admitted.end(MirrorEvent::NoEndpoint);
         return None;
     };
+    if authorize::head_from(worker, planned.peer, endpoint.address(), head).is_err() {
+        admitted.end(MirrorEvent::Denied);
+        return None;
+    }
     let (tee, body) = match size {
         None => (None, None),
         Some(size) => {

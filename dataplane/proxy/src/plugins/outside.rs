@@ -13,6 +13,7 @@ use weir_core::snapshot::Protocol;
 use weir_core::split::Target;
 use weir_plugin_host::{Environment, GrpcCall, HttpCall, Notices, Plugin, Vm};
 
+use crate::authorize;
 use crate::body::{Incoming, RequestBody};
 use crate::upstream::{Endpoint, Lease, Picked};
 use crate::worker::Worker;
@@ -87,6 +88,7 @@ async fn lease(worker: &Worker, cluster: &Arc<Cluster>, version: Option<Version>
     let nobody = PeerAddr(([0, 0, 0, 0], 0).into());
     let picked = worker.pools.pick(cluster, nobody, None, worker.random.next());
     let Picked { endpoint, .. } = picked.ok_or("no healthy upstream")?;
+    authorize::connection(worker, nobody, endpoint.address()).map_err(|_| "a policy denies it")?;
     let spoken = if cluster.protocol == Protocol::Http2 { Version::HTTP_2 } else { Version::HTTP_11 };
     let version = version.unwrap_or(spoken);
     let lease = endpoint.lease(version, &worker.own_account).await.map_err(|_| GONE)?;

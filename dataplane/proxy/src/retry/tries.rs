@@ -17,6 +17,7 @@ use weir_core::split::{Destination, Split, Target};
 use weir_telemetry::{CallStatus, Cause, RetryEvent};
 
 use super::Retries;
+use crate::authorize;
 use crate::body::{Incoming, Replay, RequestBody, Streamed};
 use crate::downstream::Downstream;
 use crate::exchange::{Failed, exchange, outgoing};
@@ -26,6 +27,7 @@ use crate::observe::{Observation, retry_after};
 use crate::plan::{self, Chosen, Retrying};
 use crate::record::Record;
 use crate::upstream::{Counted, Lease, Permit, Picked};
+use crate::watch::Reached;
 
 /// Bytes of a response that is not passed on which are read so that its connection can be used again, and for how long.
 const DISCARDED_BYTES: u64 = 65_536;
@@ -159,11 +161,15 @@ impl Tries<'_> {
         if let Some(filters) = &record.filters {
             filters.on_way_out(&mut head);
         }
+        let endpoint = chosen.picked.endpoint.address();
+        let allowed = authorize::request(self.downstream, endpoint, &head);
+        record.watched().reach(Reached { peer: self.downstream.peer, endpoint, is_opaque: false });
         let version = plan::version(chosen.protocol, &head, self.upgrading, record.is_call);
         let body = course.replay.as_ref().map_or(RequestBody::Empty, Replay::body);
         let observation = Observation::begin(&chosen.picked);
         let (mut parcel, endpoint) = (Some(outgoing(&mut head, body)), Rc::clone(&chosen.picked.endpoint));
         async move {
+            allowed?;
             let tried = exchange(self.downstream, &endpoint, version, &mut parcel, self.per_try).await;
             match &tried {
                 Ok((response, _)) => observation.answered(response),

@@ -1,26 +1,19 @@
 //! Documents and links as the kernel sees them: pure functions.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
+use weir_core::authorization::table::{Entry, Key, Table, Transport};
+use weir_core::authorization::{self, Block};
 use weir_core::cluster::Family;
 use weir_core::snapshot::{Frontend, Protocol, Snapshot};
 use weir_core::workload::Enrolment;
 use weir_kernel::pods::{PodLink, PodLinks};
-use weir_kernel::{self as kernel, Identity, IfIndex, PodEntry, ServiceAction, ServiceAddr};
+use weir_kernel::{
+    self as kernel, Answer, Ends, IfIndex, PodEntry, Policy, Prefix, ServiceAction, ServiceAddr, Verdict,
+};
 
 use super::{Services, Workloads};
-
-/// Numbers for identities, the same for the life of the process.
-#[derive(Debug, Default)]
-pub(super) struct Identities(HashMap<String, u32>);
-
-impl Identities {
-    fn number(&mut self, name: String) -> Option<Identity> {
-        let next = self.0.len() as u32 + 1;
-        Identity::new(*self.0.entry(name).or_insert(next))
-    }
-}
 
 /// The addresses that each pod had when it was first seen. A pod that may configure its own link can add addresses,
 /// also those of others; it does not become them by that.
@@ -48,7 +41,7 @@ pub(super) fn services(snapshot: &Snapshot, balances: bool) -> Services {
     let mut services = Services::new();
     for frontend in snapshot.frontends() {
         for address in &frontend.addresses {
-            let Some(action) = action(frontend, address, balances) else { continue };
+            let Some(action) = action(snapshot, frontend, address, balances) else { continue };
             let protocol = match frontend.protocol {
                 Protocol::Udp => kernel::Protocol::Udp,
                 Protocol::Http | Protocol::Http2 | Protocol::Detect | Protocol::Opaque => kernel::Protocol::Tcp,
@@ -59,8 +52,8 @@ pub(super) fn services(snapshot: &Snapshot, balances: bool) -> Services {
     services
 }
 
-fn action(frontend: &Frontend, address: &SocketAddr, balances: bool) -> Option<ServiceAction> {
-    if frontend.is_intercepted() {
+fn action(snapshot: &Snapshot, frontend: &Frontend, address: &SocketAddr, balances: bool) -> Option<ServiceAction> {
+    if snapshot.is_intercepted(frontend) {
         return Some(ServiceAction::Proxy);
     }
     // The kernel translates an address to another of its own family only.
@@ -89,7 +82,7 @@ pub(super) fn pods(
     links: &PodLinks,
     sightings: &Sightings,
     workloads: &Workloads,
-    identities: &mut Identities,
+    table: &Table,
 ) -> BTreeMap<IfIndex, PodEntry> {
     let mut pods = BTreeMap::new();
     for link in &links.pods {
@@ -98,23 +91,40 @@ pub(super) fn pods(
         if workload.is_some_and(|workload| workload.enrolment == Enrolment::Outside) {
             continue;
         }
-        let name = workload.map_or_else(|| unknown(link), |workload| workload.identity().to_string());
-        let Some(identity) = identities.number(name) else { continue };
         let documented = workload.map(|workload| workload.addresses.iter().copied().collect());
-        let entry = PodEntry {
-            addresses: documented.unwrap_or_else(|| first.clone()),
-            identity,
-            netns_cookie: Some(link.netns_cookie),
-            fail_mode: None,
-        };
+        let addresses: BTreeSet<IpAddr> = documented.unwrap_or_else(|| first.clone());
+        let guard = addresses.iter().map(|ip| table.ends(*ip).guard).find(|guard| *guard != 0).unwrap_or(0);
+        let entry = PodEntry { addresses, guard, netns_cookie: Some(link.netns_cookie), fail_mode: None };
         pods.insert(link.ifindex, entry);
     }
     pods
 }
 
-/// A pod that no document describes is enrolled under an identity of its own, that of its link.
-fn unknown(link: &PodLink) -> String {
-    format!("link/{}", link.name)
+/// What addresses stand for.
+pub(super) fn places(table: &Table) -> BTreeMap<Prefix, Ends> {
+    let place = |(block, ends): (&Block, &authorization::table::Ends)| {
+        let prefix = Prefix { ip: block.first, bits: block.bits };
+        (prefix, Ends { source: ends.source, guard: ends.guard })
+    };
+    table.places.iter().map(place).collect()
+}
+
+/// What guards answer.
+pub(super) fn policies(table: &Table) -> BTreeMap<Policy, Answer> {
+    let policy = |(key, entry): (&Key, &Entry)| {
+        let port = key.port.map(|(transport, port)| match transport {
+            Transport::Tcp => (kernel::Protocol::Tcp, port),
+            Transport::Udp => (kernel::Protocol::Udp, port),
+        });
+        let verdict = match entry.verdict {
+            authorization::Verdict::Allow => Verdict::Direct,
+            authorization::Verdict::Audit => Verdict::Audit,
+            authorization::Verdict::Ask => Verdict::Proxy,
+            authorization::Verdict::Deny => Verdict::Deny,
+        };
+        (Policy { source: key.source, guard: key.guard, port }, Answer { verdict, rule: entry.ruling })
+    };
+    table.entries.iter().map(policy).collect()
 }
 
 #[cfg(test)]
@@ -199,8 +209,7 @@ mod tests {
         let workload = |ip: &str, enrolment| {
             let ip: IpAddr = ip.parse().unwrap();
             let addresses = vec![ip];
-            let workload =
-                Workload { addresses, enrolment, ..Workload::new(&"default".into(), &"a".into(), "web") };
+            let workload = Workload { addresses, enrolment, ..Workload::new(&"default".into(), &"a".into(), "web") };
             (ip, Arc::new(workload))
         };
         let links = PodLinks {
@@ -214,10 +223,12 @@ mod tests {
         ]);
         let mut sightings = Sightings::default();
         sightings.update(&links);
-        let pods = pods(&links, &sightings, &workloads, &mut Identities::default());
-        let found: Vec<(u32, u32)> = pods.iter().map(|(index, pod)| (index.0, pod.identity.number())).collect();
-        // The first and the last share a service account; the third is known by its link alone.
-        assert_eq!(found, [(1, 1), (3, 2), (4, 1)]);
+        let place = |ip: &str, guard| (ip.parse::<Block>().unwrap(), authorization::table::Ends { source: 0, guard });
+        let places = [place("10.0.0.1", 7), place("10.0.0.2", 8), place("10.0.0.4", 7)].into();
+        let pods = pods(&links, &sightings, &workloads, &Table { places, ..Table::default() });
+        let found: Vec<(u32, u32)> = pods.iter().map(|(index, pod)| (index.0, pod.guard)).collect();
+        // The third is known by its link alone.
+        assert_eq!(found, [(1, 7), (3, 0), (4, 7)]);
     }
 
     #[test]
@@ -236,7 +247,7 @@ mod tests {
         let (first, later) = (links(&["10.0.0.1"]), links(&["10.0.0.1", "10.0.0.66"]));
         sightings.update(&first);
         sightings.update(&later);
-        let pods = pods(&later, &sightings, &Workloads::new(), &mut Identities::default());
+        let pods = pods(&later, &sightings, &Workloads::new(), &Table::default());
         assert_eq!(pods[&IfIndex(1)].addresses, first.pods[0].addresses);
     }
 }

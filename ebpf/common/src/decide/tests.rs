@@ -6,51 +6,52 @@ use core::net::IpAddr;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::TCP;
+use crate::{SOURCE_UNKNOWN, TCP};
 
-impl Policies for BTreeMap<PolicyKey, Verdict> {
-    fn find(&self, key: &PolicyKey) -> Option<Verdict> {
+impl Policies for BTreeMap<PolicyKey, Policy> {
+    fn find(&self, key: &PolicyKey) -> Option<Policy> {
         self.get(key).copied()
     }
 }
 
-const ANY: u32 = IDENTITY_ANY;
-
-fn key(source: u32, destination: u32, port: u16) -> PolicyKey {
+fn key(source: u32, port: u16) -> PolicyKey {
     let protocol = if port == 0 { 0 } else { TCP };
-    PolicyKey { source, destination, port: port.to_be(), protocol, zero: 0 }
+    PolicyKey { source, guard: 8, port: port.to_be(), protocol, zero: 0 }
 }
 
 #[test]
 fn the_more_specific_policy_wins() {
     // Each list is in order of precedence: the first present one decides.
-    let order = [
-        key(7, 8, 80),
-        key(7, 8, 0),
-        key(ANY, 8, 80),
-        key(7, ANY, 80),
-        key(ANY, 8, 0),
-        key(7, ANY, 0),
-        key(ANY, ANY, 80),
-    ];
+    let order = [key(7, 80), key(7, 0), key(SOURCE_ANY, 80), key(SOURCE_ANY, 0)];
     let tuple = Tuple { dst_port: 80u16.to_be(), protocol: TCP, ..Tuple::default() };
+    let policy = |verdict, rule| Policy { verdict, rule };
     for (rank, winner) in order.iter().enumerate() {
-        let mut policies = BTreeMap::from([(*winner, Verdict::Proxy)]);
-        policies.extend(order[rank + 1..].iter().map(|key| (*key, Verdict::Deny)));
-        let found = find_policy(&policies, 7, 8, &tuple, Verdict::Direct);
-        assert_eq!(found, Verdict::Proxy, "rank {rank}");
+        let mut policies = BTreeMap::from([(*winner, policy(Verdict::Proxy, 3))]);
+        policies.extend(order[rank + 1..].iter().map(|key| (*key, policy(Verdict::Direct, 0))));
+        assert_eq!(find_policy(&policies, 7, 8, &tuple), policy(Verdict::Proxy, 3), "rank {rank}");
     }
-    let others = BTreeMap::from([(key(7, 9, 80), Verdict::Deny), (key(7, 8, 81), Verdict::Deny)]);
-    assert_eq!(find_policy(&others, 7, 8, &tuple, Verdict::Direct), Verdict::Direct);
+    let of_others = [key(6, 80), key(7, 81), PolicyKey { guard: 9, ..key(7, 80) }, key(SOURCE_UNKNOWN, 0)];
+    let others: BTreeMap<_, _> = of_others.map(|key| (key, Policy::NONE)).into();
+    assert_eq!(find_policy(&others, 7, 8, &tuple), policy(Verdict::Deny, 0), "a guard that is silent denies");
+    assert_eq!(find_policy(&others, 7, GUARD_NONE, &tuple), Policy::NONE);
 }
 
 #[test]
 fn numbers_of_verdicts_round_trip_and_unknown_ones_deny() {
-    for verdict in [Verdict::Direct, Verdict::Proxy, Verdict::Deny] {
+    for verdict in [Verdict::Direct, Verdict::Proxy, Verdict::Deny, Verdict::Audit] {
         assert_eq!(Verdict::from_number(verdict as u32), verdict);
     }
     assert_eq!(Verdict::from_number(0), Verdict::Deny);
     assert_eq!(Verdict::from_number(99), Verdict::Deny);
+}
+
+#[test]
+fn answers_come_in_time() {
+    for (now, seen, expected) in
+        [(5, 5, true), (125, 5, true), (126, 5, false), (10, u32::MAX - 10, true), (5, 6, false)]
+    {
+        assert_eq!(is_answer_in_time(now, seen), expected, "{now} {seen}");
+    }
 }
 
 #[test]
@@ -59,7 +60,7 @@ fn first_packets_go_where_they_belong() {
     let proxied = service(ServiceAction::Proxy);
     let balanced = service(ServiceAction::Balance);
     let (node, other) = (AddressKind::Node, AddressKind::Other);
-    let (direct, proxy, deny) = (Verdict::Direct, Verdict::Proxy, Verdict::Deny);
+    let (direct, proxy, deny, audit) = (Verdict::Direct, Verdict::Proxy, Verdict::Deny, Verdict::Audit);
     // destination, service, policy, steerable, proxy alive, fail open => path, reason
     for (destination, service, policy, steerable, alive, open, path, reason) in [
         (other, None, direct, true, true, false, Path::Direct, Reason::PassedDirect),
@@ -75,6 +76,9 @@ fn first_packets_go_where_they_belong() {
         (other, proxied, direct, true, false, true, Path::Direct, Reason::PassedNoProxy),
         (other, None, direct, true, false, false, Path::Direct, Reason::PassedDirect),
         (other, proxied, deny, true, false, true, Path::Drop, Reason::DeniedPolicy),
+        (other, None, proxy, false, true, true, Path::Drop, Reason::DeniedPolicy),
+        (other, None, audit, true, true, false, Path::Direct, Reason::PassedDirect),
+        (other, proxied, audit, true, true, false, Path::Proxy, Reason::Steered),
     ] {
         let first = FirstPacket { destination, service, policy, is_steerable: steerable };
         let decision = decide_first(&first, || alive, open);

@@ -5,7 +5,6 @@ use crate::revision::{RevisionId, Sequence};
 use crate::snapshot::Protocol;
 use crate::split::{Destination, Target};
 use crate::stats::StatsId;
-use crate::workload::Enrolment;
 
 fn endpoint(addresses: Addresses, pod: Option<&str>) -> Endpoint {
     Endpoint {
