@@ -5,6 +5,7 @@
 
 mod answer;
 mod connection;
+mod drops;
 mod plugins;
 mod readiness;
 mod server;
@@ -21,17 +22,18 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use weir_core::explain::{Described, Explanation};
+use weir_core::explain::{Access, Attempt, Described, Explanation};
 use weir_core::snapshot::Snapshot;
 use weir_core::stats::{StatsKey, StatsTable};
 use weir_proxy::GatewayStatus;
 use weir_revisions::{Publisher, Reader};
 use weir_telemetry::Telemetry;
 
+pub use drops::{Drop, Drops};
 pub use readiness::{Readiness, Token};
 pub use server::{Address, BindError, Server};
 pub use sources::{SourceView, Sources};
-pub use status::{KernelCount, KernelView, PodView};
+pub use status::{KernelCount, KernelView, PodView, RuleCount};
 
 use answer::{Body, Failure, Json};
 
@@ -58,6 +60,8 @@ pub struct Node {
     pub gateways: GatewayStatus,
     /// What the kernel part knows.
     pub kernel: Arc<dyn KernelView>,
+    /// What was kept from its destination.
+    pub drops: Drops,
 }
 
 impl Node {
@@ -85,6 +89,8 @@ pub fn router(node: Node) -> Router {
         .route("/api/v1/plugins", get(plugins::plugins))
         .route("/api/v1/status", get(status::status))
         .route("/api/v1/explain", post(explain))
+        .route("/api/v1/policy/explain", post(access))
+        .route("/api/v1/drops", get(drops::drops))
         .fallback(|| async { Failure::new(StatusCode::NOT_FOUND, "no such path; the API is described in docs/api.md") })
         .with_state(node)
 }
@@ -121,4 +127,11 @@ async fn explain(State(node): State<Node>, Body(described): Body<Described>) -> 
     let snapshot = node.snapshot.load();
     let explanation = described.explain(&snapshot);
     explanation.map(Json).map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error))
+}
+
+/// Explains whether a pod may reach another under the revision in force.
+async fn access(State(node): State<Node>, Body(attempt): Body<Attempt>) -> Result<Json<Access>, Failure> {
+    let snapshot = node.snapshot.load();
+    let access = attempt.explain(&snapshot);
+    access.map(Json).map_err(|error| Failure::new(StatusCode::BAD_REQUEST, error))
 }

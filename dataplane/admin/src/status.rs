@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use axum::extract::State;
 use serde::Serialize;
 use serde_json::{Value, json};
+use weir_core::authorization::RuleName;
 use weir_core::stats::StatsKey;
 use weir_proxy::{GatewayAddress, GatewayCertificate};
 use weir_telemetry::{
@@ -21,6 +22,19 @@ pub trait KernelView: Send + Sync {
     fn counts(&self) -> Vec<KernelCount>;
     /// The pods found on this node.
     fn pods(&self) -> Vec<PodView>;
+    /// Packets that policies have kept out or told of.
+    fn rules(&self) -> Vec<RuleCount>;
+}
+
+/// What one rule of a policy has decided about packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleCount {
+    /// Which.
+    pub rule: RuleName,
+    /// Whether they were kept out; else they were told of.
+    pub is_denied: bool,
+    /// Number of packets.
+    pub packets: u64,
 }
 
 /// Packets with which one thing was done.

@@ -1,6 +1,7 @@
 //! Explanations: for a described request, which rule of which revision matches, why the others lost, where it goes
 //! and what is mirrored. Made by the same functions that decide, so that an explanation cannot disagree.
 
+mod access;
 mod described;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use crate::route::{Decision, Entry, Outcome, Request};
 use crate::snapshot::{Frontend, Protocol, Snapshot};
 use crate::split::{ChosenBy, Destination, Target};
 
+pub use access::{Access, Attempt, PolicyAccess};
 pub use described::{DescribeError, Described};
 
 /// Everything that can be said about a request without sending it.

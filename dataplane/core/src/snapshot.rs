@@ -209,6 +209,11 @@ impl Snapshot {
         self.has_guards
     }
 
+    /// All guards, each as often as workloads have it.
+    pub fn guards(&self) -> impl Iterator<Item = &Arc<Guard>> {
+        self.workloads.values().filter_map(|workload| workload.guard.as_ref())
+    }
+
     /// What guards the workload with this address.
     pub fn guard(&self, address: IpAddr) -> Option<&Arc<Guard>> {
         let workload = self.workloads.get(&address).filter(|workload| workload.enrolment == Enrolment::Enrolled);

@@ -2,9 +2,10 @@
 //! allowed ends at once.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use http::{Method, request};
-use weir_core::authorization::{Connection, Said, Verdict};
+use weir_core::authorization::{Connection, Ruling, Said, Verdict};
 use weir_core::name::PeerAddr;
 use weir_core::route::{Request, Source};
 use weir_core::snapshot::Snapshot;
@@ -13,6 +14,24 @@ use weir_telemetry::Cause;
 use crate::downstream::Downstream;
 use crate::watch::Reached;
 use crate::worker::Worker;
+
+/// Characters of a path that are told.
+const SHOWN_PATH: usize = 128;
+
+/// Something that a policy kept from an endpoint, or has told of.
+#[derive(Clone, Debug)]
+pub struct Denial {
+    /// The client.
+    pub source: SocketAddr,
+    /// The endpoint.
+    pub destination: SocketAddr,
+    /// What says so.
+    pub rule: Option<Arc<Ruling>>,
+    /// Whether it was kept out; else it was told of.
+    pub is_denied: bool,
+    /// Method and path of a request.
+    pub request: Option<Box<str>>,
+}
 
 /// Whether a request may go to an endpoint as it would arrive there.
 pub(crate) fn request(downstream: &Downstream, endpoint: SocketAddr, head: &request::Parts) -> Result<(), Cause> {
@@ -40,13 +59,13 @@ pub(crate) fn head_from(
         source: Source { address, workload: snapshot.workload(address).map(|workload| &**workload) },
         attributes: &[],
     };
-    decide(&snapshot, peer, endpoint, Said::Request(&request))
+    decide(worker, &snapshot, peer, endpoint, Said::Request(&request))
 }
 
 /// Whether a connection that is no HTTP may go to an endpoint.
 pub(crate) fn connection(worker: &Worker, peer: PeerAddr, endpoint: SocketAddr) -> Result<(), Cause> {
     let snapshot = worker.snapshot();
-    if snapshot.has_guards() { decide(&snapshot, peer, endpoint, Said::Opaque) } else { Ok(()) }
+    if snapshot.has_guards() { decide(worker, &snapshot, peer, endpoint, Said::Opaque) } else { Ok(()) }
 }
 
 /// Whether what has reached an endpoint may go on. Of requests it is asked what no further request could change.
@@ -57,20 +76,40 @@ pub(crate) fn may_go_on(snapshot: &Snapshot, reached: Reached) -> bool {
     guard.decide(&connection, said).verdict != Verdict::Deny
 }
 
-fn decide(snapshot: &Snapshot, peer: PeerAddr, endpoint: SocketAddr, said: Said<'_>) -> Result<(), Cause> {
+fn decide(
+    worker: &Worker,
+    snapshot: &Snapshot,
+    peer: PeerAddr,
+    endpoint: SocketAddr,
+    said: Said<'_>,
+) -> Result<(), Cause> {
     let Some(guard) = snapshot.guard(endpoint.ip()) else { return Ok(()) };
     let decision = guard.decide(&between(snapshot, peer, endpoint), said);
-    match (decision.verdict, decision.ruling) {
-        (Verdict::Allow, _) | (Verdict::Audit, None) => Ok(()),
+    let is_denied = match (decision.verdict, decision.ruling) {
+        (Verdict::Allow, _) | (Verdict::Audit, None) => return Ok(()),
         (Verdict::Audit, Some(ruling)) => {
             ruling.tally.audited();
-            Ok(())
+            false
         }
         (Verdict::Deny | Verdict::Ask, ruling) => {
             ruling.inspect(|ruling| ruling.tally.denied());
-            Err(Cause::Denied)
+            true
         }
-    }
+    };
+    let request = match said {
+        Said::Request(request) => Some(shown(request)),
+        Said::Nothing | Said::Opaque => None,
+    };
+    let rule = decision.ruling.map(Arc::clone);
+    // Who does not keep up with it misses some; they are counted all the same.
+    let _ = worker.denials.try_send(Denial { source: peer.0, destination: endpoint, rule, is_denied, request });
+    if is_denied { Err(Cause::Denied) } else { Ok(()) }
+}
+
+/// Method and path, of which the beginning is enough.
+fn shown(request: &Request<'_>) -> Box<str> {
+    let path: String = request.path.chars().take(SHOWN_PATH).collect();
+    format!("{} {path}", request.method).into()
 }
 
 fn between(snapshot: &Snapshot, peer: PeerAddr, endpoint: SocketAddr) -> Connection<'_> {

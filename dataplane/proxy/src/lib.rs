@@ -43,6 +43,7 @@ mod upstream;
 mod watch;
 mod worker;
 
+pub use authorize::Denial;
 pub use certificates::GatewayCertificate;
 pub use drain::Drain;
 pub use error::{BindError, RunError};

@@ -7,11 +7,13 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use socket2::Domain;
 use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc;
 use weir_core::name::ClusterName;
 use weir_core::snapshot::Snapshot;
 use weir_telemetry::Telemetry;
 use weir_telemetry::access::AccessLog;
 
+use crate::authorize::Denial;
 use crate::certificates::Certificates;
 use crate::drain::Drain;
 use crate::error::{BindError, RunError};
@@ -26,6 +28,9 @@ use crate::worker::{self, Parts};
 
 /// The stack of a worker's thread. Tasks live on the heap; this is for the depth of calls.
 const STACK_BYTES: usize = 1 << 20;
+
+/// Denials that wait for whoever tells of them.
+const DENIALS: usize = 256;
 
 /// A proxy whose listeners are bound. Connections wait in their queues until it runs.
 #[derive(Debug)]
@@ -42,6 +47,7 @@ pub struct Proxy {
     access_log: Option<AccessLog>,
     certificates: Certificates,
     gateways: GatewayStatus,
+    denials: (mpsc::Sender<Denial>, Option<mpsc::Receiver<Denial>>),
     drain: Drain,
 }
 
@@ -103,6 +109,7 @@ impl Proxy {
             shards: (0..count).map(|_| telemetry.register_worker()).collect(),
             snapshots,
             gateways: GatewayStatus::default(),
+            denials: denials(),
             drain: Drain::new(),
         })
     }
@@ -127,6 +134,11 @@ impl Proxy {
     /// How it is with what gateways want, now and from now on.
     pub fn gateways(&self) -> GatewayStatus {
         self.gateways.clone()
+    }
+
+    /// What policies keep out, as it happens; given once. Who does not keep up misses some.
+    pub fn take_denials(&mut self) -> Option<mpsc::Receiver<Denial>> {
+        self.denials.1.take()
     }
 
     /// How many workers there are.
@@ -179,6 +191,7 @@ impl Proxy {
                 breakers: Arc::clone(&breakers),
                 acceptors: Arc::clone(&acceptors),
                 access_log: self.access_log.as_ref().map(AccessLog::sink),
+                denials: self.denials.0.clone(),
                 own: Arc::clone(&self.own),
                 listeners,
                 mailbox,
@@ -217,6 +230,11 @@ impl Proxy {
         let _ = following.map(std::thread::JoinHandle::join);
         result
     }
+}
+
+fn denials() -> (mpsc::Sender<Denial>, Option<mpsc::Receiver<Denial>>) {
+    let (sender, receiver) = mpsc::channel(DENIALS);
+    (sender, Some(receiver))
 }
 
 fn work(parts: Parts) -> std::io::Result<()> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use weir_core::share::Share;
 use weir_core::snapshot::Snapshot;
@@ -17,7 +17,7 @@ use weir_telemetry::access::Sink;
 use crate::accept;
 use crate::access::Access;
 use crate::account::{Account, Accounts};
-use crate::authorize;
+use crate::authorize::{self, Denial};
 use crate::certificates::Acceptors;
 use crate::drain::Phase;
 use crate::gateways::{self, Mailbox};
@@ -49,6 +49,8 @@ pub(crate) struct Parts {
     pub(crate) breakers: Arc<Breakers>,
     pub(crate) acceptors: Arc<Acceptors>,
     pub(crate) access_log: Option<Sink>,
+    /// Tells of what policies keep out.
+    pub(crate) denials: mpsc::Sender<Denial>,
     pub(crate) own: Arc<OwnAddresses>,
     pub(crate) listeners: Vec<Listener>,
     /// Tells of listeners that come and go.
@@ -78,6 +80,7 @@ pub(crate) struct Worker {
     /// What all workers share, for clients that speak TLS.
     pub(crate) acceptors: Arc<Acceptors>,
     pub(crate) access: Option<Access>,
+    pub(crate) denials: mpsc::Sender<Denial>,
     pub(crate) random: Random,
     /// Which share of the traces that begin here is to be recorded, if any begins here.
     pub(crate) traces: Option<Share>,
@@ -141,6 +144,7 @@ impl Worker {
             failing: Arc::clone(&parts.failing),
             acceptors: Arc::clone(&parts.acceptors),
             access: access_log.map(|(sink, settings)| Access::new(sink, settings.sampled)),
+            denials: parts.denials.clone(),
             random: Random::new(),
             traces: settings.tracing.sampled_percent,
             ended: Notify::new(),

@@ -9,7 +9,8 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use weir_admin::{KernelCount, KernelView, PodView};
+use weir_admin::{KernelCount, KernelView, PodView, RuleCount};
+use weir_core::authorization::Verdict;
 use weir_core::authorization::table::{Numbers, Table};
 use weir_core::snapshot::Snapshot;
 use weir_core::workload::{Enrolment, Workload};
@@ -53,6 +54,8 @@ pub(crate) struct Ends {
     pub(crate) destination: Option<String>,
     /// Whose link it was dropped at. Of a forged source it tells who forged it.
     pub(crate) link: Option<String>,
+    /// The rule of a policy that says so.
+    pub(crate) rule: Option<String>,
 }
 
 impl Wiring {
@@ -129,6 +132,7 @@ impl Wiring {
             source: name(record.source.ip()),
             destination: name(record.destination.ip()),
             link: link.and_then(|link| link.addresses.iter().find_map(|ip| name(*ip))),
+            rule: state.table.rulings.get(&record.rule).map(|(_, ruling)| ruling.name.to_string()),
         }
     }
 
@@ -280,12 +284,30 @@ impl KernelView for Wiring {
         let beside = state.pods_beside().map(|(link, _)| PodView { enrolled: false, ..view(link) });
         state.links.pods.iter().map(view).chain(beside).collect()
     }
+
+    fn rules(&self) -> Vec<RuleCount> {
+        let state = self.state();
+        let counts = state.kernel.as_ref().and_then(|kernel| {
+            let counts = kernel.rule_counters();
+            counts.inspect_err(|error| tracing::warn!(%error, "what rules have denied cannot be read")).ok()
+        });
+        let count = |(number, count): (u32, weir_kernel::Count)| {
+            let (verdict, ruling) = state.table.rulings.get(&number)?;
+            let is_denied = *verdict == Verdict::Deny;
+            Some(RuleCount { rule: ruling.name.clone(), is_denied, packets: count.packets })
+        };
+        counts.unwrap_or_default().into_iter().filter_map(count).collect()
+    }
 }
 
 /// A node without interception.
 pub(crate) struct NoKernel;
 
 impl KernelView for NoKernel {
+    fn rules(&self) -> Vec<RuleCount> {
+        Vec::new()
+    }
+
     fn counts(&self) -> Vec<KernelCount> {
         Vec::new()
     }

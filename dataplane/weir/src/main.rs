@@ -54,9 +54,11 @@ enum Command {
     Explain(command::explain::Args),
     Status(command::status::Args),
     Plugin(command::plugin::Args),
+    Policy(command::policy::Args),
     Versions(command::versions::Args),
     Diff(command::diff::Args),
     Rollback(command::rollback::Args),
+    Watch(command::watch::Args),
     Completions(command::completions::Args),
 }
 
@@ -78,9 +80,11 @@ fn main() -> ExitCode {
         Command::Explain(args) => command::explain::run(&args),
         Command::Status(args) => command::status::run(&args),
         Command::Plugin(args) => command::plugin::run(&args),
+        Command::Policy(args) => command::policy::run(&args),
         Command::Versions(args) => command::versions::run(&args),
         Command::Diff(args) => command::diff::run(&args),
         Command::Rollback(args) => command::rollback::run(&args),
+        Command::Watch(args) => command::watch::run(&args),
         Command::Completions(args) => command::completions::run(&args, Cli::command()),
     };
     outcome.unwrap_or_else(|error| {

@@ -1,6 +1,7 @@
 //! Metrics of what is neither a request nor a connection: the kernel part, sources, gateways and the version log.
 
 mod plugins;
+mod policies;
 
 use std::fmt;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use weir_proxy::GatewayStatus;
 use weir_revisions::Reader;
 
 pub(crate) use plugins::PluginMetrics;
+pub(crate) use policies::PolicyMetrics;
 
 /// `weir_kernel_packets_total` and `weir_kernel_bytes_total`, by reason.
 pub(crate) struct KernelMetrics(pub(crate) Arc<dyn KernelView>);

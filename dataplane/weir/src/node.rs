@@ -8,6 +8,7 @@
 
 mod hand_over;
 
+use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -17,18 +18,20 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-use weir_admin::{Address, KernelView, Readiness, Server, Sources};
+use weir_admin::{Address, Drops, KernelView, Readiness, Server, Sources};
 use weir_core::snapshot::Snapshot;
 use weir_core::stats::StatsTable;
 use weir_kernel::pods::{PodLinks, PodOptions, PodWatch};
 use weir_kernel::{Kernel, KernelSettings, LogLevel, Reason, Slot};
-use weir_proxy::{Drain, Proxy, RunError};
+use weir_proxy::{Denial, Drain, Proxy, RunError};
 use weir_revisions::{Interception, Log, NoInterception, Publisher, Retention, Source};
 use weir_sources::Folder;
 use weir_telemetry::Telemetry;
 
 use crate::interception::{NoKernel, Wiring};
-use crate::metrics::{BuildInfo, GatewayMetrics, KernelMetrics, PluginMetrics, RevisionMetrics, SourceMetrics};
+use crate::metrics::{
+    BuildInfo, GatewayMetrics, KernelMetrics, PluginMetrics, PolicyMetrics, RevisionMetrics, SourceMetrics,
+};
 use crate::plugins::Plugins;
 use crate::priority::{Background, be_prompt, yield_to_workers};
 use crate::settings::{FailMode, OnStop, Settings};
@@ -61,6 +64,8 @@ struct Node {
     slots: Slots,
     /// The listening socket of the API, for who takes over.
     api_socket: OwnedFd,
+    /// What is kept from its destination.
+    drops: Drops,
     /// Dropped when its waiting is over.
     revision_token: Option<weir_admin::Token>,
 }
@@ -102,7 +107,7 @@ async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty()));
 
     let address: Address = settings.admin.address.parse().map_err(anyhow::Error::msg)?;
-    let proxy = Proxy::bind(settings.proxy(), Arc::clone(&snapshot), &telemetry).context("the proxy")?;
+    let mut proxy = Proxy::bind(settings.proxy(), Arc::clone(&snapshot), &telemetry).context("the proxy")?;
     // Declared before all that it lends, so that it is dropped after: the other process must find the log closed.
     let mut lent = match start {
         Start::Alone => None,
@@ -135,7 +140,12 @@ async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
     telemetry.register_collector(Box::new(SourceMetrics(sources.clone())));
     telemetry.register_collector(Box::new(BuildInfo));
     telemetry.register_collector(Box::new(PluginMetrics(Arc::clone(&snapshot))));
+    telemetry
+        .register_collector(Box::new(PolicyMetrics { snapshot: Arc::clone(&snapshot), kernel: Arc::clone(&kernel) }));
 
+    let drops = Drops::default();
+    let denials = Denials { receiver: proxy.take_denials(), snapshot: Arc::clone(&snapshot), drops: drops.clone() };
+    tokio::spawn(denials.follow());
     let (drain, gateways) = (proxy.drain(), proxy.gateways());
     telemetry.register_collector(Box::new(GatewayMetrics(gateways.clone())));
     let revision_token = reader.current().is_none().then(|| ready.wait_for("the first revision from the source"));
@@ -165,6 +175,7 @@ async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
         sources: sources.clone(),
         gateways,
         kernel,
+        drops: drops.clone(),
     };
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let api = tokio::spawn(server.serve(weir_admin::router(api), async { drop(api_stopped.await) }));
@@ -180,6 +191,7 @@ async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
         slots,
         api_socket,
         revision_token,
+        drops,
     };
     let door = open_door(settings);
     // The workers' threads are started by a thread that was started before.
@@ -283,7 +295,7 @@ impl Node {
         let mut status = folder.status();
         status.mark_changed();
         let pods = follow_pods(self.wiring.clone(), self.settings.clone(), pods_token);
-        let events = follow_events(self.wiring.clone());
+        let events = follow_events(self.wiring.clone(), self.drops.clone());
         let (mut pods, mut events) = (std::pin::pin!(pods), std::pin::pin!(events));
         let mut asked = std::pin::pin!(asked(door));
         let (mut retry, mut repair) = (every(RETRY_EVERY), every(REPAIR_EVERY));
@@ -407,8 +419,9 @@ async fn follow_pods(
     }
 }
 
-/// Logs what the programs report, with the pods at both ends. The programs' own lines about it are at level debug.
-async fn follow_events(wiring: Option<Wiring>) -> anyhow::Result<()> {
+/// Tells of what the programs report, with the pods at both ends, and logs it. The programs' own lines about it are at level
+/// debug.
+async fn follow_events(wiring: Option<Wiring>, drops: Drops) -> anyhow::Result<()> {
     let Some(wiring) = wiring else { return std::future::pending().await };
     let Some(mut events) = wiring.with_kernel(Kernel::take_events).transpose()?.flatten() else {
         return std::future::pending().await;
@@ -424,10 +437,60 @@ async fn follow_events(wiring: Option<Wiring>) -> anyhow::Result<()> {
             destination = %record.destination,
             destination_pod = ends.destination,
             link_pod = ends.link,
+            rule = ends.rule,
             ifindex = record.ifindex,
             suppressed = record.suppressed,
             "{}",
-            if record.reason == Reason::ResetOrphan { "reset" } else { "dropped" }
+            match record.reason {
+                Reason::ResetOrphan => "reset",
+                Reason::AuditedPolicy => "audited",
+                _ => "dropped",
+            }
         );
+        drops.tell(weir_admin::Drop {
+            reason: record.reason.name(),
+            by: "kernel",
+            source: record.source,
+            source_pod: ends.source,
+            destination: record.destination,
+            destination_pod: ends.destination,
+            link_pod: ends.link,
+            rule: ends.rule,
+            request: None,
+            suppressed: record.suppressed,
+        });
+    }
+}
+
+/// What the proxy keeps out.
+struct Denials {
+    receiver: Option<tokio::sync::mpsc::Receiver<Denial>>,
+    snapshot: Arc<ArcSwap<Snapshot>>,
+    drops: Drops,
+}
+
+impl Denials {
+    /// Tells of it, with the pods at both ends.
+    async fn follow(self) {
+        let Some(mut receiver) = self.receiver else { return };
+        while let Some(denial) = receiver.recv().await {
+            let snapshot = self.snapshot.load();
+            let pod = |address: SocketAddr| {
+                let workload = snapshot.workload(address.ip().to_canonical())?;
+                Some(format!("{}/{}", workload.namespace, workload.name))
+            };
+            self.drops.tell(weir_admin::Drop {
+                reason: if denial.is_denied { "denied" } else { "audited" },
+                by: "proxy",
+                source: denial.source,
+                source_pod: pod(denial.source),
+                destination: denial.destination,
+                destination_pod: pod(denial.destination),
+                link_pod: None,
+                rule: denial.rule.map(|rule| rule.name.to_string()),
+                request: denial.request.map(String::from),
+                suppressed: 0,
+            });
+        }
     }
 }

@@ -35,6 +35,8 @@ pub struct Story {
     node: Option<NodeProcess>,
     servers: Vec<(String, Server)>,
     services: Vec<ServiceSpec>,
+    /// A label of the namespace `default`.
+    label: Option<String>,
     settings: Value,
 }
 
@@ -60,7 +62,8 @@ impl Story {
         let admin = Admin::at(folder.path().join("admin.sock"));
         let settings = settings(&lab, folder.path(), &terrain.settings);
         let (servers, services) = (Vec::new(), terrain.services.clone());
-        let mut story = Self { lab, admin, folder, node: None, servers, services, settings };
+        let label = terrain.label.clone();
+        let mut story = Self { lab, admin, folder, node: None, servers, services, label, settings };
         for (pod, mode, version) in &terrain.servers {
             story.serve(pod, *mode, version);
         }
@@ -213,7 +216,22 @@ impl Story {
     /// Writes the lab's pods and services as they are now, for instance after [`Lab::add_pod`].
     #[track_caller]
     pub fn write_cluster(&self) {
-        self.write("cluster.yaml", &manifests(&self.lab, &self.services).unwrap());
+        let mut text = manifests(&self.lab, &self.services).unwrap();
+        if let Some(label) = &self.label {
+            let own = "labels:\n    kubernetes.io/metadata.name: default\n";
+            assert!(text.contains(own), "{text}");
+            text = text.replace(own, &format!("{own}    {label}\n"));
+        }
+        self.write("cluster.yaml", &text);
+    }
+
+    /// Gives the namespace `default` another label, written in YAML, and waits for the version that this makes.
+    #[track_caller]
+    pub fn relabel(&mut self, label: &str) -> Value {
+        let before = self.admin.sequence();
+        self.label = Some(label.to_owned());
+        self.write_cluster();
+        self.await_version_after(before)
     }
 
     /// Changes the services; call [`Story::write_cluster`] to make them known.

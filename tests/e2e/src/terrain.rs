@@ -24,6 +24,8 @@ pub struct Terrain {
     pub servers: Vec<(String, Mode, String)>,
     /// Files in the folder beside `cluster.yaml`.
     pub files: Vec<(String, String)>,
+    /// A label of the namespace `default`, as YAML.
+    pub label: Option<String>,
     /// Laid over the settings of the node.
     pub settings: Value,
 }
@@ -59,6 +61,7 @@ impl Terrain {
             ],
             servers: ["v1", "v2", "shadow", "plain"].map(server).to_vec(),
             files: Vec::new(),
+            label: None,
             settings: json!({}),
         }
     }
@@ -67,6 +70,13 @@ impl Terrain {
     #[must_use]
     pub fn file(mut self, name: &str, text: impl Into<String>) -> Self {
         self.files.push((name.to_owned(), text.into()));
+        self
+    }
+
+    /// Gives the namespace `default` a label, written in YAML.
+    #[must_use]
+    pub fn label(mut self, label: &str) -> Self {
+        self.label = Some(label.to_owned());
         self
     }
 

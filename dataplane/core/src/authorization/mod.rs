@@ -169,6 +169,24 @@ impl fmt::Display for RuleName {
     }
 }
 
+impl RuleName {
+    /// The namespace of the policy, or of the workloads that none is for.
+    pub fn namespace(&self) -> &Arc<str> {
+        match self {
+            Self::Rule(policy, _) => &policy.namespace,
+            Self::Unallowed(namespace) => namespace,
+        }
+    }
+
+    /// Name of the policy and position of the rule; both empty where no policy says so.
+    pub fn parts(&self) -> (&str, String) {
+        match self {
+            Self::Rule(policy, position) => (&policy.name, position.to_string()),
+            Self::Unallowed(_) => ("", String::new()),
+        }
+    }
+}
+
 /// How often something was decided. Decisions that keep nothing out are not counted.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -287,14 +305,16 @@ pub enum Verdict {
 
 /// Whether a rule matches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Met {
+pub enum RuleMatch {
+    /// It does not.
     No,
     /// It takes a request to tell.
     Perhaps,
+    /// It does.
     Yes,
 }
 
-impl From<bool> for Met {
+impl From<bool> for RuleMatch {
     fn from(is_met: bool) -> Self {
         if is_met { Self::Yes } else { Self::No }
     }
@@ -358,10 +378,10 @@ impl Guard {
             is_selective |= policy.action == Action::Allow;
             let (yes, perhaps) = &mut found[policy.action as usize];
             for rule in rules(index) {
-                match rule.meets(policy.action, connection, said) {
-                    Met::Yes => *yes = yes.or(Some(&rule.ruling)),
-                    Met::Perhaps => *perhaps = perhaps.or(Some(&rule.ruling)),
-                    Met::No => continue,
+                match rule.matches(policy.action, connection, said) {
+                    RuleMatch::Yes => *yes = yes.or(Some(&rule.ruling)),
+                    RuleMatch::Perhaps => *perhaps = perhaps.or(Some(&rule.ruling)),
+                    RuleMatch::No => continue,
                 }
                 if yes.is_some() {
                     break;
@@ -407,24 +427,27 @@ impl Rule {
             })
     }
 
-    fn meets(&self, action: Action, connection: &Connection<'_>, said: Said<'_>) -> Met {
+    /// Whether it matches, as a rule of a policy with this action.
+    pub fn matches(&self, action: Action, connection: &Connection<'_>, said: Said<'_>) -> RuleMatch {
         if !self.may_concern(connection) {
-            return Met::No;
+            return RuleMatch::No;
         }
         let operation = match self.operations.as_slice() {
-            [] => Met::Yes,
-            several => several.iter().map(|one| one.meets(action, connection.port, said)).max().unwrap_or(Met::No),
+            [] => RuleMatch::Yes,
+            several => {
+                several.iter().map(|one| one.meets(action, connection.port, said)).max().unwrap_or(RuleMatch::No)
+            }
         };
         let of_condition = |condition: &Condition| match condition {
-            Condition::Peer(_) => Met::Yes,
+            Condition::Peer(_) => RuleMatch::Yes,
             Condition::Ports(ports) => ports.is_met_by(connection.port).into(),
             Condition::Header(name, texts) => match said {
                 Said::Request(request) => has_header(request, name, texts).into(),
-                Said::Nothing => Met::Perhaps,
+                Said::Nothing => RuleMatch::Perhaps,
                 Said::Opaque => unknowable(action),
             },
         };
-        self.conditions.iter().map(of_condition).fold(operation, Met::min)
+        self.conditions.iter().map(of_condition).fold(operation, RuleMatch::min)
     }
 
     /// The ports that it names.
@@ -447,7 +470,7 @@ impl Rule {
 }
 
 /// What a rule about requests comes to where there are none.
-fn unknowable(action: Action) -> Met {
+fn unknowable(action: Action) -> RuleMatch {
     (action == Action::Deny).into()
 }
 
@@ -470,13 +493,13 @@ impl Operation {
         [&self.hosts, &self.methods, &self.paths].iter().any(|texts| !texts.is_empty())
     }
 
-    fn meets(&self, action: Action, port: Option<u16>, said: Said<'_>) -> Met {
+    fn meets(&self, action: Action, port: Option<u16>, said: Said<'_>) -> RuleMatch {
         if !self.ports.is_met_by(port) {
-            return Met::No;
+            return RuleMatch::No;
         }
         match said {
-            _ if !self.asks_for_requests() => Met::Yes,
-            Said::Nothing => Met::Perhaps,
+            _ if !self.asks_for_requests() => RuleMatch::Yes,
+            Said::Nothing => RuleMatch::Perhaps,
             Said::Opaque => unknowable(action),
             Said::Request(request) => {
                 let is_met = self.methods.are_met_by(Some(request.method.as_str()))

@@ -23,8 +23,8 @@ pub struct Table {
     pub places: BTreeMap<Block, Ends>,
     /// What is answered. A key with more in it comes first: the source and the port, the source alone, the port alone.
     pub entries: BTreeMap<Key, Entry>,
-    /// What the numbers in the entries stand for.
-    pub rulings: BTreeMap<u32, Arc<Ruling>>,
+    /// What the numbers in the entries stand for: what says so, and whether it keeps something out or only tells of it.
+    pub rulings: BTreeMap<u32, (Verdict, Arc<Ruling>)>,
 }
 
 /// What an address stands for, as the source and as the destination of connections.
@@ -82,7 +82,7 @@ pub struct Numbers {
     generation: u64,
     sources: HashMap<Source, Given>,
     guards: HashMap<GuardKey, Given>,
-    rulings: HashMap<RuleName, Given>,
+    rulings: HashMap<(RuleName, Verdict), Given>,
 }
 
 type Source = (Option<Principal>, BTreeSet<Block>);
@@ -202,8 +202,9 @@ impl Numbers {
                 guard.decide_by(|index| concerning[index].iter().copied(), &connection, said);
             let ruling = ruling.filter(|_| matches!(verdict, Verdict::Deny | Verdict::Audit));
             let number = |ruling: &Arc<Ruling>| {
-                let number = given(&mut self.rulings, ruling.name.clone(), &mut self.next, self.generation);
-                table.rulings.entry(number).or_insert_with(|| Arc::clone(ruling));
+                let key = (ruling.name.clone(), verdict);
+                let number = given(&mut self.rulings, key, &mut self.next, self.generation);
+                table.rulings.entry(number).or_insert_with(|| (verdict, Arc::clone(ruling)));
                 number
             };
             Entry { verdict, ruling: ruling.map_or(0, number) }

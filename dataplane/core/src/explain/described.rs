@@ -87,7 +87,7 @@ impl Described {
         };
         let method = Method::from_bytes(self.method.as_bytes());
         let method = method.map_err(|_| DescribeError::BadMethod(self.method.clone()))?;
-        let headers = self.header_map(uri.authority().map(http::uri::Authority::as_str))?;
+        let headers = header_map(&self.headers, uri.authority().map(http::uri::Authority::as_str))?;
         let frontend = frontend(snapshot, host, uri.port_u16())?;
         let (addresses, workload) = self.source(snapshot)?;
         let family = family(host, frontend, &addresses);
@@ -107,35 +107,43 @@ impl Described {
         Ok(explain(snapshot, frontend, &request, family))
     }
 
-    fn header_map(&self, authority: Option<&str>) -> Result<HeaderMap, DescribeError> {
-        let mut headers = HeaderMap::new();
-        for line in &self.headers {
-            let bad = || DescribeError::BadHeader(line.clone());
-            let (name, value) = line.split_once(':').ok_or_else(bad)?;
-            let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| bad())?;
-            headers.append(name, HeaderValue::from_str(value.trim()).map_err(|_| bad())?);
-        }
-        // What a client would send by itself, so that rules on `host` can be explained.
-        if let Some(Ok(host)) = authority.map(HeaderValue::from_str)
-            && !headers.contains_key(http::header::HOST)
-        {
-            headers.insert(http::header::HOST, host);
-        }
-        Ok(headers)
-    }
-
     /// The addresses that the request can come from, none when nobody knows, and whose they are.
-    fn source<'s>(&self, snapshot: &'s Snapshot) -> Result<(Vec<IpAddr>, Option<&'s Arc<Workload>>), DescribeError> {
-        let Some(from) = &self.from else { return Ok((Vec::new(), None)) };
-        if let Ok(address) = from.parse() {
-            return Ok((vec![address], snapshot.workload(address)));
-        }
-        let (namespace, name) = from.split_once('/').unwrap_or((DEFAULT_NAMESPACE, from));
-        let mut workloads = snapshot.workloads();
-        let found = workloads.find(|(_, workload)| *workload.namespace == *namespace && *workload.name == *name);
-        let (_, workload) = found.ok_or_else(|| DescribeError::NoSuchSource(from.clone()))?;
-        Ok((workload.addresses.clone(), Some(workload)))
+    fn source<'s>(&self, snapshot: &'s Snapshot) -> Result<End<'s>, DescribeError> {
+        self.from.as_deref().map_or_else(|| Ok((Vec::new(), None)), |from| end(snapshot, from))
     }
+}
+
+/// Addresses, and whose they are.
+pub(super) type End<'s> = (Vec<IpAddr>, Option<&'s Arc<Workload>>);
+
+/// The addresses of a pod, given as its name or `namespace/name`, or the one that is given itself; and whose they are.
+pub(super) fn end<'s>(snapshot: &'s Snapshot, text: &str) -> Result<End<'s>, DescribeError> {
+    if let Ok(address) = text.parse() {
+        return Ok((vec![address], snapshot.workload(address)));
+    }
+    let (namespace, name) = text.split_once('/').unwrap_or((DEFAULT_NAMESPACE, text));
+    let mut workloads = snapshot.workloads();
+    let found = workloads.find(|(_, workload)| *workload.namespace == *namespace && *workload.name == *name);
+    let (_, workload) = found.ok_or_else(|| DescribeError::NoSuchSource(text.to_owned()))?;
+    Ok((workload.addresses.clone(), Some(workload)))
+}
+
+/// Headers, each written as `Name: value`.
+pub(super) fn header_map(lines: &[String], authority: Option<&str>) -> Result<HeaderMap, DescribeError> {
+    let mut headers = HeaderMap::new();
+    for line in lines {
+        let bad = || DescribeError::BadHeader(line.clone());
+        let (name, value) = line.split_once(':').ok_or_else(bad)?;
+        let name = HeaderName::from_bytes(name.trim().as_bytes()).map_err(|_| bad())?;
+        headers.append(name, HeaderValue::from_str(value.trim()).map_err(|_| bad())?);
+    }
+    // What a client would send by itself, so that rules on `host` can be explained.
+    if let Some(Ok(host)) = authority.map(HeaderValue::from_str)
+        && !headers.contains_key(http::header::HOST)
+    {
+        headers.insert(http::header::HOST, host);
+    }
+    Ok(headers)
 }
 
 /// The family of the connection: that of the address in the URL, else the only one that the service or the source has.

@@ -7,10 +7,12 @@ pub(crate) mod explain;
 pub(crate) mod lab;
 pub(crate) mod node;
 pub(crate) mod plugin;
+pub(crate) mod policy;
 pub(crate) mod rollback;
 pub(crate) mod status;
 pub(crate) mod table;
 pub(crate) mod versions;
+pub(crate) mod watch;
 
 use std::io::Write as _;
 

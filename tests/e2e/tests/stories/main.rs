@@ -13,6 +13,7 @@ mod lab;
 mod memory;
 mod mirror;
 mod plugins;
+mod policy;
 mod refusals;
 mod reload;
 mod retries;

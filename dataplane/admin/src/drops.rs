@@ -1,0 +1,185 @@
+//! `/api/v1/drops`: what was kept from its destination, as it happens.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use axum::extract::{Query, State};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+use crate::Node;
+use crate::answer::Json;
+
+/// How many are kept for who asks later.
+const KEPT: usize = 1_024;
+/// How long an answer waits for the next at most: less than a client waits for it.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// Something that was kept from its destination, or would have been where policies are only tried.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Drop {
+    /// Why: the name of a reason of the kernel's side, or `denied` and `audited` of the proxy's.
+    pub reason: &'static str,
+    /// `kernel` or `proxy`.
+    pub by: &'static str,
+    /// Where it came from; zero where that cannot be told.
+    pub source: SocketAddr,
+    /// The pod there, `namespace/name`, as far as documents tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_pod: Option<String>,
+    /// Where it was to go.
+    pub destination: SocketAddr,
+    /// The pod there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination_pod: Option<String>,
+    /// Whose link it was dropped at. Of a forged source it tells who forged it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub link_pod: Option<String>,
+    /// The rule that says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Method and path of a request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    /// How many like it were not told of since the last one that was.
+    pub suppressed: u32,
+}
+
+/// One of them with its place in their order.
+#[derive(Clone, Debug, Serialize)]
+struct Numbered {
+    sequence: u64,
+    /// When (RFC 3339).
+    at: String,
+    #[serde(flatten)]
+    drop: Arc<Drop>,
+}
+
+/// The last of them. Clones are handles to the same.
+#[derive(Clone, Debug, Default)]
+pub struct Drops(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    kept: Mutex<Kept>,
+    told: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    last: u64,
+    drops: VecDeque<Numbered>,
+}
+
+impl Drops {
+    /// Tells of one more. The oldest is forgotten for it.
+    pub fn tell(&self, drop: Drop) {
+        let at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
+        let mut kept = self.kept();
+        kept.last += 1;
+        let numbered = Numbered { sequence: kept.last, at, drop: Arc::new(drop) };
+        kept.drops.push_back(numbered);
+        if kept.drops.len() > KEPT {
+            kept.drops.pop_front();
+        }
+        std::mem::drop(kept);
+        self.0.told.notify_waiters();
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn after(&self, sequence: u64) -> Page {
+        let kept = self.kept();
+        // Of an earlier process: its numbers mean nothing here.
+        let sequence = if sequence > kept.last { 0 } else { sequence };
+        let drops: Vec<_> = kept.drops.iter().filter(|one| one.sequence > sequence).cloned().collect();
+        let missed = kept.last - sequence - drops.len() as u64;
+        Page { drops, missed, last: kept.last }
+    }
+
+    /// What came after a number; waits for a while where there is nothing yet.
+    async fn wait_after(&self, sequence: u64) -> Page {
+        let wait = async {
+            loop {
+                let told = self.0.told.notified();
+                let page = self.after(sequence);
+                if !page.drops.is_empty() {
+                    return page;
+                }
+                told.await;
+            }
+        };
+        tokio::time::timeout(WAIT, wait).await.unwrap_or_else(|_| self.after(sequence))
+    }
+}
+
+/// What came after a number.
+#[derive(Debug, Serialize)]
+pub(crate) struct Page {
+    drops: Vec<Numbered>,
+    /// How many there were besides, that are forgotten.
+    missed: u64,
+    /// What to ask for next: what comes after this.
+    last: u64,
+}
+
+/// Whether to wait for what comes.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Wait {
+    /// Answers as soon as there is one after this sequence number.
+    after: Option<u64>,
+}
+
+pub(crate) async fn drops(State(node): State<Node>, Query(wait): Query<Wait>) -> Json<Page> {
+    Json(match wait.after {
+        Some(after) => node.drops.wait_after(after).await,
+        None => node.drops.after(0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drop(port: u16) -> Drop {
+        Drop {
+            reason: "denied_policy",
+            by: "kernel",
+            source: ([10, 0, 0, 1], port).into(),
+            source_pod: None,
+            destination: ([10, 0, 0, 2], 80).into(),
+            destination_pod: None,
+            link_pod: None,
+            rule: None,
+            request: None,
+            suppressed: 0,
+        }
+    }
+
+    #[test]
+    fn the_last_are_kept_and_what_is_missed_is_told() {
+        let drops = Drops::default();
+        (0..KEPT as u16 + 10).for_each(|port| drops.tell(drop(port)));
+        let all = drops.after(0);
+        assert_eq!((all.drops.len(), all.missed, all.last), (KEPT, 10, KEPT as u64 + 10));
+        let some = drops.after(all.last - 2);
+        let ports: Vec<u16> = some.drops.iter().map(|one| one.drop.source.port()).collect();
+        assert_eq!((ports, some.missed), (vec![KEPT as u16 + 8, KEPT as u16 + 9], 0));
+        assert_eq!(drops.after(all.last).drops.len(), 0);
+        // Who knows numbers of an earlier process begins anew.
+        assert_eq!(drops.after(1 << 40).drops.len(), KEPT);
+    }
+
+    #[test]
+    fn who_waits_is_told() {
+        let drops = Drops::default();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let (page, ()) = runtime.block_on(async { tokio::join!(drops.wait_after(0), async { drops.tell(drop(7)) }) });
+        assert_eq!((page.drops.len(), page.last), (1, 1));
+    }
+}
