@@ -252,7 +252,6 @@ impl<F: Future> Future for Metered<F> {
 #[cfg(test)]
 mod tests {
     use weir_core::revision::{RevisionId, Sequence};
-    use weir_core::workload::Enrolment;
     use weir_telemetry::Telemetry;
 
     use super::*;

@@ -41,7 +41,7 @@ pub(crate) async fn open(downstream: &Downstream) -> Option<Opened> {
 }
 
 /// Passes a connection on, to an endpoint that is connected already or to another.
-pub(crate) async fn pass(downstream: &Rc<Downstream>, stream: Stream, seen: Bytes, opened: Option<Opened>) {
+pub(crate) async fn pass(downstream: &Rc<Downstream>, mut stream: Stream, seen: Bytes, opened: Option<Opened>) {
     let shard = &downstream.worker.shard;
     shard.on(WorkerEvent::Opaque);
     let plugins = if downstream.worker.snapshot().has_plugins() {
@@ -67,9 +67,10 @@ pub(crate) async fn pass(downstream: &Rc<Downstream>, stream: Stream, seen: Byte
     if let (Some(plugins), Ok(address)) = (&plugins, upstream.peer_addr()) {
         plugins.on_endpoint(address);
     }
-    let (down, up) = (End { stream, seen }, End { stream: upstream, seen: Bytes::new() });
+    let (down, up) = (End { stream: &mut stream, seen }, End { stream: upstream, seen: Bytes::new() });
     let relayed = relay::relay(downstream, down, up, plugins.as_ref());
-    end(downstream, &downstream.watched.guard(pin!(relayed)).await);
+    let ended = downstream.watched.guard(pin!(relayed)).await;
+    end(downstream, &stream, &ended);
 }
 
 /// Shows a connection to the plugins of its service, and waits until they let it begin.
@@ -82,8 +83,11 @@ async fn begin(downstream: &Rc<Downstream>) -> Result<Option<Connection>, Closed
     Ok(plugins)
 }
 
-/// Counts how a relay ended.
-pub(crate) fn end(downstream: &Downstream, end: &Result<io::Result<()>, Verdict>) {
+/// Counts how a relay ended. What is no longer allowed must not look as if it were complete.
+pub(crate) fn end(downstream: &Downstream, stream: &Stream, end: &Result<io::Result<()>, Verdict>) {
+    if matches!(end, Err(Verdict::Denied)) {
+        reset(stream.tcp());
+    }
     match end {
         Err(verdict) => downstream.worker.shard.on(verdict.event()),
         Ok(Err(error)) if Closed::is_cause(error) => downstream.worker.shard.on(WorkerEvent::OpaqueStopped),

@@ -24,15 +24,17 @@ pub(crate) struct End<S> {
 /// fails; the watch's verdict is for the caller to obey. Plugins may hold bytes back and change them.
 pub(crate) async fn relay(
     of: &Downstream,
-    downstream: End<Stream>,
+    downstream: End<&mut Stream>,
     mut upstream: End<TcpStream>,
     plugins: Option<&Connection>,
 ) -> io::Result<()> {
     of.watched.enter(Phase::Opaque);
     let up = upstream.stream.split();
     match downstream.stream {
-        Stream::Plain(mut stream) => both((of, plugins), stream.split(), downstream.seen, up, upstream.seen).await,
-        Stream::Tls(stream) => both((of, plugins), tokio::io::split(*stream), downstream.seen, up, upstream.seen).await,
+        Stream::Plain(stream) => both((of, plugins), stream.split(), downstream.seen, up, upstream.seen).await,
+        Stream::Tls(stream) => {
+            both((of, plugins), tokio::io::split(&mut **stream), downstream.seen, up, upstream.seen).await
+        }
     }
 }
 
@@ -121,7 +123,7 @@ impl Source for tcp::ReadHalf<'_> {
     }
 }
 
-impl Source for tokio::io::ReadHalf<ServerStream> {
+impl Source for tokio::io::ReadHalf<&mut ServerStream> {
     /// A record has no more (RFC 8446, section 5.1).
     const BUFFER_BYTES: usize = 16 * 1024;
 

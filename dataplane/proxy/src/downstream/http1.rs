@@ -152,10 +152,11 @@ fn unparsed(error: &hyper::Error) -> Cause {
     }
 }
 
-async fn upgraded(downstream: &Rc<Downstream>, stream: Stream, seen: Bytes, upgrade: Upgrade) {
+async fn upgraded(downstream: &Rc<Downstream>, mut stream: Stream, seen: Bytes, upgrade: Upgrade) {
     let Some((connection, _slot)) = upgrade.lease.take() else { return };
     let Some((upstream, up_seen, _open)) = connection.into_upgraded().await else { return reset(stream.tcp()) };
     downstream.worker.shard.on(WorkerEvent::Upgraded);
-    let (down, up) = (End { stream, seen }, End { stream: upstream, seen: up_seen });
-    opaque::end(downstream, &downstream.watched.guard(pin!(relay::relay(downstream, down, up, None))).await);
+    let (down, up) = (End { stream: &mut stream, seen }, End { stream: upstream, seen: up_seen });
+    let ended = downstream.watched.guard(pin!(relay::relay(downstream, down, up, None))).await;
+    opaque::end(downstream, &stream, &ended);
 }

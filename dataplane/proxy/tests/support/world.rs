@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use weir_core::authorization::{self, Action, Guard, Mode, Operation, Policy, RuleName, Ruling, Stance, Tally};
 use weir_core::balance::{TrafficPolicy, Weight};
 use weir_core::cluster::{Cluster, Endpoint};
 use weir_core::filter::Filters;
@@ -20,7 +21,7 @@ use weir_core::share::Share;
 use weir_core::snapshot::{Frontend, Protocol, Snapshot};
 use weir_core::split::{Destination, Split, Target, Unresolved};
 use weir_core::stats::{StatsId, StatsKey, StatsTable};
-use weir_core::workload::{Enrolment, Workload};
+use weir_core::workload::Workload;
 
 /// A rule for the service `a`.
 #[derive(Clone, Default)]
@@ -147,6 +148,28 @@ impl World {
             app: app.into(),
             addresses: vec![address.parse().unwrap()],
             ..Workload::new(&"default".into(), &name.into(), "default")
+        }));
+        self
+    }
+
+    /// Guards everything at an address by a policy of this action, whose one rule matches this.
+    #[must_use]
+    pub fn guarded(mut self, address: &str, action: Action, operation: Operation) -> Self {
+        let ruling = |name| Arc::new(Ruling { name, tally: Tally::default() });
+        let name = ObjectName::new("AuthorizationPolicy", "default", "policy");
+        let rule = authorization::Rule {
+            peers: Vec::new(),
+            operations: vec![operation],
+            conditions: Vec::new(),
+            ruling: ruling(RuleName::Rule(name.clone(), 0)),
+        };
+        let policies = vec![Arc::new(Policy { name, action, rules: vec![rule] })];
+        let unallowed = ruling(RuleName::Unallowed("default".into()));
+        let guard = Guard::new(Mode::Enforce, Stance::Allow, policies, unallowed, "key".into());
+        self.pods.push(Arc::new(Workload {
+            addresses: vec![address.parse().unwrap()],
+            guard: Some(Arc::new(guard)),
+            ..Workload::new(&"default".into(), &"guarded".into(), "default")
         }));
         self
     }
