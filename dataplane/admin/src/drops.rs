@@ -1,7 +1,7 @@
 //! `/api/v1/drops`: what was kept from its destination, as it happens.
 
-use std::collections::VecDeque;
-use std::net::SocketAddr;
+use std::collections::{BTreeSet, VecDeque};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +14,8 @@ use crate::answer::Json;
 
 /// How many are kept for who asks later.
 const KEPT: usize = 1_024;
+/// How many pairs of ends are kept for suggestions.
+const WANTED: usize = 4_096;
 /// How long an answer waits for the next at most: less than a client waits for it.
 const WAIT: Duration = Duration::from_secs(5);
 
@@ -71,6 +73,18 @@ struct Shared {
 struct Kept {
     last: u64,
     drops: VecDeque<Numbered>,
+    /// Who was kept by policies from reaching what, or would have been; the first that there were.
+    wanted: BTreeSet<Wanted>,
+    /// How many more there were.
+    unkept: u64,
+}
+
+/// A connection that no policy allows.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Wanted {
+    pub(crate) source: IpAddr,
+    pub(crate) destination: IpAddr,
+    pub(crate) port: u16,
 }
 
 impl Drops {
@@ -78,6 +92,15 @@ impl Drops {
     pub fn tell(&self, drop: Drop) {
         let at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
         let mut kept = self.kept();
+        if drop.rule.is_some() && drop.destination.port() > 0 {
+            let (source, destination) = (drop.source.ip().to_canonical(), drop.destination.ip().to_canonical());
+            let wanted = Wanted { source, destination, port: drop.destination.port() };
+            if kept.wanted.len() < WANTED || kept.wanted.contains(&wanted) {
+                kept.wanted.insert(wanted);
+            } else {
+                kept.unkept += 1;
+            }
+        }
         kept.last += 1;
         let numbered = Numbered { sequence: kept.last, at, drop: Arc::new(drop) };
         kept.drops.push_back(numbered);
@@ -90,6 +113,12 @@ impl Drops {
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Who was kept by policies from reaching what, or would have been, and how many more there were.
+    pub(crate) fn wanted(&self) -> (Vec<Wanted>, u64) {
+        let kept = self.kept();
+        (kept.wanted.iter().cloned().collect(), kept.unkept)
     }
 
     fn after(&self, sequence: u64) -> Page {

@@ -11,6 +11,7 @@ mod readiness;
 mod server;
 mod sources;
 mod status;
+mod suggest;
 mod versions;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -90,6 +91,7 @@ pub fn router(node: Node) -> Router {
         .route("/api/v1/status", get(status::status))
         .route("/api/v1/explain", post(explain))
         .route("/api/v1/policy/explain", post(access))
+        .route("/api/v1/policy/suggest", get(suggest::suggest))
         .route("/api/v1/drops", get(drops::drops))
         .fallback(|| async { Failure::new(StatusCode::NOT_FOUND, "no such path; the API is described in docs/api.md") })
         .with_state(node)

@@ -19,6 +19,8 @@ pub struct Workload {
     pub name: Arc<str>,
     /// What it is one of: its label `app.kubernetes.io/name`, `app` or `k8s-app`, else its own name.
     pub app: Arc<str>,
+    /// The label that says so, and its value, if it has one.
+    pub app_label: Option<(Arc<str>, Arc<str>)>,
     /// The service account it runs as.
     pub service_account: Arc<str>,
     /// Who it is for others.
@@ -49,6 +51,7 @@ impl Workload {
             namespace: Arc::clone(namespace),
             name: Arc::clone(name),
             app: Arc::clone(name),
+            app_label: None,
             service_account: service_account.into(),
             principal: Principal::new(TRUST_DOMAIN, namespace, service_account),
             guard: None,

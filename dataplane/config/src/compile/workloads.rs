@@ -55,7 +55,8 @@ impl Workloads {
             let own = pod.enrolment;
             let of_namespace = || names.namespace(&name.namespace).and_then(|namespace| namespace.enrolment);
             workloads.list.push(Arc::new(Workload {
-                app: pod.app.as_deref().map_or_else(|| Arc::clone(&name.name), Into::into),
+                app: pod.app.as_ref().map_or_else(|| Arc::clone(&name.name), |(_, app)| app.as_str().into()),
+                app_label: pod.app.as_ref().map(|(label, app)| (label.as_str().into(), app.as_str().into())),
                 version: version.clone(),
                 addresses,
                 enrolment: own.or_else(of_namespace).unwrap_or(Enrolment::Enrolled),

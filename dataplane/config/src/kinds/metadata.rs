@@ -72,10 +72,11 @@ impl Metadata {
         self.annotations.retain(|key, _| key.starts_with("weir.dev/"));
     }
 
-    /// What the labels say that a pod is one of.
-    pub(crate) fn app(&self) -> Option<&str> {
+    /// What the labels say that a pod is one of: the label that does, and its value.
+    pub(crate) fn app(&self) -> Option<(&str, &str)> {
         let mut labels = ["app.kubernetes.io/name", "app", "k8s-app"].into_iter();
-        labels.find_map(|label| self.labels.get(label)).map(String::as_str).filter(|app| !app.is_empty())
+        let found = labels.find_map(|label| self.labels.get_key_value(label));
+        found.map(|(label, app)| (label.as_str(), app.as_str())).filter(|(_, app)| !app.is_empty())
     }
 
     /// The `version` label, under either of its names.
@@ -170,10 +171,10 @@ mod tests {
     #[test]
     fn what_a_pod_is_one_of_is_what_its_labels_say() {
         let (recommended, common, own) = (("app.kubernetes.io/name", "a"), ("app", "b"), ("k8s-app", "c"));
-        let cases: [(&[(&str, &str)], Option<&str>); 5] = [
-            (&[own, common, recommended], Some("a")),
-            (&[own, common], Some("b")),
-            (&[own], Some("c")),
+        let cases: [(&[(&str, &str)], Option<(&str, &str)>); 5] = [
+            (&[own, common, recommended], Some(recommended)),
+            (&[own, common], Some(common)),
+            (&[own], Some(own)),
             (&[("app", "")], None),
             (&[], None),
         ];

@@ -56,7 +56,7 @@ pub(crate) struct Pod {
     /// By which policies choose it.
     pub(crate) labels: BTreeMap<String, String>,
     /// What its labels say that it is.
-    pub(crate) app: Option<String>,
+    pub(crate) app: Option<(String, String)>,
     pub(crate) node: Option<String>,
     /// What its annotation says about the mesh.
     pub(crate) enrolment: Option<Enrolment>,
@@ -88,7 +88,7 @@ impl Kind for PodDocument {
             service_account: account.unwrap_or("default").to_owned(),
             version: self.metadata.version().map(str::to_owned),
             labels: self.metadata.labels.clone(),
-            app: self.metadata.app().map(str::to_owned),
+            app: self.metadata.app().map(|(label, app)| (label.to_owned(), app.to_owned())),
             node: self.spec.node_name.clone(),
             enrolment,
             weight,

@@ -1,5 +1,6 @@
 //! Tables of decisions.
 
+use http::header::HOST;
 use http::{HeaderMap, Method};
 
 use super::*;

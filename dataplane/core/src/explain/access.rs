@@ -6,11 +6,12 @@ use http::Method;
 use serde::{Deserialize, Serialize};
 
 use super::described::{DescribeError, end, header_map};
-use crate::authorization::{Action, Connection, Mode, RuleMatch, Said, Verdict};
+use crate::authorization::{
+    Action, Connection, Decision, Guard, Mode, Policy, Principal, Rule, RuleMatch, Said, Verdict,
+};
 use crate::cluster::Family;
 use crate::route::{Request, Source};
 use crate::snapshot::Snapshot;
-use crate::workload::Enrolment;
 
 /// A connection, or a request on it, that somebody wants explained.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,21 +68,15 @@ impl Attempt {
     pub fn explain(&self, snapshot: &Snapshot) -> Result<Access, DescribeError> {
         let (from, workload) = end(snapshot, &self.from)?;
         let (to, _) = end(snapshot, &self.to)?;
-        let suits = |from: &&IpAddr| to.iter().any(|to| Family::of(*to) == Family::of(**from));
-        let address = from.iter().find(suits).or(from.first()).copied().unwrap_or(Ipv4Addr::UNSPECIFIED.into());
-        let destination = to.iter().find(|to| Family::of(**to) == Family::of(address)).or(to.first()).copied();
-        let destination = destination.unwrap_or(Ipv4Addr::UNSPECIFIED.into());
-        let enrolled = workload.filter(|workload| workload.enrolment == Enrolment::Enrolled);
-        let source = enrolled.map_or_else(|| address.to_string(), |workload| workload.principal.to_string());
-        let Some(guard) = snapshot.guard(destination) else {
-            return Ok(Access {
-                source,
-                outcome: "allowed".to_owned(),
-                reason: "nothing guards the destination: its namespace is not enrolled, and no policy is for it"
-                    .to_owned(),
-                decided_by: "kernel".to_owned(),
-                policies: Vec::new(),
-            });
+        let workload = workload.map(|workload| &**workload);
+        let (from, to) = ends(&from, &to);
+        let connection = Connection::new(from, workload, self.port);
+        let source = connection.principal.map_or_else(|| from.to_string(), Principal::to_string);
+        let Some(guard) = snapshot.guard(to) else {
+            let reason =
+                "nothing guards the destination: its namespace is not enrolled, and no policy is for it".to_owned();
+            let (outcome, decided_by) = ("allowed".to_owned(), "kernel".to_owned());
+            return Ok(Access { source, outcome, reason, decided_by, policies: Vec::new() });
         };
         let text = self.method.as_deref().unwrap_or("GET");
         let method = Method::from_bytes(text.as_bytes()).map_err(|_| DescribeError::BadMethod(text.to_owned()))?;
@@ -91,53 +86,69 @@ impl Attempt {
             path: path.split('?').next().unwrap_or_default(),
             query: None,
             headers: &headers,
-            source: Source { address, workload: workload.map(|workload| &**workload) },
+            source: Source { address: from, workload },
             attributes: &[],
         });
-        let may_be_http = snapshot.guarded_for_requests().any(|at| at == SocketAddr::new(destination, self.port));
-        let connection = Connection::new(address, workload.map(|workload| &**workload), self.port);
+        let may_be_http = snapshot.guarded_for_requests().any(|at| at == SocketAddr::new(to, self.port));
         let said = match &request {
             Some(request) if may_be_http => Said::Request(request),
             _ if may_be_http => Said::Nothing,
             _ => Said::Opaque,
         };
-        let decision = guard.decide(&connection, said);
         let by_proxy = may_be_http && guard.decide(&connection, Said::Nothing).verdict == Verdict::Ask;
-        let reason = match (decision.verdict, decision.ruling) {
-            (_, Some(ruling)) => ruling.name.to_string(),
-            (_, None) => "no policy speaks of it, and the namespace is open".to_owned(),
-        };
-        let outcome = match decision.verdict {
-            Verdict::Allow => "allowed",
-            Verdict::Audit => "audited",
-            Verdict::Deny => "denied",
-            Verdict::Ask => "by request",
-        };
-        let suffix = if guard.mode() == Mode::Audit && outcome == "audited" { ", which would deny it" } else { "" };
-        let policies = guard.policies().iter().map(|policy| PolicyAccess {
-            policy: format!("{}/{}", policy.name.namespace, policy.name.name),
-            action: match policy.action {
-                Action::Deny => "DENY",
-                Action::Allow => "ALLOW",
-                Action::Audit => "AUDIT",
-            }
-            .to_owned(),
-            rules: policy
-                .rules
-                .iter()
-                .map(|rule| match rule.matches(policy.action, &connection, said) {
-                    RuleMatch::Yes => "yes".to_owned(),
-                    RuleMatch::No => "no".to_owned(),
-                    RuleMatch::Perhaps => "by request".to_owned(),
-                })
-                .collect(),
-        });
+        let (outcome, reason) = told(guard, guard.decide(&connection, said));
         Ok(Access {
             source,
             outcome: outcome.to_owned(),
-            reason: format!("{reason}{suffix}"),
+            reason,
             decided_by: if by_proxy { "proxy" } else { "kernel" }.to_owned(),
-            policies: policies.collect(),
+            policies: guard.policies().iter().map(|policy| of_policy(policy, &connection, said)).collect(),
         })
+    }
+}
+
+/// The addresses that a connection between two ends has: of one family, if they have one in common.
+fn ends(from: &[IpAddr], to: &[IpAddr]) -> (IpAddr, IpAddr) {
+    let suits = |one: &&IpAddr, others: &[IpAddr]| others.iter().any(|other| Family::of(*other) == Family::of(**one));
+    let first = |of: &[IpAddr], others: &[IpAddr]| {
+        let found = of.iter().find(|one| suits(one, others)).or(of.first());
+        found.copied().unwrap_or(Ipv4Addr::UNSPECIFIED.into())
+    };
+    let from = first(from, to);
+    (from, first(to, &[from]))
+}
+
+/// What comes of it, and why.
+fn told(guard: &Guard, decision: Decision<'_>) -> (&'static str, String) {
+    let reason = match decision.ruling {
+        Some(ruling) => ruling.name.to_string(),
+        None => "no policy speaks of it, and the namespace is open".to_owned(),
+    };
+    match decision.verdict {
+        Verdict::Allow => ("allowed", reason),
+        Verdict::Audit if guard.mode() == Mode::Audit => {
+            ("audited", reason + ", and would be denied if it were enforced")
+        }
+        Verdict::Audit => ("audited", reason),
+        Verdict::Deny => ("denied", reason),
+        Verdict::Ask => ("by request", reason),
+    }
+}
+
+fn of_policy(policy: &Policy, connection: &Connection<'_>, said: Said<'_>) -> PolicyAccess {
+    let matches = |rule: &Rule| match rule.matches(policy.action, connection, said) {
+        RuleMatch::Yes => "yes".to_owned(),
+        RuleMatch::No => "no".to_owned(),
+        RuleMatch::Perhaps => "by request".to_owned(),
+    };
+    let action = match policy.action {
+        Action::Deny => "DENY",
+        Action::Allow => "ALLOW",
+        Action::Audit => "AUDIT",
+    };
+    PolicyAccess {
+        policy: format!("{}/{}", policy.name.namespace, policy.name.name),
+        action: action.to_owned(),
+        rules: policy.rules.iter().map(matches).collect(),
     }
 }

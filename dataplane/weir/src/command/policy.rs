@@ -17,6 +17,7 @@ use crate::client::Node;
 #[command(after_help = "\
 Examples:
   weir policy explain client vehicle-recognition-v1 8080
+  weir policy suggest > observed.yaml
   weir policy explain plain/client v1 8080 --path /admin -X POST --files rules/ cluster.yaml")]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -26,6 +27,26 @@ pub(crate) struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Explain(ExplainArgs),
+    Suggest(SuggestArgs),
+}
+
+/// Write the policies that would allow what no policy allows and was tried since the node started
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  weir policy suggest > observed.yaml
+  weir policy suggest --output json
+
+A namespace with the label weir.dev/authorization: audit lets everything in; after a while this is what it needs. What is told
+of is a sample of at most some a second (`weir watch drops`): what happens seldom beside much else may be missing. Read what it
+writes before it is applied: it allows everything that was tried.
+
+Exit status: 0 when the node answers; 1 when none does.")]
+struct SuggestArgs {
+    #[command(flatten)]
+    node: Node,
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
 }
 
 /// Explain whether a pod may reach another, or ask it for something, and which rule says so
@@ -61,6 +82,7 @@ struct ExplainArgs {
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.command {
         Command::Explain(args) => explain(args),
+        Command::Suggest(args) => suggest(args),
     }
 }
 
@@ -88,6 +110,25 @@ fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         Output::Json => print_json(&access)?,
         Output::Text => print(&text(&access))?,
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn suggest(args: &SuggestArgs) -> anyhow::Result<ExitCode> {
+    let answer = args.node.json(http::Method::GET, "/api/v1/policy/suggest", None)?;
+    if args.output == Output::Json {
+        print_json(&answer)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let number = |field: &str| answer[field].as_u64().unwrap_or_default() as usize;
+    // Comments, so that all of it can be written to a file.
+    print(&format!("# made from {} that no policy allows\n", counted(number("seen"), "connection")))?;
+    if number("gone") > 0 {
+        print(&format!("# without {}, whose pods have gone\n", number("gone")))?;
+    }
+    if number("unkept") > 0 {
+        print(&format!("# without {} that were too many\n", number("unkept")))?;
+    }
+    print(answer["yaml"].as_str().unwrap_or_default())?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -112,6 +112,16 @@ fn audit_tells_what_would_be_denied_and_lets_it_in() {
     assert_eq!(get(&story, "plain", &directly(&story, "v1")[0]), "200 v1");
     assert_eq!(story.admin.kernel("audited_policy"), 1);
     story.await_log(&["reason=\"audited_policy\"", "source_pod=\"plain/plain\"", "destination_pod=\"default/v1\""]);
+    let watched = story.weir(&["watch", "drops", "--once"]);
+    let watched = String::from_utf8_lossy(&watched.stdout).into_owned();
+    assert!(watched.contains("audited_policy") && watched.contains("plain/plain"), "{watched}");
+    // What it needs is suggested, and is what makes it stop.
+    let suggested = story.weir(&["policy", "suggest"]);
+    story.apply("suggested.yaml", &String::from_utf8_lossy(&suggested.stdout));
+    let explained = story.weir_json(&["policy", "explain", "plain/plain", "v1", "8080"]);
+    assert_eq!(explained["outcome"], "allowed", "{explained}");
+    assert_eq!(get(&story, "plain", &directly(&story, "v1")[0]), "200 v1");
+    assert_eq!(story.admin.kernel("audited_policy"), 1);
     assert_eq!(story.admin.kernel("denied_policy"), 0);
 }
 

@@ -27,8 +27,10 @@ spec:
     destination: {host: service-canary, port: 99999}
 ";
 
+const CALLERS: &str = include_str!("../../../../../k3s/examples/recognition-callers.yaml");
+
 /// In order.
-pub(super) const ALL: [(&str, Step); 11] = [
+pub(super) const ALL: [(&str, Step); 12] = [
     ("a request goes to the version in use", to_the_version_in_use),
     ("the same request with the canary's header goes to the new version", to_the_canary),
     ("IPv6 as well", over_ipv6),
@@ -37,6 +39,7 @@ pub(super) const ALL: [(&str, Step); 11] = [
     ("a service that no rule concerns stays in the kernel", plain_stays_in_the_kernel),
     ("a pod outside the mesh is left alone", outside_is_left_alone),
     ("a change of a rule is in force at once", change),
+    ("a policy says who may reach the recognition: strangers are dropped in the kernel", policy),
     ("a broken rule changes nothing, and everything wrong with it is told", broken),
     ("back to the first version", rollback),
     ("everything was counted", counted),
@@ -162,6 +165,45 @@ fn changes(version: &Value) -> String {
         })
     });
     fields.collect::<Vec<_>>().join(", ")
+}
+
+fn policy(running: &Running) -> anyhow::Result<Told> {
+    let file = running.rules().join("recognition-callers.yaml");
+    let before = current(running)?;
+    std::fs::write(&file, CALLERS)?;
+    let (in_force, _) = next_revision(running, &before)?;
+    let direct = format!("http://{}:8080/", running.lab.pod(V1)?.ip4());
+    for url in [&direct, &url("/")] {
+        expect(&curl(running, "client", &[url])?, V1)?;
+        ensure!(curl(running, "client", &[url, "-X", "DELETE"])?.status == 403, "{url}: DELETE is not refused");
+    }
+    let by_service = curl(running, "plain", &[&url("/")])?.status;
+    ensure!(by_service == 403, "a stranger gets {by_service} by the service");
+    ensure!(curl(running, "plain", &[&direct, "--max-time", "1"]).is_err(), "a stranger got through");
+    let attempt = json!({ "from": "plain/plain", "to": V1, "port": 8080 });
+    let access = running.node.json(http::Method::POST, "/api/v1/policy/explain", Some(&attempt))?;
+    let (drop, _) = wait_for("the report of a drop", || {
+        let page = running.node.json(http::Method::GET, "/api/v1/drops", None)?;
+        let drops = page["drops"].as_array().cloned().unwrap_or_default();
+        Ok(drops.into_iter().find(|drop| drop["by"] == json!("kernel") && drop["source_pod"] == json!("plain/plain")))
+    })?;
+    std::fs::remove_file(&file)?;
+    next_revision(running, &in_force)?;
+    expect(&curl(running, "plain", &[&direct])?, V1)?;
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let saw = format!(
+        "the client still gets 200, and 403 for a DELETE; {} was dropped ({}), and reaches it again without the policy",
+        text(&drop["source_pod"]),
+        text(&drop["reason"]),
+    );
+    let words = format!("policy explain plain/plain {V1} 8080");
+    let why = format!(
+        "{}: {}, said by the {}",
+        text(&access["outcome"]),
+        text(&access["reason"]),
+        text(&access["decided_by"])
+    );
+    Ok(Told { command: node_command(running, &words), saw, why })
 }
 
 fn broken(running: &Running) -> anyhow::Result<Told> {
