@@ -13,12 +13,22 @@ use weir_core::snapshot::Snapshot;
 use weir_core::stats::StatsTable;
 
 /// Each: a file, and what can be in it.
-const FILES: [(&str, &[&str]); 22] = [
+const FILES: [(&str, &[&str]); 23] = [
     (
         "namespace.yaml",
         &[
             "{apiVersion: v1, kind: Namespace, metadata: {name: a}}",
             "{apiVersion: v1, kind: Namespace, metadata: {name: a, labels: {weir.dev/mesh: disabled}}}",
+            "{apiVersion: v1, kind: Namespace, metadata: {name: a, labels: {weir.dev/mesh: enabled}}}",
+            "{apiVersion: v1, kind: Namespace, metadata: {name: a, labels: {weir.dev/authorization: audit}}}",
+        ],
+    ),
+    (
+        "policy.yaml",
+        &[
+            "{apiVersion: weir.dev/v1, kind: AuthorizationPolicy, metadata: {name: p, namespace: a}, spec: {rules: [{from: [{source: {namespaces: [b]}}]}]}}",
+            "{apiVersion: weir.dev/v1, kind: AuthorizationPolicy, metadata: {name: p, namespace: a}, spec: {action: DENY, rules: [{to: [{operation: {paths: [/a]}}]}, {}]}}",
+            "{apiVersion: weir.dev/v1, kind: AuthorizationPolicy, metadata: {name: p, namespace: weir-system}, spec: {rules: [{}]}}",
         ],
     ),
     (

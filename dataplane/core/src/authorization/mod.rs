@@ -234,6 +234,9 @@ pub enum Verdict {
     Deny,
 }
 
+/// Of the rules of an action one that matches, and one of which only a request can tell.
+type Found<'g> = (Option<&'g Arc<Ruling>>, Option<&'g Arc<Ruling>>);
+
 impl Guard {
     /// A guard of these policies. `key` is the same only for guards that decide the same, and never another's.
     pub fn new(
@@ -285,8 +288,7 @@ impl Guard {
         connection: &Connection<'_>,
         said: Said<'_>,
     ) -> Decision<'g> {
-        // By action: a rule that matches, and one of which only a request can tell.
-        let mut found: [(Option<&Arc<Ruling>>, Option<&Arc<Ruling>>); 3] = Default::default();
+        let mut found: [Found<'_>; 3] = Default::default();
         let mut is_selective = false;
         for (index, policy) in self.policies.iter().enumerate() {
             is_selective |= policy.action == Action::Allow;
