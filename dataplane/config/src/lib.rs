@@ -11,12 +11,14 @@
 //! # Kinds
 //! `Service` (v1), `EndpointSlice` (discovery.k8s.io/v1), `Pod` (v1), `Namespace` (v1), `RouteRule` (weir.dev/v1, and
 //! gateway.example.com/v1 for the same), `HTTPRoute` (gateway.networking.k8s.io/v1, and v1beta1 for the same), `GRPCRoute`
-//! (v1, and v1alpha2 for the same), `BackendTrafficPolicy` (weir.dev/v1), and `List` (v1) of them. Every other kind is an
-//! error. Unknown fields are errors in the specs of `RouteRule`, `HTTPRoute`, `GRPCRoute` and `BackendTrafficPolicy`
-//! and passed over in the others, which carry many that only a cluster needs.
+//! (v1, and v1alpha2 for the same), `Gateway` and `ReferenceGrant`, `BackendTrafficPolicy` and `Plugin` (weir.dev/v1),
+//! `AuthorizationPolicy` (weir.dev/v1, and security.istio.io for the same), and `List` (v1) of them. Every other kind is an
+//! error. Unknown fields are errors in the specs of those that have rules, policies and plugins, and passed over in the
+//! others, which carry many that only a cluster needs.
 //!
 //! A pod belongs to the mesh unless its annotation `weir.dev/mesh` says `disabled`, or it has none and the label of that
-//! name of its `Namespace` says so. Pods in the host's network and pods that have ended have no address of their own and
+//! name of its `Namespace` says so. Whether connections to it that no policy allows are denied says the label
+//! `weir.dev/authorization` of its `Namespace`, else whether that is enrolled by the other. Pods in the host's network and pods that have ended have no address of their own and
 //! are no source of requests.
 //!
 //! # What counts as equal

@@ -25,6 +25,7 @@ pub(crate) mod metric {
     pub(crate) const IDLE_CPU: Metric = of("idle_cpu_ms_per_second", "CPU ms/s", 2);
     pub(crate) const ROUND_TRIPS: Metric = of("round_trips_per_second", "trips/s", 0);
     pub(crate) const PER_RUN: Metric = of("ns_per_run", "ns/run", 0);
+    pub(crate) const CONNECTIONS: Metric = of("connections_per_second", "connections/s", 0);
     pub(crate) const STREAM: Metric = of("stream_mib_per_second", "MiB/s", 0);
     pub(crate) const STOPPED: Metric = of("stopped_after_ms", "stopped after ms", 1);
     pub(crate) const STOPPED_LAST: Metric = of("stopped_after_max_ms", "the last", 1);

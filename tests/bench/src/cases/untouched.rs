@@ -1,10 +1,12 @@
-//! What enrolment costs traffic that no rule concerns: pod to pod, between enrolled pods and between pods without any
-//! program, in one lab and in turn. The proxy has no part in it.
+//! What enrolment, and policy, cost traffic that no rule of HTTP concerns: pod to pod, between enrolled pods, pods that a policy of
+//! few or of many rules guards, and pods without any program, in one lab and in turn. The proxy has no part in it.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -40,25 +42,32 @@ struct Pair {
     server: &'static str,
 }
 
-const PAIRS: [Pair; 2] = [
+const PAIRS: [Pair; 4] = [
     Pair { name: BASELINE, client: "outside-client", server: "outside-server" },
     Pair { name: "enrolled", client: "client", server: "server" },
+    Pair { name: "10 rules", client: "client", server: "guarded-10" },
+    Pair { name: "10,000 rules", client: "client", server: "guarded-10000" },
 ];
 
 #[derive(Clone, Copy)]
 enum Way {
     RoundTrips,
     Stream,
+    Connections,
 }
 
-const WAYS: [Way; 2] = [Way::RoundTrips, Way::Stream];
+const WAYS: [Way; 3] = [Way::RoundTrips, Way::Stream, Way::Connections];
+
+/// The port of the servers.
+const PORT: u16 = 9_000;
 
 pub(super) async fn run(ground: &mut Ground) -> anyhow::Result<Vec<Table>> {
-    let spec =
-        Spec { pods: PAIRS.iter().flat_map(|pair| [pair.client, pair.server]).map(pod).collect(), ..Spec::default() };
+    let names: BTreeSet<&str> = PAIRS.iter().flat_map(|pair| [pair.client, pair.server]).collect();
+    let spec = Spec { pods: names.into_iter().map(pod).collect(), ..Spec::default() };
     let lab = Lab::build(&spec).context("build a lab: namespaces need root")?;
     let directory = ground.directory("untouched")?;
-    let _node = Intercepting::start(&lab, &ground.weir, &directory, &manifests(&lab, &[])?)?;
+    let documents = manifests(&lab, &[])? + &guard("guarded-10", 10) + &guard("guarded-10000", 10_000);
+    let _node = Intercepting::start(&lab, &ground.weir, &directory, &documents)?;
     let length = Duration::from_secs(ground.options.seconds()).div_f64(2.0);
     let mut rounds: [[Vec<Figures>; PAIRS.len()]; WAYS.len()] = Default::default();
     for round in 1..=ground.options.rounds() * 2 {
@@ -147,8 +156,22 @@ impl Drop for Counting {
     }
 }
 
+/// A policy with so many rules for a pod. Each allows the client another port, so that the kernel has an entry for each; the last
+/// the one that is used.
+fn guard(pod: &str, rules: u16) -> String {
+    let mut text = format!(
+        "---\napiVersion: weir.dev/v1\nkind: AuthorizationPolicy\nmetadata: {{name: {pod}}}\n\
+         spec:\n  selector: {{matchLabels: {{app: {pod}}}}}\n  rules:\n"
+    );
+    for port in (1..rules).map(|rule| 20_000 + rule).chain([PORT]) {
+        let from = "from: [{source: {serviceAccounts: [default]}}]";
+        text += &format!("    - {{{from}, to: [{{operation: {{ports: [\"{port}\"]}}}}]}}\n");
+    }
+    text
+}
+
 fn pod(name: &str) -> PodSpec {
-    let pod = PodSpec::new(name);
+    let pod = PodSpec::new(name).label("app", name);
     if name.starts_with("outside") { pod.outside_mesh() } else { pod }
 }
 
@@ -157,6 +180,7 @@ impl Way {
         match self {
             Self::RoundTrips => "round trips",
             Self::Stream => "stream",
+            Self::Connections => "connections",
         }
     }
 
@@ -164,6 +188,7 @@ impl Way {
         match self {
             Self::RoundTrips => "64 bytes there and back over one connection",
             Self::Stream => "one connection, as much as goes through",
+            Self::Connections => "a connection for each byte, one after the other",
         }
     }
 
@@ -171,14 +196,18 @@ impl Way {
         match self {
             Self::RoundTrips => metric::ROUND_TRIPS,
             Self::Stream => metric::STREAM,
+            Self::Connections => metric::CONNECTIONS,
         }
     }
 }
 
-/// Round trips, or MiB, per second.
+/// Round trips, MiB, or connections per second.
 fn measure(lab: &Lab, pair: &Pair, way: Way, length: Duration) -> anyhow::Result<f64> {
-    let to = SocketAddr::new(lab.pod(pair.server)?.ip4().into(), 9_000);
+    let to = SocketAddr::new(lab.pod(pair.server)?.ip4().into(), PORT);
     let listener = lab.enter(pair.server, || TcpListener::bind(to))?.context("listen in a pod")?;
+    if let Way::Connections = way {
+        return connections(lab, pair, &listener, to, length);
+    }
     let mut stream = lab.connect(pair.client, to, PATIENCE).context("connect from pod to pod")?;
     stream.set_nodelay(true)?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -191,23 +220,69 @@ fn measure(lab: &Lab, pair: &Pair, way: Way, length: Duration) -> anyhow::Result
         let server = scope.spawn(move || {
             pin(SERVER_CORE)?;
             match way {
-                Way::RoundTrips => answer(&mut accepted),
                 Way::Stream => count(&mut accepted),
+                _ => answer(&mut accepted),
             }
         });
         let client = scope.spawn(move || {
             pin(CLIENT_CORE)?;
             match way {
-                Way::RoundTrips => ask(&mut stream, length),
                 Way::Stream => send(&mut stream, length),
+                _ => ask(&mut stream, length),
             }
         });
         let asked = client.join().map_err(|_| anyhow::anyhow!("a client panicked"))??;
         let received = server.join().map_err(|_| anyhow::anyhow!("a server panicked"))??;
         Ok(match way {
-            Way::RoundTrips => asked,
             Way::Stream => received,
+            _ => asked,
         })
+    })
+}
+
+/// Connections per second, on each of which a byte goes there and back.
+fn connections(
+    lab: &Lab,
+    pair: &Pair,
+    listener: &TcpListener,
+    to: SocketAddr,
+    length: Duration,
+) -> anyhow::Result<f64> {
+    let is_over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let server = scope.spawn(|| {
+            pin(SERVER_CORE)?;
+            while !is_over.load(Ordering::Relaxed) {
+                let (mut stream, _) = listener.accept()?;
+                let mut byte = [0];
+                // The last one says nothing.
+                if stream.read_exact(&mut byte).is_ok() {
+                    stream.write_all(&byte)?;
+                    // The client ends it, with a reset: ports must not run out.
+                    let _ = stream.read(&mut byte);
+                }
+            }
+            anyhow::Ok(())
+        });
+        let made = lab.enter(pair.client, || {
+            pin(CLIENT_CORE)?;
+            let (begun, mut made) = (Instant::now(), 0_u32);
+            while begun.elapsed() < length {
+                let mut stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+                socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+                stream.write_all(&[1])?;
+                stream.read_exact(&mut [0])?;
+                made += 1;
+            }
+            let per_second = f64::from(made) / begun.elapsed().as_secs_f64();
+            is_over.store(true, Ordering::Relaxed);
+            drop(TcpStream::connect_timeout(&to, PATIENCE)?);
+            anyhow::Ok(per_second)
+        });
+        is_over.store(true, Ordering::Relaxed);
+        let made = made??;
+        server.join().map_err(|_| anyhow::anyhow!("a server panicked"))??;
+        Ok(made)
     })
 }
 
