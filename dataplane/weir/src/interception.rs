@@ -12,6 +12,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use weir_admin::{KernelCount, KernelView, PodView, RuleCount};
 use weir_core::authorization::Verdict;
 use weir_core::authorization::table::{Numbers, Table};
+use weir_core::revision::RevisionId;
 use weir_core::snapshot::Snapshot;
 use weir_core::workload::{Enrolment, Workload};
 use weir_kernel::pods::{PodLink, PodLinks};
@@ -39,8 +40,8 @@ struct State {
     numbers: Numbers,
     /// Who may reach what: what is in force.
     table: Table,
-    /// What is in force soon. While it is staged, what guards answer of both is there.
-    staged: Option<Table>,
+    /// What is in force soon, and of which revision it is. While it is staged, what guards answer of both is there.
+    staged: Option<(RevisionId, Table)>,
     services: Services,
     /// None before the first revision.
     workloads: Option<Workloads>,
@@ -197,7 +198,7 @@ impl State {
             pods.values_mut().for_each(|pod| pod.fail_mode = Some(FailMode::Open));
         }
         let mut policies = desired::policies(&self.table);
-        policies.extend(self.staged.iter().flat_map(desired::policies));
+        policies.extend(self.staged.iter().flat_map(|(_, table)| desired::policies(table)));
         let places = desired::places(&self.table);
         let applied = kernel.apply(&Desired { services, pods, places, policies, ..Desired::default() })?;
         if applied.drifted > 0 {
@@ -230,7 +231,7 @@ impl Interception for Wiring {
         let in_force = state.workloads.take();
         let applied = match &in_force {
             Some(in_force) => {
-                state.staged = Some(table);
+                state.staged = Some((candidate.revision, table));
                 state.apply(both, in_force)
             }
             None => {
@@ -248,8 +249,10 @@ impl Interception for Wiring {
     fn settle(&mut self, published: &Snapshot) -> Result<(), String> {
         let mut state = self.state();
         state.services = services(published, state.balances);
-        state.table = state.numbers.table(published);
-        state.staged = None;
+        state.table = match state.staged.take() {
+            Some((revision, table)) if revision == published.revision => table,
+            _ => state.numbers.table(published),
+        };
         state.workloads = Some(workloads(published));
         state.apply_published().map_err(|error| error.to_string())
     }

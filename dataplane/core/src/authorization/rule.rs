@@ -133,6 +133,18 @@ impl Rule {
         self.conditions.iter().map(of_condition).fold(operation, RuleMatch::min)
     }
 
+    /// The only ports at which it can match; `None` where it can at ports that it does not name.
+    pub(super) fn only_ports(&self) -> Option<BTreeSet<u16>> {
+        let of_conditions = self.conditions.iter().find_map(|condition| match condition {
+            Condition::Ports(ports) if !ports.is.is_empty() => Some(ports.is.clone()),
+            _ => None,
+        });
+        let is_bound = |operation: &Operation| !operation.ports.is.is_empty();
+        let of_operations = !self.operations.is_empty() && self.operations.iter().all(is_bound);
+        let all = || self.operations.iter().flat_map(|operation| &operation.ports.is).copied().collect();
+        of_conditions.or_else(|| of_operations.then(all))
+    }
+
     /// The ports that it names.
     pub(super) fn ports(&self) -> impl Iterator<Item = u16> {
         let of_conditions = self.conditions.iter().filter_map(|condition| match condition {

@@ -9,7 +9,7 @@ use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use super::{Block, Connection, Decision, Guard, Principal, RuleName, Ruling, Said, Verdict, Whence};
+use super::{Block, Connection, Decision, Guard, Policy, Principal, Rule, RuleName, Ruling, Said, Verdict, Whence};
 use crate::snapshot::Snapshot;
 use crate::workload::{Enrolment, Workload};
 
@@ -191,15 +191,11 @@ impl Numbers {
         (principal, within): (Option<&Principal>, &BTreeSet<Block>),
     ) -> Row {
         let connection = Connection { principal, whence: Whence::Within(within), port: None };
-        let concerning = guard
-            .policies()
-            .iter()
-            .map(|policy| policy.rules.iter().filter(|rule| rule.may_concern(&connection)).collect::<Vec<_>>());
-        let concerning: Vec<_> = concerning.collect();
+        let concerning: Vec<Concerning<'_>> =
+            guard.policies().iter().map(|policy| Concerning::new(policy, &connection)).collect();
         let mut entry = |port, said| {
             let connection = Connection { port, ..connection };
-            let Decision { verdict, ruling } =
-                guard.decide_by(|index| concerning[index].iter().copied(), &connection, said);
+            let Decision { verdict, ruling } = guard.decide_by(|index| concerning[index].at(port), &connection, said);
             let ruling = ruling.filter(|_| matches!(verdict, Verdict::Deny | Verdict::Audit));
             let number = |ruling: &Arc<Ruling>| {
                 let key = (ruling.name.clone(), verdict);
@@ -210,7 +206,8 @@ impl Numbers {
             Entry { verdict, ruling: ruling.map_or(0, number) }
         };
         let other = entry(None, Said::Opaque);
-        let named = concerning.iter().flatten().flat_map(|rule| rule.ports()).chain(ports.iter().copied());
+        let named = concerning.iter().flat_map(|one| &one.rules).flat_map(|rule| rule.ports());
+        let named = named.chain(ports.iter().copied());
         let mut row = Row { other, ports: BTreeMap::new() };
         for port in named.collect::<BTreeSet<_>>() {
             let said = if ports.contains(&port) { Said::Nothing } else { Said::Opaque };
@@ -222,6 +219,37 @@ impl Numbers {
             }
         }
         row
+    }
+}
+
+/// The rules of a policy that can match connections of a source.
+struct Concerning<'g> {
+    rules: Vec<&'g Rule>,
+    /// Places of those that can match at ports that they do not name.
+    anywhere: Vec<usize>,
+    /// Places of the others by their ports, so that not every rule is asked about every port.
+    at: HashMap<u16, Vec<usize>>,
+}
+
+impl<'g> Concerning<'g> {
+    fn new(policy: &'g Policy, connection: &Connection<'_>) -> Self {
+        let rules: Vec<&Rule> = policy.rules.iter().filter(|rule| rule.may_concern(connection)).collect();
+        let (mut anywhere, mut at) = (Vec::new(), HashMap::<u16, Vec<usize>>::new());
+        for (place, rule) in rules.iter().enumerate() {
+            match rule.only_ports() {
+                None => anywhere.push(place),
+                Some(ports) => ports.into_iter().for_each(|port| at.entry(port).or_default().push(place)),
+            }
+        }
+        Self { rules, anywhere, at }
+    }
+
+    /// Those that can match at a port, in their order.
+    fn at(&self, port: Option<u16>) -> impl Iterator<Item = &'g Rule> {
+        let own = port.and_then(|port| self.at.get(&port));
+        let mut places: Vec<usize> = self.anywhere.iter().chain(own.into_iter().flatten()).copied().collect();
+        places.sort_unstable();
+        places.into_iter().map(|place| self.rules[place])
     }
 }
 
@@ -248,7 +276,7 @@ fn guard(workload: &Workload) -> Option<&Arc<Guard>> {
 }
 
 fn blocks(guard: &Arc<Guard>) -> impl Iterator<Item = &Block> {
-    guard.policies().iter().flat_map(|policy| &policy.rules).flat_map(super::Rule::blocks)
+    guard.policies().iter().flat_map(|policy| &policy.rules).flat_map(Rule::blocks)
 }
 
 fn within(blocks: &BTreeSet<Block>, block: &Block) -> BTreeSet<Block> {
