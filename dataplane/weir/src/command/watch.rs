@@ -88,7 +88,8 @@ fn text(drop: &Value) -> String {
     if let Some(rule) = field("rule") {
         let _ = write!(line, ": {rule}");
     }
-    if let Some(link) = field("link_pod").filter(|link| Some(*link) != field("source_pod")) {
+    let ends = [field("source_pod"), field("destination_pod")];
+    if let Some(link) = field("link_pod").filter(|link| !ends.contains(&Some(*link))) {
         let _ = write!(line, " (at the link of {link})");
     }
     if let Some(suppressed @ 1..) = drop["suppressed"].as_u64() {
