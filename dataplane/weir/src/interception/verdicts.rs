@@ -183,7 +183,7 @@ fn check(snapshot: &Snapshot, table: &Table) {
 
 proptest! {
     // Each case has 480 connections.
-    #![proptest_config(ProptestConfig { cases: 10_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 10_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn the_kernel_says_what_policies_say(
