@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use axum::extract::{Query, State};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 use tokio::sync::Notify;
+use weir_core::authorization::RuleName;
 
 use crate::Node;
 use crate::answer::Json;
@@ -21,7 +22,7 @@ const WAIT: Duration = Duration::from_secs(5);
 
 /// Something that was kept from its destination, or would have been where policies are only tried.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Drop {
+pub struct Dropped {
     /// Why: the name of a reason of the kernel's side, or `denied` and `audited` of the proxy's.
     pub reason: &'static str,
     /// `kernel` or `proxy`.
@@ -39,14 +40,18 @@ pub struct Drop {
     /// Whose link it was dropped at. Of a forged source it tells who forged it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub link_pod: Option<String>,
-    /// The rule that says so.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub rule: Option<String>,
+    /// What of policies says so.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "shown")]
+    pub rule: Option<RuleName>,
     /// Method and path of a request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<String>,
     /// How many like it were not told of since the last one that was.
     pub suppressed: u32,
+}
+
+fn shown<S: Serializer>(rule: &Option<RuleName>, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_str(&rule.as_ref().map(ToString::to_string).unwrap_or_default())
 }
 
 /// One of them with its place in their order.
@@ -56,7 +61,7 @@ struct Numbered {
     /// When (RFC 3339).
     at: String,
     #[serde(flatten)]
-    drop: Arc<Drop>,
+    drop: Arc<Dropped>,
 }
 
 /// The last of them. Clones are handles to the same.
@@ -73,7 +78,7 @@ struct Shared {
 struct Kept {
     last: u64,
     drops: VecDeque<Numbered>,
-    /// Who was kept by policies from reaching what, or would have been; the first that there were.
+    /// Who wanted to reach what no policy allows; the first that there were.
     wanted: BTreeSet<Wanted>,
     /// How many more there were.
     unkept: u64,
@@ -89,10 +94,11 @@ pub(crate) struct Wanted {
 
 impl Drops {
     /// Tells of one more. The oldest is forgotten for it.
-    pub fn tell(&self, drop: Drop) {
+    pub fn tell(&self, drop: Dropped) {
         let at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
         let mut kept = self.kept();
-        if drop.rule.is_some() && drop.destination.port() > 0 {
+        // What a rule denies is not to be allowed, and what a rule tells of is.
+        if matches!(drop.rule, Some(RuleName::Unallowed(_))) && drop.destination.port() > 0 {
             let (source, destination) = (drop.source.ip().to_canonical(), drop.destination.ip().to_canonical());
             let wanted = Wanted { source, destination, port: drop.destination.port() };
             if kept.wanted.len() < WANTED || kept.wanted.contains(&wanted) {
@@ -115,7 +121,7 @@ impl Drops {
         self.0.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Who was kept by policies from reaching what, or would have been, and how many more there were.
+    /// Who wanted to reach what no policy allows, and how many more there were.
     pub(crate) fn wanted(&self) -> (Vec<Wanted>, u64) {
         let kept = self.kept();
         (kept.wanted.iter().cloned().collect(), kept.unkept)
@@ -175,8 +181,8 @@ pub(crate) async fn drops(State(node): State<Node>, Query(wait): Query<Wait>) ->
 mod tests {
     use super::*;
 
-    fn drop(port: u16) -> Drop {
-        Drop {
+    fn drop(port: u16) -> Dropped {
+        Dropped {
             reason: "denied_policy",
             by: "kernel",
             source: ([10, 0, 0, 1], port).into(),
@@ -202,6 +208,19 @@ mod tests {
         assert_eq!(drops.after(all.last).drops.len(), 0);
         // Who knows numbers of an earlier process begins anew.
         assert_eq!(drops.after(1 << 40).drops.len(), KEPT);
+    }
+
+    #[test]
+    fn only_what_no_policy_allows_is_suggested() {
+        let drops = Drops::default();
+        let policy = weir_core::name::ObjectName::new("AuthorizationPolicy", "a", "p");
+        let rules = [None, Some(RuleName::Rule(policy, 0)), Some(RuleName::Unallowed("a".into()))];
+        for (rule, port) in rules.into_iter().zip(80..) {
+            let destination = ([10, 0, 0, 2], port).into();
+            drops.tell(Dropped { rule, destination, ..drop(7) });
+        }
+        let (wanted, unkept) = drops.wanted();
+        assert_eq!((wanted.iter().map(|one| one.port).collect::<Vec<_>>(), unkept), (vec![82], 0));
     }
 
     #[test]

@@ -30,7 +30,7 @@ use weir_proxy::GatewayStatus;
 use weir_revisions::{Publisher, Reader};
 use weir_telemetry::Telemetry;
 
-pub use drops::{Drop, Drops};
+pub use drops::{Dropped, Drops};
 pub use readiness::{Readiness, Token};
 pub use server::{Address, BindError, Server};
 pub use sources::{SourceView, Sources};

@@ -13,7 +13,7 @@ use crate::revision::{RevisionId, Sequence};
 use crate::route::{Decision, Request, RouteTable, Source};
 use crate::split::{Destination, Target};
 use crate::stats::StatsId;
-use crate::workload::{Enrolment, Workload};
+use crate::workload::Workload;
 
 /// What a service port carries, as its documents say (`appProtocol`, else the port's name).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,8 +216,7 @@ impl Snapshot {
 
     /// What guards the workload with this address.
     pub fn guard(&self, address: IpAddr) -> Option<&Arc<Guard>> {
-        let workload = self.workloads.get(&address).filter(|workload| workload.enrolment == Enrolment::Enrolled);
-        workload.and_then(|workload| workload.guard.as_ref())
+        self.workloads.get(&address).and_then(|workload| workload.guard.as_ref())
     }
 
     /// The frontend of a service's port.
@@ -293,8 +292,8 @@ fn guarded(
     workloads: &HashMap<IpAddr, Arc<Workload>>,
 ) -> HashMap<SocketAddr, Arc<Frontend>> {
     let asks = |address: &SocketAddr| {
-        let workload = workloads.get(&address.ip()).filter(|workload| workload.enrolment == Enrolment::Enrolled);
-        workload.and_then(|workload| workload.guard.as_ref()).is_some_and(|guard| guard.asks_for_requests())
+        let guard = workloads.get(&address.ip()).and_then(|workload| workload.guard.as_ref());
+        guard.is_some_and(|guard| guard.asks_for_requests())
     };
     let mut guarded = HashMap::new();
     for frontend in frontends.values().filter(|frontend| frontend.protocol.may_be_http()) {

@@ -25,7 +25,7 @@ pub struct Workload {
     pub service_account: Arc<str>,
     /// Who it is for others.
     pub principal: Principal,
-    /// Who may reach it; none where that is everybody.
+    /// Who may reach it; none where that is everybody, as with every workload outside the mesh.
     pub guard: Option<Arc<Guard>>,
     /// Value of its `version` label (or `app.kubernetes.io/version`).
     pub version: Option<Arc<str>>,

@@ -176,6 +176,15 @@ impl Kernel {
         self.maps.counts()
     }
 
+    /// The greatest number that stands for a source, a guard or a rule now, also of an earlier process: it must not come to mean
+    /// another while it does.
+    ///
+    /// # Errors
+    /// When a map cannot be read.
+    pub fn last_number(&self) -> Result<u32, KernelError> {
+        self.maps.last_number()
+    }
+
     /// Packets and bytes that rules have denied or told of, by the rules' numbers.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use aya::{
 };
 use weir_ebpf_common::{
     Addr, BackendKey, BackendRecord, Config, Count, PlaceRecord, PodRecord, PolicyKey, PolicyRecord, Reason,
-    ServiceKey, ServiceRecord, maps,
+    SOURCE_ANY, ServiceKey, ServiceRecord, maps,
 };
 
 use crate::{
@@ -160,6 +160,14 @@ impl Maps {
                 Ok((*reason, total(values.iter())))
             })
             .collect()
+    }
+
+    /// The greatest number in the maps of places and policies.
+    pub(crate) fn last_number(&self) -> Result<u32, KernelError> {
+        let places = self.read_places()?.into_values().flat_map(|place| [place.source, place.guard]);
+        let policies = read(&self.policies, maps::POLICIES)?.into_iter();
+        let policies = policies.flat_map(|(key, record)| [key.source, key.guard, record.rule]);
+        Ok(places.chain(policies).filter(|number| *number != SOURCE_ANY).max().unwrap_or(0))
     }
 
     /// Sums over processors by the numbers of rules.

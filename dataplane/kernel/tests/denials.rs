@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 use socket2::{Domain, Socket, Type};
 use support::{Lab, PATIENCE, REFUSAL, asked, count, inside, ip, says};
-use weir_kernel::{Desired, DropRecord, IfIndex, Kernel, Protocol, Reason, Verdict};
+use weir_kernel::{Desired, DropRecord, FailMode, IfIndex, Kernel, Protocol, Reason, Verdict};
 
 const PORT: u16 = 40_200;
 const A: [&str; 2] = ["10.77.0.11", "fd77::11"];
@@ -124,4 +124,58 @@ fn arrives(lab: &Lab, to: IpAddr) -> bool {
     let any = if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     inside(&lab.pod("a"), move || UdpSocket::bind(any).unwrap().send_to(b"allowed", to).unwrap()).join().unwrap();
     receiver.recv(&mut [0; 16]).is_ok()
+}
+
+/// Sends a bare TCP segment with these flags from pod `a` to port 80 of pod `c`, as a pod that may use raw sockets can.
+fn send_segment(lab: &Lab, flags: u8) {
+    let segment = [0x1f, 0x90, 0, 80, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, flags, 0x10, 0, 0, 0, 0, 0];
+    let to = SocketAddr::new(ip(C[0]), 0);
+    let send = move || {
+        let socket = Socket::new(Domain::IPV4, Type::RAW, Some(socket2::Protocol::TCP)).unwrap();
+        socket.send_to(&segment, &to.into()).unwrap();
+    };
+    inside(&lab.pod("a"), send).join().unwrap();
+}
+
+#[test]
+fn an_answer_to_nothing_and_what_follows_it_are_denied() {
+    const SYN_ACK: u8 = 0x12;
+    const ACK: u8 = 0x10;
+    for (verdict, denied) in [(Verdict::Deny, true), (Verdict::Direct, false)] {
+        let lab = Lab::new();
+        let mut desired = lab.desired();
+        // To be an answer, it would have to answer what pod c was allowed to ask.
+        lab.guard(&mut desired, 11, verdict);
+        lab.guard(&mut desired, 13, verdict);
+        let (kernel, ()) = lab.with(lab.load(&lab.settings()), move |kernel| {
+            kernel.apply(&desired).unwrap();
+        });
+        for (flags, count_after) in [(SYN_ACK, 1), (ACK, 2)] {
+            send_segment(&lab, flags);
+            let expected = if denied { count_after } else { 0 };
+            assert_eq!(count(&kernel, Reason::DeniedPolicy), expected, "{verdict:?} {flags:#x}");
+        }
+    }
+}
+
+#[test]
+fn what_should_have_come_by_the_proxy_does_not_come_without() {
+    for (mode, passes) in [(FailMode::Closed, false), (FailMode::Open, true)] {
+        let lab = Lab::new();
+        let mut settings = lab.settings();
+        settings.fail_mode = mode;
+        let mut desired = lab.desired();
+        lab.guard(&mut desired, 13, Verdict::Proxy);
+        // The sender is not enrolled, so that nothing leads it to the proxy.
+        desired.pods.remove(&IfIndex(lab.ifindex("va")));
+        let to = SocketAddr::new(ip(C[0]), 80).to_string();
+        let _server = support::Greeter::server(&lab, "c", &to);
+        let (kernel, ()) = lab.with(lab.load(&settings), move |kernel| {
+            kernel.apply(&desired).unwrap();
+        });
+        let answer = lab.ask("a", &to, if passes { PATIENCE } else { REFUSAL });
+        assert_eq!(answer.is_ok(), passes, "{mode:?}: {answer:?}");
+        let reason = if passes { Reason::PassedNoProxy } else { Reason::DroppedNoProxy };
+        assert!(count(&kernel, reason) > 0, "{mode:?}");
+    }
 }

@@ -27,6 +27,11 @@ fn port(port: u16) -> Operation {
     Operation { ports: Ports { is: [port].into(), ..Ports::default() }, ..Operation::default() }
 }
 
+/// From now on nobody may reach what is guarded, at any port that there is.
+fn close(node: &mut Node) {
+    node.publish(|world| world.pods = World::new(&[]).guarded(GUARDED, Action::Allow, port(1)).pods);
+}
+
 #[test]
 fn a_request_goes_only_where_it_may() {
     let upstream = Upstream::saying("a");
@@ -111,12 +116,7 @@ fn what_is_no_http_is_asked_about_and_ends_when_it_may_not_go_on() {
     node.publish(|_| {});
     client.send("again");
     client.stream.read_exact(&mut heard).unwrap();
-    node.publish(|world| {
-        let pods = std::mem::take(&mut world.pods);
-        let empty = World::new(&[]).guarded(GUARDED, Action::Allow, port(1));
-        assert_eq!(pods.len(), 1);
-        world.pods = empty.pods;
-    });
+    close(&mut node);
     client.rest().expect_err("it is reset");
     node.await_event(WorkerEvent::DeniedClosed, 1);
     let mut refused = node.client();
@@ -137,7 +137,7 @@ fn a_response_under_way_ends_when_its_client_may_not_go_on() {
     let mut client = node.client();
     client.send(get("/", &[]));
     client.await_text("hello");
-    node.publish(|world| world.pods = World::new(&[]).guarded(GUARDED, Action::Allow, port(1)).pods);
+    close(&mut node);
     client.rest().expect_err("it is cut off");
     node.await_cause(Cause::Denied, 1);
 }
@@ -154,7 +154,7 @@ fn a_tunnel_ends_when_it_may_not_go_on() {
     client.send(get("/", &["connection: upgrade", "upgrade: x"]));
     client.await_text("101 Switching Protocols");
     node.await_event(WorkerEvent::Upgraded, 1);
-    node.publish(|world| world.pods = World::new(&[]).guarded(GUARDED, Action::Allow, port(1)).pods);
+    close(&mut node);
     client.rest().expect_err("it is reset");
     node.await_event(WorkerEvent::DeniedClosed, 1);
 }

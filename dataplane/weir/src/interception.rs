@@ -7,11 +7,10 @@ mod verdicts;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use weir_admin::{KernelCount, KernelView, PodView, RuleCount};
-use weir_core::authorization::Verdict;
 use weir_core::authorization::table::{Numbers, Table};
+use weir_core::authorization::{RuleName, Verdict};
 use weir_core::revision::RevisionId;
 use weir_core::snapshot::Snapshot;
 use weir_core::workload::{Enrolment, Workload};
@@ -55,21 +54,21 @@ pub(crate) struct Ends {
     pub(crate) destination: Option<String>,
     /// Whose link it was dropped at. Of a forged source it tells who forged it.
     pub(crate) link: Option<String>,
-    /// The rule of a policy that says so.
-    pub(crate) rule: Option<String>,
+    /// What of policies says so.
+    pub(crate) rule: Option<RuleName>,
 }
 
 impl Wiring {
     /// Wires a kernel part; `balances` says whether it has the connect hooks, `links` which pods there are. They are
     /// needed at once: what an earlier process attached to them must stay when the first revision is applied.
-    pub(crate) fn new(kernel: Kernel, balances: bool, links: PodLinks) -> Self {
+    pub(crate) fn new(kernel: Kernel, balances: bool, links: PodLinks) -> Result<Self, KernelError> {
         let mut state = State {
+            numbers: Numbers::after(kernel.last_number()?),
             kernel: Some(kernel),
             balances,
             passes_by: false,
             links: PodLinks::default(),
             sightings: Sightings::default(),
-            numbers: Numbers::from(first_number()),
             table: Table::default(),
             staged: None,
             services: Services::new(),
@@ -77,7 +76,7 @@ impl Wiring {
             told: BTreeSet::new(),
         };
         state.see(links);
-        Self(Arc::new(Mutex::new(state)))
+        Ok(Self(Arc::new(Mutex::new(state))))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -110,10 +109,12 @@ impl Wiring {
     }
 
     /// Has a kernel part again, after [`Wiring::let_go`].
-    pub(crate) fn take(&self, kernel: Kernel, links: PodLinks) {
+    pub(crate) fn take(&self, kernel: Kernel, links: PodLinks) -> Result<(), KernelError> {
         let mut state = self.state();
+        state.numbers.skip(kernel.last_number()?);
         state.kernel = Some(kernel);
         state.see(links);
+        Ok(())
     }
 
     /// From now on new connections go past the proxy, so that it can empty.
@@ -133,7 +134,7 @@ impl Wiring {
             source: name(record.source.ip()),
             destination: name(record.destination.ip()),
             link: link.and_then(|link| link.addresses.iter().find_map(|ip| name(*ip))),
-            rule: state.table.rulings.get(&record.rule).map(|(_, ruling)| ruling.name.to_string()),
+            rule: state.table.rulings.get(&record.rule).map(|(_, ruling)| ruling.name.clone()),
         }
     }
 
@@ -206,14 +207,6 @@ impl State {
         }
         Ok(KernelPlan { added: applied.added, changed: applied.changed, removed: applied.removed })
     }
-}
-
-/// Numbers begin with the seconds that have passed: what an earlier process has given out is smaller, and what it wrote means nothing
-/// else until it is replaced.
-fn first_number() -> u32 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    // Far below the number that means all.
-    (now.as_secs() % (1 << 31)) as u32
 }
 
 fn workloads(snapshot: &Snapshot) -> Workloads {

@@ -120,6 +120,8 @@ mod tests {
             let wide: Vec<&str> = help.lines().filter(|line| line.chars().count() > 120).collect();
             assert!(wide.is_empty(), "{command}: {wide:?}");
         };
+        check("policy", &["weir policy explain", "weir policy suggest"]);
+        check("watch", &["weir watch drops", "Exit status"]);
         check("node", &["bridge: cni0", "--take-over", "Exit status", "docs/settings.md"]);
         check("lab", &["Ctrl-C", "lab exec client", "Exit status"]);
         check("check", &["--strict", "Exit status"]);

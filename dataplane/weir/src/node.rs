@@ -120,7 +120,7 @@ async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
     };
     let api_socket = server.socket()?;
     let wiring = load_kernel(settings)?;
-    let wiring = wiring.map(|(kernel, links)| Wiring::new(kernel, settings.balances(), links));
+    let wiring = wiring.map(|(kernel, links)| Wiring::new(kernel, settings.balances(), links)).transpose()?;
     let kernel: Arc<dyn KernelView> = match &wiring {
         Some(wiring) => Arc::new(wiring.clone()),
         None => Arc::new(NoKernel),
@@ -437,7 +437,7 @@ async fn follow_events(wiring: Option<Wiring>, drops: Drops) -> anyhow::Result<(
             destination = %record.destination,
             destination_pod = ends.destination,
             link_pod = ends.link,
-            rule = ends.rule,
+            rule = ends.rule.as_ref().map(tracing::field::display),
             ifindex = record.ifindex,
             suppressed = record.suppressed,
             "{}",
@@ -447,7 +447,7 @@ async fn follow_events(wiring: Option<Wiring>, drops: Drops) -> anyhow::Result<(
                 _ => "dropped",
             }
         );
-        drops.tell(weir_admin::Drop {
+        drops.tell(weir_admin::Dropped {
             reason: record.reason.name(),
             by: "kernel",
             source: record.source,
@@ -479,7 +479,7 @@ impl Denials {
                 let workload = snapshot.workload(address.ip().to_canonical())?;
                 Some(format!("{}/{}", workload.namespace, workload.name))
             };
-            self.drops.tell(weir_admin::Drop {
+            self.drops.tell(weir_admin::Dropped {
                 reason: if denial.is_denied { "denied" } else { "audited" },
                 by: "proxy",
                 source: denial.source,
@@ -487,7 +487,7 @@ impl Denials {
                 destination: denial.destination,
                 destination_pod: pod(denial.destination),
                 link_pod: None,
-                rule: denial.rule.map(|rule| rule.name.to_string()),
+                rule: denial.rule.map(|rule| rule.name.clone()),
                 request: denial.request.map(String::from),
                 suppressed: 0,
             });

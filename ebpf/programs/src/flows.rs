@@ -1,7 +1,9 @@
 //! What is remembered of flows, and whether they may go on.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
-use weir_ebpf_common::{Config, FlowRecord, FlowState, GUARD_NONE, Policy, Tuple, is_answer_in_time, may_go_on};
+use weir_ebpf_common::{
+    Config, FlowRecord, FlowState, GUARD_NONE, Policy, Tuple, Verdict, is_answer_in_time, may_go_on,
+};
 
 use crate::maps;
 
@@ -39,6 +41,17 @@ pub fn judge_again(config: &Config, tuple: &Tuple, state: u32) -> Policy {
     }
     let policy = maps::policy(config, &tuple.reversed());
     if may_go_on(&policy) {
+        remember(config, tuple, FlowState::Answer);
+    }
+    policy
+}
+
+/// What policy says of the handshake that is answered by this. What is not denied is noted as its answer: an answer to nothing must
+/// not be the beginning of a flow.
+#[inline(never)]
+pub fn judge_answer(config: &Config, tuple: &Tuple) -> Policy {
+    let policy = maps::policy(config, &tuple.reversed());
+    if policy.verdict != Verdict::Deny {
         remember(config, tuple, FlowState::Answer);
     }
     policy

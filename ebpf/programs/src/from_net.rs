@@ -5,7 +5,7 @@
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use weir_ebpf_common::{
-    AddressKind, Config, FirstPacket, FlowState, Kind, Parsed, Path, Reason, Tuple, decide_first, may_go_on,
+    AddressKind, Config, FirstPacket, FlowState, Kind, Parsed, Path, Reason, Tuple, Verdict, decide_first, may_go_on,
 };
 
 use crate::{
@@ -70,7 +70,10 @@ fn judge_answer(frame: &Frame<'_>, config: &Config, parsed: &Parsed) -> i32 {
         flows::remember(config, &parsed.tuple, FlowState::Steered);
         return steer::mark(frame, Reason::SteeredEstablished);
     }
-    flows::remember(config, &parsed.tuple, FlowState::Answer);
+    let policy = flows::judge_answer(config, &parsed.tuple);
+    if policy.verdict == Verdict::Deny {
+        return lose(frame, config, &parsed.tuple, Reason::DeniedPolicy, policy.rule);
+    }
     NEXT
 }
 

@@ -3,7 +3,7 @@
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use weir_ebpf_common::{
     Addr, AddressKind, Config, FirstPacket, FlowState, Kind, Parsed, Path, PodRecord, Reason, ServiceKey, Tuple,
-    decide_first, is_own_neighbour, is_own_on_link, is_own_source, may_go_on,
+    Verdict, decide_first, is_own_neighbour, is_own_on_link, is_own_source, may_go_on,
 };
 
 use crate::{
@@ -106,11 +106,18 @@ impl Sender<'_> {
     /// a direct flow before, and to a connection of the proxy now.
     #[inline(always)]
     fn judge_answer(&self, parsed: &Parsed) -> i32 {
-        if !maps::is_node(&parsed.tuple.dst) && socket::owns(self.frame.0, &parsed.tuple) {
+        if maps::is_node(&parsed.tuple.dst) {
+            flows::remember(self.config, &parsed.tuple, FlowState::Answer);
+            return self.pass(Reason::PassedNode);
+        }
+        if socket::owns(self.frame.0, &parsed.tuple) {
             flows::remember(self.config, &parsed.tuple, FlowState::Steered);
             return self.steer_later(parsed);
         }
-        flows::remember(self.config, &parsed.tuple, FlowState::Answer);
+        let policy = flows::judge_answer(self.config, &parsed.tuple);
+        if policy.verdict == Verdict::Deny {
+            return self.lose(Reason::DeniedPolicy, &parsed.tuple, policy.rule);
+        }
         self.pass(Reason::PassedEstablished)
     }
 

@@ -13,7 +13,6 @@ use crate::diagnostic::Diagnostic;
 use crate::document::Document;
 use crate::kinds::authorization_policy::AuthorizationPolicy;
 use crate::kinds::metadata::Authorization;
-use crate::kinds::pod::Pod;
 use crate::place::Segment;
 
 /// The namespace whose policies are for the workloads of all.
@@ -47,7 +46,7 @@ impl Guards {
             let own: Vec<&Document> =
                 own.filter(|(_, policy)| policy.is_for(&pod.labels)).map(|(document, _)| *document).collect();
             used.extend(own.iter().map(|document| &document.name));
-            guards.guard(names, (name, pod), &own, before)
+            guards.guard(names, name, &own, before)
         });
         let of_pods = of_pods.collect();
         for (document, policy) in &names.authorizations {
@@ -89,7 +88,7 @@ impl Guards {
     fn guard(
         &mut self,
         names: &Names<'_>,
-        (name, pod): (&ObjectName, &Pod),
+        name: &ObjectName,
         documents: &[&Document],
         before: Option<&Self>,
     ) -> Option<Arc<Guard>> {
@@ -103,9 +102,6 @@ impl Guards {
             None if documents.is_empty() => return None,
             None => (Mode::Enforce, Stance::Allow),
         };
-        if pod.enrolment == Some(Enrolment::Outside) {
-            return None;
-        }
         let id = RevisionId::of(documents.iter().map(|document| document.hash));
         let key: Arc<str> = format!("{} {mode:?} {stance:?} {id}", name.namespace).into();
         if let Some(guard) = self.guards.get(&key) {

@@ -54,13 +54,14 @@ impl Workloads {
             }
             let own = pod.enrolment;
             let of_namespace = || names.namespace(&name.namespace).and_then(|namespace| namespace.enrolment);
+            let enrolment = own.or_else(of_namespace).unwrap_or(Enrolment::Enrolled);
             workloads.list.push(Arc::new(Workload {
                 app: pod.app.as_ref().map_or_else(|| Arc::clone(&name.name), |(_, app)| app.as_str().into()),
                 app_label: pod.app.as_ref().map(|(label, app)| (label.as_str().into(), app.as_str().into())),
                 version: version.clone(),
                 addresses,
-                enrolment: own.or_else(of_namespace).unwrap_or(Enrolment::Enrolled),
-                guard,
+                enrolment,
+                guard: guard.filter(|_| enrolment == Enrolment::Enrolled),
                 ..Workload::new(&name.namespace, &name.name, &pod.service_account)
             }));
             let node = pod.node.as_deref().map(Into::into);

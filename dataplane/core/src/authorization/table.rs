@@ -96,24 +96,23 @@ struct Given {
 }
 
 impl Numbers {
-    /// Numbers from this one on. It must be greater than any that an earlier process has given to what is still there.
-    pub fn from(first: u32) -> Self {
-        Self {
-            next: first.max(1),
-            generation: 0,
-            sources: HashMap::new(),
-            guards: HashMap::new(),
-            rulings: HashMap::new(),
-        }
+    /// Numbers after this one, which is the greatest that somebody else has given to what is still there.
+    pub fn after(last: u32) -> Self {
+        Self { next: last + 1, generation: 0, sources: HashMap::new(), guards: HashMap::new(), rulings: HashMap::new() }
+    }
+
+    /// From now on new numbers come after this one as well.
+    pub fn skip(&mut self, last: u32) {
+        self.next = self.next.max(last + 1);
     }
 
     /// The table for a snapshot. Empty where nothing is guarded.
     pub fn table(&mut self, snapshot: &Snapshot) -> Table {
         self.generation += 1;
         let workloads: BTreeMap<IpAddr, &Arc<Workload>> = snapshot.workloads().map(|(ip, one)| (*ip, one)).collect();
-        let guards = workloads.values().filter_map(|workload| guard(workload));
+        let guards = workloads.values().filter_map(|workload| workload.guard.as_ref());
         let blocks: BTreeSet<Block> = guards.flat_map(blocks).copied().collect();
-        if workloads.values().all(|workload| guard(workload).is_none()) {
+        if !snapshot.has_guards() {
             return Table::default();
         }
         let mut table = Table::default();
@@ -129,7 +128,7 @@ impl Numbers {
             let principal = Some(&workload.principal).filter(|_| workload.enrolment == Enrolment::Enrolled);
             let source = self.source((principal.cloned(), within(&blocks, &block)), &mut sources);
             let mut ends = Ends { source, guard: 0 };
-            if let Some(guard) = guard(workload) {
+            if let Some(guard) = &workload.guard {
                 let ports = ports.get(&address).cloned().unwrap_or_default();
                 let key = (Arc::clone(guard.key()), ports);
                 ends.guard = given(&mut self.guards, key.clone(), &mut self.next, self.generation);
@@ -268,11 +267,6 @@ fn given<K: Eq + Hash>(numbers: &mut HashMap<K, Given>, key: K, next: &mut u32, 
     });
     given.used = generation;
     given.number
-}
-
-/// What guards an enrolled workload.
-fn guard(workload: &Workload) -> Option<&Arc<Guard>> {
-    workload.guard.as_ref().filter(|_| workload.enrolment == Enrolment::Enrolled)
 }
 
 fn blocks(guard: &Arc<Guard>) -> impl Iterator<Item = &Block> {

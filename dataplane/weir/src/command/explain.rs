@@ -61,11 +61,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let answer = args.node.json(http::Method::POST, "/api/v1/explain", Some(&serde_json::to_value(&described)?))?;
         serde_json::from_value(answer).context("the node's answer is not an explanation: is it of another version?")?
     } else {
-        let compiled = compile_paths(&args.files)?;
-        let errors: Vec<String> =
-            compiled.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).map(ToString::to_string).collect();
-        let snapshot = compiled.snapshot.with_context(|| format!("the files have errors:\n{}", errors.join("\n")))?;
-        described.explain(&snapshot).with_context(|| format!("in {}", counted(compiled.found, "document")))?
+        let (snapshot, found) = compile_paths(&args.files)?.without_errors()?;
+        described.explain(&snapshot).with_context(|| format!("in {}", counted(found, "document")))?
     };
     match args.output {
         Output::Json => print_json(&explanation)?,
@@ -82,6 +79,19 @@ pub(crate) struct CompiledPaths {
     pub(crate) found: usize,
     pub(crate) snapshot: Option<Snapshot>,
     pub(crate) diagnostics: Vec<Diagnostic>,
+}
+
+impl CompiledPaths {
+    /// What they compile to, and how many documents there are.
+    ///
+    /// # Errors
+    /// With everything that is wrong.
+    pub(crate) fn without_errors(self) -> anyhow::Result<(Snapshot, usize)> {
+        let errors = self.diagnostics.iter().filter(|diagnostic| diagnostic.is_error());
+        let errors: Vec<String> = errors.map(ToString::to_string).collect();
+        let snapshot = self.snapshot.with_context(|| format!("the files have errors:\n{}", errors.join("\n")))?;
+        Ok((snapshot, self.found))
+    }
 }
 
 /// Parses and compiles files and folders as a node would.

@@ -37,9 +37,9 @@ Examples:
   weir policy suggest > observed.yaml
   weir policy suggest --output json
 
-A namespace with the label weir.dev/authorization: audit lets everything in; after a while this is what it needs. What is told
-of is a sample of at most some a second (`weir watch drops`): what happens seldom beside much else may be missing. Read what it
-writes before it is applied: it allows everything that was tried.
+A namespace with the label weir.dev/authorization: audit lets everything in; after a while this is what it needs.
+What is told of is a sample of at most some a second (`weir watch drops`): what happens seldom beside much else may be
+missing. Read what it writes before it is applied: it allows everything that was tried.
 
 Exit status: 0 when the node answers; 1 when none does.")]
 struct SuggestArgs {
@@ -52,8 +52,8 @@ struct SuggestArgs {
 /// Explain whether a pod may reach another, or ask it for something, and which rule says so
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Exit status: 0 when it was explained, whatever the answer; 1 when a pod is not known, when the files have errors, or when no
-node answers; 2 when the command line is wrong.")]
+Exit status: 0 when it was explained, whatever the answer; 1 when a pod is not known, when the files have errors, or
+when no node answers; 2 when the command line is wrong.")]
 struct ExplainArgs {
     /// Who connects: a pod (name or namespace/name) or an address
     from: String,
@@ -100,11 +100,8 @@ fn explain(args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         let answer = args.node.json(http::Method::POST, "/api/v1/policy/explain", Some(&question))?;
         serde_json::from_value(answer).context("the node's answer is no explanation: is it of another version?")?
     } else {
-        let compiled = compile_paths(&args.files)?;
-        let errors: Vec<String> =
-            compiled.diagnostics.iter().filter(|diagnostic| diagnostic.is_error()).map(ToString::to_string).collect();
-        let snapshot = compiled.snapshot.with_context(|| format!("the files have errors:\n{}", errors.join("\n")))?;
-        attempt.explain(&snapshot).with_context(|| format!("in {}", counted(compiled.found, "document")))?
+        let (snapshot, found) = compile_paths(&args.files)?.without_errors()?;
+        attempt.explain(&snapshot).with_context(|| format!("in {}", counted(found, "document")))?
     };
     match args.output {
         Output::Json => print_json(&access)?,

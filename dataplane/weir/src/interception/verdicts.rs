@@ -191,7 +191,7 @@ proptest! {
         next in policies_or_same(),
         label in proptest::sample::select(vec!["", "weir.dev/mesh: enabled", "weir.dev/authorization: audit", "weir.dev/authorization: 'off'"]),
     ) {
-        let mut numbers = Numbers::from(7);
+        let mut numbers = Numbers::after(7);
         let first = snapshot(&(world(label) + &policies));
         let table = numbers.table(&first);
         check(&first, &table);

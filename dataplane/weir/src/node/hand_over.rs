@@ -50,7 +50,7 @@ impl Node {
         if let Some(wiring) = &self.wiring {
             wiring.let_go();
             if let Some((kernel, links)) = load_kernel(&self.settings)? {
-                wiring.take(kernel, links);
+                wiring.take(kernel, links)?;
                 open_slots(wiring, &self.slots)?;
             }
         }

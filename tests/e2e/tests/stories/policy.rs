@@ -98,6 +98,17 @@ fn what_takes_a_request_to_decide_is_decided_by_the_proxy() {
         assert_eq!(story.get("plain", &to("/"), &["x-team: red"]), "200 v1", "{place}");
     }
     assert!(story.admin.metric("weir_proxy_local_replies_total", &["cause=\"denied\""]) >= 16.0);
+    for (from, path, expected) in [
+        ("client", None, ("by request", "proxy")),
+        ("client", Some("/public"), ("allowed", "proxy")),
+        ("client", Some("/private"), ("denied", "proxy")),
+        ("shadow", Some("/public"), ("allowed", "proxy")),
+    ] {
+        let path = path.map(|path| ["--path", path]);
+        let words = ["policy", "explain", from, "v1", "8080"].into_iter().chain(path.into_iter().flatten());
+        let told = story.weir_json(&words.collect::<Vec<_>>());
+        assert_eq!((&told["outcome"], &told["decided_by"]), (&expected.0.into(), &expected.1.into()), "{told}");
+    }
     assert!(story.admin.kernel("steered") > 0);
     // Where the proxy is gone, nobody could decide.
     assert_eq!(get(&story, "client", &directly(&story, "shadow")[0]), "200 shadow");
