@@ -90,5 +90,7 @@ pub const TCP: u8 = 6;
 pub const UDP: u8 = 17;
 /// Protocol number of ICMP (RFC 792).
 pub const ICMP: u8 = 1;
+/// Protocol number of IGMP (RFC 3376).
+pub const IGMP: u8 = 2;
 /// Protocol number of ICMPv6 (RFC 4443).
 pub const ICMPV6: u8 = 58;

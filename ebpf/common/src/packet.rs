@@ -45,8 +45,8 @@ pub enum Kind {
     Datagram,
     /// A protocol without ports, judged packet by packet.
     Other,
-    /// ICMPv6 neighbour discovery (RFC 4861) that asks, or a multicast listener report (RFC 2710,
-    /// 3810): they never leave the link.
+    /// ICMPv6 neighbour discovery (RFC 4861) that asks, or who listens to which group (RFC 2710, 3810, for IPv4 2236, 3376): they
+    /// never leave the link.
     Neighbour,
     /// A neighbour advertisement: says whose an address is.
     Advertisement,
@@ -210,6 +210,10 @@ fn read_transport<B: Bytes + ?Sized>(frame: &B, parsed: &mut Parsed) -> Option<K
                 }
                 _ => Some(Kind::Other),
             }
+        }
+        crate::IGMP if parsed.tuple.dst.is_multicast4() => {
+            let [kind]: [u8; 1] = frame.load(offset)?;
+            Some(if matches!(kind, 0x11 | 0x12 | 0x16 | 0x17 | 0x22) { Kind::Neighbour } else { Kind::Other })
         }
         _ => Some(Kind::Other),
     }

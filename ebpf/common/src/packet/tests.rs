@@ -102,6 +102,13 @@ fn what_hides_its_transport_header_is_not_parsed() {
     }
 }
 
+/// Says something of groups to all routers of the link.
+fn to_group(igmp: &[u8]) -> Vec<u8> {
+    let mut packet = ip4(crate::IGMP, 0, 0, igmp);
+    packet[16..20].copy_from_slice(&[224, 0, 0, 22]);
+    packet
+}
+
 #[test]
 fn fragments_and_other_protocols_have_their_own_kinds() {
     let mut fragment6 = vec![UDP, 0, 0x01, 0x00, 0, 0, 0, 0];
@@ -112,6 +119,11 @@ fn fragments_and_other_protocols_have_their_own_kinds() {
         (ETH_IP, ip4(TCP, 0x0001, 0, &[]), Kind::Fragment),
         (ETH_IP, ip4(UDP, 0x2000, 0, &[0; 8]), Kind::Datagram),
         (ETH_IP, ip4(1, 0, 0, &[8, 0]), Kind::Other),
+        (ETH_IP, to_group(&[0x22]), Kind::Neighbour),
+        (ETH_IP, to_group(&[0x16]), Kind::Neighbour),
+        (ETH_IP, to_group(&[0x13]), Kind::Other),
+        (ETH_IP, to_group(&[]), Kind::Unparsed),
+        (ETH_IP, ip4(crate::IGMP, 0, 0, &[0x22]), Kind::Other),
         (ETH_IP6, ip6(44, &fragment6), Kind::Fragment),
         (ETH_IP6, ip6(44, &first6), Kind::Datagram),
         (ETH_IP6, ip6(58, &[135]), Kind::Neighbour),
