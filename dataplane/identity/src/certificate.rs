@@ -11,7 +11,7 @@ use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// Certificates of a chain. A handshake sends all of them.
-const CHAIN: usize = 16;
+pub(crate) const CHAIN: usize = 16;
 
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
@@ -105,8 +105,19 @@ fn facts(der: &CertificateDer<'_>) -> Result<(Vec<Box<str>>, SystemTime), Certif
         GeneralName::DNSName(name) => Some(name.to_ascii_lowercase().into()),
         _ => None,
     });
-    let seconds = u64::try_from(certificate.validity().not_after.timestamp()).unwrap_or_default();
-    Ok((names.collect(), UNIX_EPOCH + Duration::from_secs(seconds)))
+    Ok((names.collect(), time(certificate.validity().not_after.timestamp())))
+}
+
+/// From when on a certificate is valid, and until when.
+pub(crate) fn validity(der: &CertificateDer<'_>) -> Result<(SystemTime, SystemTime), CertificateError> {
+    let unread = |error: &dyn fmt::Display| CertificateError::Certificate(error.to_string());
+    let (_, certificate) = X509Certificate::from_der(der).map_err(|error| unread(&error))?;
+    let validity = certificate.validity();
+    Ok((time(validity.not_before.timestamp()), time(validity.not_after.timestamp())))
+}
+
+fn time(seconds: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -2,18 +2,13 @@
 //! secret has them. They are read again when they change; one that has become unreadable stays as it was.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use weir_core::gateway::CertificateName;
 
 use crate::certificate::{CHAIN_FILE, Certificate, KEY_FILE};
-
-/// Bytes of a file. A chain of the longest keys has a tenth of it.
-const FILE_BYTES: u64 = 256 * 1_024;
+use crate::file::{Stamp, contents};
 
 /// A folder with certificates.
 #[derive(Debug)]
@@ -30,30 +25,6 @@ pub struct Found {
     /// Why it cannot be read as it is now.
     pub failure: Option<Arc<str>>,
     seen: Option<[Stamp; 2]>,
-}
-
-/// By what a change of a file is seen.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Stamp {
-    device: u64,
-    inode: u64,
-    bytes: u64,
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    /// Of a file; all the same of those that are not there.
-    fn of(path: &Path) -> Self {
-        std::fs::metadata(path).map_or_else(
-            |_| Self::default(),
-            |data| Self {
-                device: data.dev(),
-                inode: data.ino(),
-                bytes: data.len(),
-                changed: (data.ctime(), data.ctime_nsec()),
-            },
-        )
-    }
 }
 
 impl Folder {
@@ -114,15 +85,6 @@ fn read(paths: &[PathBuf; 2]) -> Result<Certificate, String> {
         paths.each_ref().map(|path| contents(path).map_err(|error| format!("{}: {error}", path.display())));
     let folder = paths[0].parent().unwrap_or(Path::new("")).display();
     Certificate::read(&chain?, &key?).map_err(|error| format!("{folder}: {error}"))
-}
-
-fn contents(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(FILE_BYTES + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_BYTES {
-        return Err(io::Error::other(format!("has more than {FILE_BYTES} bytes")));
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

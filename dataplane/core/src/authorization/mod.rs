@@ -5,6 +5,7 @@
 
 mod path;
 mod pattern;
+mod principal;
 mod rule;
 pub mod table;
 
@@ -18,6 +19,7 @@ use crate::name::ObjectName;
 use crate::route::Request;
 use crate::workload::{Enrolment, Workload};
 pub use pattern::{Block, Blocks, Texts};
+pub use principal::{Principal, is_trust_domain};
 pub use rule::{Condition, Operation, Peer, Ports, Rule, RuleMatch};
 
 /// What a policy does with what its rules match.
@@ -173,32 +175,6 @@ pub enum Whence<'a> {
     Address(IpAddr),
     /// Any that is within all of these blocks, and within no other that rules name.
     Within(&'a BTreeSet<Block>),
-}
-
-/// Who a workload is.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Principal {
-    text: Arc<str>,
-    namespace: Arc<str>,
-}
-
-impl Principal {
-    /// A service account's, in a trust domain.
-    pub fn new(trust_domain: &str, namespace: &Arc<str>, service_account: &str) -> Self {
-        let text = format!("{trust_domain}/ns/{namespace}/sa/{service_account}").into();
-        Self { text, namespace: Arc::clone(namespace) }
-    }
-
-    /// `TRUST-DOMAIN/ns/NAMESPACE/sa/SERVICE-ACCOUNT`; its SPIFFE id is this after `spiffe://`.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-}
-
-impl fmt::Display for Principal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
 }
 
 /// What was said on a connection.

@@ -178,7 +178,7 @@ impl Peer {
     fn is_met_by(&self, connection: &Connection<'_>) -> bool {
         let principal = connection.principal;
         self.principals.are_met_by(principal.map(Principal::as_str))
-            && self.namespaces.are_met_by(principal.map(|principal| &*principal.namespace))
+            && self.namespaces.are_met_by(principal.map(|principal| &**principal.namespace()))
             && self.blocks.are_met_by(connection.whence)
     }
 }
