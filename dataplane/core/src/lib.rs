@@ -12,6 +12,7 @@ pub mod explain;
 pub mod fairness;
 pub mod filter;
 pub mod gateway;
+pub mod hbone;
 pub mod methods;
 pub mod mirror;
 pub mod name;

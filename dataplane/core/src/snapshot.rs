@@ -204,6 +204,15 @@ impl Snapshot {
                 && Self::endpoints_of(frontend).iter().any(is_guarded))
     }
 
+    /// Whether connections to a frontend from this node may need a tunnel: some of its endpoints run elsewhere.
+    pub fn needs_tunnels(&self, frontend: &Frontend, node: &str) -> bool {
+        let is_tunnelled = |address: SocketAddr| {
+            self.workloads.get(&address.ip()).is_some_and(|workload| workload.is_tunnelled_from(node, address.port()))
+        };
+        frontend.protocol != Protocol::Udp
+            && Self::endpoints_of(frontend).iter().flat_map(|endpoint| endpoint.addresses.iter()).any(is_tunnelled)
+    }
+
     /// Whether anybody is kept from reaching anything.
     pub fn has_guards(&self) -> bool {
         self.has_guards

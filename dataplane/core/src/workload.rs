@@ -1,12 +1,13 @@
 //! Workloads: the pods of the mesh as the source of a request.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::authorization::{Guard, Principal};
 use crate::name::ServiceName;
 
-/// The trust domain of identities.
+/// The trust domain of a mesh that names none.
 pub const TRUST_DOMAIN: &str = "cluster.local";
 
 /// A pod as the mesh knows it. On this node the source address of its packets is checked in the kernel, so that an
@@ -33,6 +34,42 @@ pub struct Workload {
     pub addresses: Vec<IpAddr>,
     /// Whether its traffic is intercepted.
     pub enrolment: Enrolment,
+    /// The node it runs on, where documents say so.
+    pub node: Option<Arc<str>>,
+    /// How it is reached from other nodes; none where the mesh does not care.
+    pub mtls: Option<Mtls>,
+}
+
+/// How a workload of the mesh is reached from other nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Mtls {
+    /// At ports of which nothing else is said.
+    pub mode: MtlsMode,
+    /// At these ports.
+    pub ports: BTreeMap<u16, MtlsMode>,
+}
+
+/// Whether connections from other nodes come in tunnels of mutual TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MtlsMode {
+    /// They do. Others are kept out.
+    Strict,
+    /// They do where the client can. Others are let in, and told of.
+    Permissive,
+    /// They do not.
+    Disabled,
+}
+
+impl Mtls {
+    /// The same at all ports.
+    pub fn all(mode: MtlsMode) -> Self {
+        Self { mode, ports: BTreeMap::new() }
+    }
+
+    /// At a port.
+    pub fn at(&self, port: u16) -> MtlsMode {
+        self.ports.get(&port).copied().unwrap_or(self.mode)
+    }
 }
 
 /// Whether the traffic of a workload is the mesh's business.
@@ -45,7 +82,7 @@ pub enum Enrolment {
 }
 
 impl Workload {
-    /// A pod that is enrolled, of which nothing else is known.
+    /// A pod that is enrolled, of which nothing else is known, in the trust domain that meshes have that name none.
     pub fn new(namespace: &Arc<str>, name: &Arc<str>, service_account: &str) -> Self {
         Self {
             namespace: Arc::clone(namespace),
@@ -58,7 +95,25 @@ impl Workload {
             version: None,
             addresses: Vec::new(),
             enrolment: Enrolment::Enrolled,
+            node: None,
+            mtls: None,
         }
+    }
+
+    /// Whether connections to it from this node go in a tunnel: it is a workload of the mesh that runs on another. One of which
+    /// nobody says where it runs is taken for one of this node.
+    pub fn is_tunnelled_from(&self, node: &str, port: u16) -> bool {
+        self.is_elsewhere(node) && self.mtls.as_ref().is_some_and(|mtls| mtls.at(port) != MtlsMode::Disabled)
+    }
+
+    /// Whether it runs on another node than this.
+    pub fn is_elsewhere(&self, node: &str) -> bool {
+        self.node.as_deref().is_some_and(|own| own != node)
+    }
+
+    /// Whether tunnels to it are accepted on this node.
+    pub fn accepts_tunnels_on(&self, node: &str) -> bool {
+        !self.is_elsewhere(node) && self.mtls.is_some()
     }
 
     /// The identity that policy and sticky splits use: namespace and service account.

@@ -67,6 +67,8 @@ pub struct PodEntry {
     pub addresses: BTreeSet<IpAddr>,
     /// Number of its guard; 0 for none.
     pub guard: u32,
+    /// Number of what says how it is reached from elsewhere; 0 where everybody may as ever.
+    pub mtls: u32,
     /// Cookie of its network namespace, as [`PodLink`](crate::pods::PodLink) has it; without it
     /// the connect hooks leave the pod alone.
     pub netns_cookie: Option<u64>,
@@ -82,6 +84,10 @@ pub struct Ends {
     pub source: u32,
     /// What guards it.
     pub guard: u32,
+    /// What says how it is reached from other nodes; 0 where that is as ever. It is asked as a guard is, for any source: of what
+    /// runs here, whether it may be reached in the clear ([`Verdict::Deny`], [`Verdict::Audit`], [`Verdict::Direct`]); of what runs
+    /// elsewhere, whether by the proxy ([`Verdict::Proxy`]).
+    pub mtls: u32,
 }
 
 /// An address range.

@@ -164,7 +164,7 @@ impl Maps {
 
     /// The greatest number in the maps of places and policies.
     pub(crate) fn last_number(&self) -> Result<u32, KernelError> {
-        let places = self.read_places()?.into_values().flat_map(|place| [place.source, place.guard]);
+        let places = self.read_places()?.into_values().flat_map(|place| [place.source, place.guard, place.mtls]);
         let policies = read(&self.policies, maps::POLICIES)?.into_iter();
         let policies = policies.flat_map(|(key, record)| [key.source, key.guard, record.rule]);
         Ok(places.chain(policies).filter(|number| *number != SOURCE_ANY).max().unwrap_or(0))

@@ -154,7 +154,9 @@ impl Compiler {
         for (prefix, ends) in &desired.places {
             match place_key(prefix) {
                 Some(key) => {
-                    self.state.places.insert(key, PlaceRecord { source: ends.source, guard: ends.guard });
+                    self.state
+                        .places
+                        .insert(key, PlaceRecord { source: ends.source, guard: ends.guard, mtls: ends.mtls });
                 }
                 None => self.errors.push(PlanError::Prefix(*prefix)),
             }
@@ -234,7 +236,7 @@ impl Compiler {
 }
 
 fn pod_record(pod: &PodEntry, default: FailMode) -> PodRecord {
-    let mut record = PodRecord { guard: pod.guard, ..PodRecord::default() };
+    let mut record = PodRecord { guard: pod.guard, mtls: pod.mtls, ..PodRecord::default() };
     for (slot, ip) in record.addresses.iter_mut().zip(&pod.addresses) {
         *slot = Addr::from(*ip);
     }

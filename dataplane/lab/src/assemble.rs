@@ -34,17 +34,23 @@ pub(crate) fn assemble(layout: &mut Layout) -> Result<(), LabError> {
     for pod in &layout.pods {
         settle(&pod.namespace, Role::Pod)?;
     }
+    let on = |is_remote: bool| layout.pods.iter().filter(move |pod| pod.spec.on_remote == is_remote);
     let mut script = plan::node_script(layout);
-    script.extend(layout.pods.iter().map(plan::host_script));
+    script.extend(on(false).map(plan::host_script));
     tool::ip_batch(Some(&layout.node.name), &script)?;
+    if let Some(remote) = layout.remote.as_ref().filter(|_| on(true).next().is_some()) {
+        let mut script = plan::far_script(remote);
+        script.extend(on(true).map(plan::host_script));
+        tool::ip_batch(Some(&remote.name), &script)?;
+    }
     let mut scripts: Vec<_> =
         layout.pods.iter().map(|pod| (pod.namespace.name.as_str(), plan::pod_script(pod))).collect();
     if let Some(remote) = &layout.remote {
         scripts.push((&remote.name, plan::remote_script(remote)));
     }
     run_scripts(&scripts)?;
-    let node = layout.node.clone();
-    index(&node, &mut layout.pods)
+    let whole = layout.clone();
+    index(&whole, &mut layout.pods)
 }
 
 /// Adds one pod to a lab that stands.
@@ -52,9 +58,9 @@ pub(crate) fn add_pod(layout: &Layout, pod: &mut Pod) -> Result<(), LabError> {
     cgroup::create(&pod.namespace.cgroup)?;
     add_namespaces([&pod.namespace])?;
     settle(&pod.namespace, Role::Pod)?;
-    tool::ip_batch(Some(&layout.node.name), &plan::host_script(pod))?;
+    tool::ip_batch(Some(&layout.node_of(pod).name), &plan::host_script(pod))?;
     tool::ip_batch(Some(&pod.namespace.name), &plan::pod_script(pod))?;
-    index(&layout.node, std::slice::from_mut(pod))
+    index(layout, std::slice::from_mut(pod))
 }
 
 /// The first `ip netns add` on a machine turns `/run/netns` into a shared mount, which two
@@ -100,13 +106,16 @@ fn run_scripts(scripts: &[(&str, String)]) -> Result<(), LabError> {
     results.into_iter().collect()
 }
 
-fn index(node: &Namespace, pods: &mut [Pod]) -> Result<(), LabError> {
-    enter(node, || {
-        for pod in pods {
-            let link = pod.host_link.as_str();
-            let found = if_nametoindex(link).map_err(std::io::Error::from);
-            pod.host_ifindex = found.map_err(LabError::io(format!("find the link {link}")))?;
-        }
-        Ok(())
-    })?
+fn index(layout: &Layout, pods: &mut [Pod]) -> Result<(), LabError> {
+    for node in std::iter::once(&layout.node).chain(&layout.remote) {
+        enter(node, || {
+            for pod in pods.iter_mut().filter(|pod| layout.node_of(pod) == node) {
+                let link = pod.host_link.as_str();
+                let found = if_nametoindex(link).map_err(std::io::Error::from);
+                pod.host_ifindex = found.map_err(LabError::io(format!("find the link {link}")))?;
+            }
+            Ok(())
+        })??;
+    }
+    Ok(())
 }

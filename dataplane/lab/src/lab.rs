@@ -96,7 +96,7 @@ impl Lab {
         let _change = Change::begin();
         let mut pods: Vec<_> = self.layout.pods.iter().map(|p| p.spec.clone()).collect();
         pods.push(spec.clone());
-        Spec { pods, ..Spec::default() }.check()?;
+        Spec { pods, remote: self.layout.remote.is_some(), ..Spec::default() }.check()?;
         let random = (registry::random() & u64::from(u32::MAX)) as u32;
         let mut pod = plan::place_pod(&self.layout, spec, random);
         if let Err(e) = assemble::add_pod(&self.layout, &mut pod) {

@@ -151,6 +151,12 @@ impl Layout {
         self.remote.as_ref().ok_or_else(missing)
     }
 
+    /// The node that a pod runs on.
+    #[must_use]
+    pub fn node_of(&self, pod: &Pod) -> &Namespace {
+        self.remote.as_ref().filter(|_| pod.spec.on_remote).unwrap_or(&self.node)
+    }
+
     /// All pods, in the order of their addresses.
     #[must_use]
     pub fn pods(&self) -> &[Pod] {

@@ -109,13 +109,13 @@ fn pod_document(lab: &Layout, pod: &Pod) -> Value {
             "annotations": { "weir.dev/mesh": mesh },
         },
         "spec": {
-            "nodeName": lab.node().name,
+            "nodeName": lab.node_of(pod).name,
             "serviceAccountName": pod.spec.service_account,
             "containers": [{ "name": "app", "image": "weir.dev/lab-server" }],
         },
         "status": {
             "phase": "Running",
-            "hostIP": lab.node().ip4,
+            "hostIP": lab.node_of(pod).ip4,
             "podIP": pod.ip4(),
             "podIPs": ips,
             "conditions": [{ "type": "Ready", "status": "True" }],
@@ -164,7 +164,7 @@ fn slice_document(lab: &Layout, service: &ServiceSpec, pods: &[&Pod], address_ty
         Some(json!({
             "addresses": [ip],
             "conditions": { "ready": true, "serving": true, "terminating": false },
-            "nodeName": lab.node().name,
+            "nodeName": lab.node_of(pod).name,
             "targetRef": {
                 "kind": "Pod",
                 "name": pod.name(),

@@ -4,8 +4,9 @@
 //!  client eth0 10.77.0.2 ── veth1a2b3c4d ┐
 //!  v1     eth0 10.77.0.3 ── veth5e6f7a8b ┴ cni0 10.77.0.1   node   eth0 172.31.77.1 ── remote 172.31.77.2
 //!  routed eth0 10.77.1.4 ── veth9c0d1e2f (host route)                                  lo: 10.78.0.2
+//!                          far eth0 10.78.1.5 ── veth6a7b8c9d ─ cni0 10.78.1.1 on the remote node
 //! ```
-//! IPv6 mirrors it: `fd77::/64`, `fd77:0:0:1::/64`, `fd7a::/64`, `fd78::/64`.
+//! IPv6 mirrors it: `fd77::/64`, `fd77:0:0:1::/64`, `fd7a::/64`, `fd78::/64`, `fd78:0:0:1::/64`.
 
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,6 +23,9 @@ const REMOTE4: Ipv4Addr = Ipv4Addr::new(172, 31, 77, 2);
 const REMOTE6: Ipv6Addr = Ipv6Addr::new(0xfd7a, 0, 0, 0, 0, 0, 0, 2);
 const BEHIND4: Ipv4Addr = Ipv4Addr::new(10, 78, 0, 2);
 const BEHIND6: Ipv6Addr = Ipv6Addr::new(0xfd78, 0, 0, 0, 0, 0, 0, 2);
+/// The remote node's end of its bridge.
+const FAR4: Ipv4Addr = Ipv4Addr::new(10, 78, 1, 1);
+const FAR6: Ipv6Addr = Ipv6Addr::new(0xfd78, 0, 0, 1, 0, 0, 0, 1);
 /// Next hop of routed pods: an address that every host end of such a link has.
 const HOP4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
 const HOP6: &str = "fe80::1";
@@ -72,22 +76,23 @@ pub(crate) fn layout(id: &str, spec: &Spec, cgroup_root: &Path, mut random: impl
 pub(crate) fn place_pod(layout: &Layout, spec: &PodSpec, random: u32) -> Pod {
     let used = |host: &u8| layout.pods.iter().any(|p| p.ip4().octets()[3] == *host);
     let host = (FIRST_POD..u8::MAX).find(|h| !used(h)).unwrap_or(u8::MAX);
-    let subnet = match spec.link {
-        Link::Bridge => 0,
-        Link::Routed => 1,
+    let (network, network6, subnet) = match (spec.on_remote, spec.link) {
+        (false, Link::Bridge) => (77, 0xfd77, 0),
+        (false, Link::Routed) => (77, 0xfd77, 1),
+        (true, _) => (78, 0xfd78, 1),
     };
     let name = format!("weir-{}-{}", layout.id, spec.name);
-    let ip6 = Ipv6Addr::new(0xfd77, 0, 0, subnet.into(), 0, 0, 0, host.into());
+    let ip6 = Ipv6Addr::new(network6, 0, 0, subnet.into(), 0, 0, 0, host.into());
     Pod {
         namespace: Namespace {
             path: Path::new(NETNS_DIR).join(&name),
             name,
             cgroup: layout.pods_cgroup.join(&spec.name),
-            ip4: Ipv4Addr::new(10, 77, subnet, host),
+            ip4: Ipv4Addr::new(10, network, subnet, host),
             ip6: layout.node.ip6.map(|_| ip6),
             behind: Vec::new(),
         },
-        mac: format!("0a:58:0a:4d:{subnet:02x}:{host:02x}"),
+        mac: format!("0a:58:0a:{network:02x}:{subnet:02x}:{host:02x}"),
         host_link: format!("veth{random:08x}"),
         host_ifindex: 0,
         spec: spec.clone(),
@@ -156,13 +161,14 @@ pub(crate) fn host_script(pod: &Pod) -> String {
 /// What runs inside a pod.
 pub(crate) fn pod_script(pod: &Pod) -> String {
     let (ip4, ip6) = (pod.ip4(), pod.ip6());
+    let (hop4, hop6) = if pod.spec.on_remote { (FAR4, FAR6) } else { (NODE4, NODE6) };
     let mut out = String::from("link set lo up\nlink set eth0 up\n");
     match pod.spec.link {
         Link::Bridge => {
-            out += &format!("addr add {ip4}/24 dev eth0\nroute add default via {NODE4}\n");
+            out += &format!("addr add {ip4}/24 dev eth0\nroute add default via {hop4}\n");
             if let Some(ip6) = ip6 {
                 out += &format!("addr add {ip6}/64 dev eth0 nodad\n");
-                out += &format!("route add default via {NODE6}\n");
+                out += &format!("route add default via {hop6}\n");
             }
         }
         Link::Routed => {
@@ -186,6 +192,17 @@ pub(crate) fn remote_script(remote: &Namespace) -> String {
         out += &format!("addr add {REMOTE6}/64 dev eth0 nodad\naddr add {BEHIND6}/128 dev lo nodad\n");
         out += &format!("route add fd77::/48 via {UPLINK6}\n");
     }
+    out
+}
+
+/// What runs inside the remote node where it has pods: their bridge.
+pub(crate) fn far_script(remote: &Namespace) -> String {
+    let mut out = String::from("link add cni0 address 0a:58:0a:4e:01:01 type bridge\n");
+    out += &format!("addr add {FAR4}/24 dev cni0\n");
+    if remote.ip6.is_some() {
+        out += &format!("addr add {FAR6}/64 dev cni0 nodad\n");
+    }
+    out += "link set cni0 up\n";
     out
 }
 

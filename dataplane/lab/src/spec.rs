@@ -70,6 +70,9 @@ pub struct PodSpec {
     pub in_mesh: bool,
     /// How the pod hangs on the node.
     pub link: Link,
+    /// Whether it runs on the remote node, which has a bridge of its own for such pods.
+    #[serde(default)]
+    pub on_remote: bool,
 }
 
 impl PodSpec {
@@ -83,6 +86,7 @@ impl PodSpec {
             service_account: "default".to_owned(),
             in_mesh: true,
             link: Link::Bridge,
+            on_remote: false,
         }
     }
 
@@ -111,6 +115,13 @@ impl PodSpec {
     #[must_use]
     pub fn outside_mesh(mut self) -> Self {
         self.in_mesh = false;
+        self
+    }
+
+    /// Puts the pod on the remote node.
+    #[must_use]
+    pub fn on_remote(mut self) -> Self {
+        self.on_remote = true;
         self
     }
 
@@ -182,6 +193,9 @@ impl Spec {
                     pod.name
                 ));
             }
+            if pod.on_remote && (!self.remote || pod.link != Link::Bridge) {
+                return bad(format!("the pod `{}` needs a remote node, and a bridge there", pod.name));
+            }
             if !seen.insert(&pod.name) {
                 return bad(format!("two pods are called `{}`", pod.name));
             }
@@ -232,7 +246,9 @@ mod tests {
         let many = Spec::with_pods(names.iter().map(String::as_str));
         let tuning = Tuning { rp_filter: Some(3), ..Tuning::default() };
         let with_id = |id: &str| Spec { id: Some(id.to_owned()), ..Spec::default() };
+        let far = Spec { pods: vec![PodSpec::new("far").on_remote()], ..Spec::default() };
         let cases = [
+            (far, "the pod `far` needs a remote node"),
             (with_id("a-b"), "the id `a-b`"),
             (with_id(""), "the id ``"),
             (with_id("abcdefghijklm"), "the id"),

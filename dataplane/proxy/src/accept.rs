@@ -14,6 +14,7 @@ use crate::account::Metered;
 use crate::downstream::{self, Admission};
 use crate::drain::Phase;
 use crate::listener::Origin;
+use crate::stream;
 use crate::worker::Worker;
 
 /// How long accepting rests when file descriptors or memory have run out. Connections that end meanwhile free some.
@@ -86,7 +87,7 @@ fn take(
         }
         Err(refusal) => {
             worker.shard.on(refusal);
-            downstream::reset(&stream);
+            stream::reset(&stream);
         }
     }
     Ok(())

@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use http::{Method, request};
 use weir_core::authorization::{Connection, Ruling, Said, Verdict};
-use weir_core::name::PeerAddr;
 use weir_core::route::{Request, Source};
 use weir_core::snapshot::Snapshot;
 use weir_telemetry::Cause;
 
 use crate::downstream::Downstream;
+use crate::tunnel::Caller;
 use crate::watch::Reached;
 use crate::worker::Worker;
 
@@ -35,14 +35,13 @@ pub struct Denial {
 
 /// Whether a request may go to an endpoint as it would arrive there.
 pub(crate) fn request(downstream: &Downstream, endpoint: SocketAddr, head: &request::Parts) -> Result<(), Cause> {
-    let Downstream { worker, peer, .. } = downstream;
-    head_from(worker, *peer, endpoint, head)
+    head_from(&downstream.worker, downstream.caller(), endpoint, head)
 }
 
 /// The same, of whoever sends it.
 pub(crate) fn head_from(
     worker: &Worker,
-    peer: PeerAddr,
+    caller: Caller<'_>,
     endpoint: SocketAddr,
     head: &request::Parts,
 ) -> Result<(), Cause> {
@@ -50,7 +49,7 @@ pub(crate) fn head_from(
     if !snapshot.has_guards() {
         return Ok(());
     }
-    let address = peer.0.ip().to_canonical();
+    let address = caller.peer.0.ip().to_canonical();
     let request = Request {
         method: &head.method,
         path: if head.method == Method::CONNECT { "/" } else { head.uri.path() },
@@ -59,19 +58,31 @@ pub(crate) fn head_from(
         source: Source { address, workload: snapshot.workload(address).map(|workload| &**workload) },
         attributes: &[],
     };
-    decide(worker, &snapshot, peer, endpoint, Said::Request(&request))
+    decide(worker, &snapshot, caller, endpoint, Said::Request(&request))
 }
 
 /// Whether a connection that is no HTTP may go to an endpoint.
-pub(crate) fn connection(worker: &Worker, peer: PeerAddr, endpoint: SocketAddr) -> Result<(), Cause> {
+pub(crate) fn connection(worker: &Worker, caller: Caller<'_>, endpoint: SocketAddr) -> Result<(), Cause> {
     let snapshot = worker.snapshot();
-    if snapshot.has_guards() { decide(worker, &snapshot, peer, endpoint, Said::Opaque) } else { Ok(()) }
+    if snapshot.has_guards() { decide(worker, &snapshot, caller, endpoint, Said::Opaque) } else { Ok(()) }
+}
+
+/// Whether a connection may go to an endpoint, as far as that can be told before anything is said on it.
+pub(crate) fn beginning(worker: &Worker, caller: Caller<'_>, endpoint: SocketAddr) -> Result<(), Cause> {
+    let snapshot = worker.snapshot();
+    let Some(guard) = snapshot.guard(endpoint.ip()) else { return Ok(()) };
+    match guard.decide(&between(&snapshot, caller, endpoint), Said::Nothing).verdict {
+        // Asked again, with what there is to tell of it then.
+        Verdict::Allow | Verdict::Ask | Verdict::Audit => Ok(()),
+        Verdict::Deny => decide(worker, &snapshot, caller, endpoint, Said::Nothing),
+    }
 }
 
 /// Whether what has reached an endpoint may go on. Of requests it is asked what no further request could change.
-pub(crate) fn may_go_on(snapshot: &Snapshot, reached: Reached) -> bool {
+pub(crate) fn may_go_on(snapshot: &Snapshot, reached: &Reached) -> bool {
     let Some(guard) = snapshot.guard(reached.endpoint.ip()) else { return true };
-    let connection = between(snapshot, reached.peer, reached.endpoint);
+    let caller = Caller { peer: reached.peer, proven: reached.proven.as_deref() };
+    let connection = between(snapshot, caller, reached.endpoint);
     let said = if reached.is_opaque { Said::Opaque } else { Said::Nothing };
     guard.decide(&connection, said).verdict != Verdict::Deny
 }
@@ -79,12 +90,12 @@ pub(crate) fn may_go_on(snapshot: &Snapshot, reached: Reached) -> bool {
 fn decide(
     worker: &Worker,
     snapshot: &Snapshot,
-    peer: PeerAddr,
+    caller: Caller<'_>,
     endpoint: SocketAddr,
     said: Said<'_>,
 ) -> Result<(), Cause> {
     let Some(guard) = snapshot.guard(endpoint.ip()) else { return Ok(()) };
-    let decision = guard.decide(&between(snapshot, peer, endpoint), said);
+    let decision = guard.decide(&between(snapshot, caller, endpoint), said);
     let is_denied = match (decision.verdict, decision.ruling) {
         (Verdict::Allow, _) | (Verdict::Audit, None) => return Ok(()),
         (Verdict::Audit, Some(ruling)) => {
@@ -102,7 +113,7 @@ fn decide(
     };
     let rule = decision.ruling.map(Arc::clone);
     // Who does not keep up with it misses some; they are counted all the same.
-    let _ = worker.denials.try_send(Denial { source: peer.0, destination: endpoint, rule, is_denied, request });
+    let _ = worker.denials.try_send(Denial { source: caller.peer.0, destination: endpoint, rule, is_denied, request });
     if is_denied { Err(Cause::Denied) } else { Ok(()) }
 }
 
@@ -112,7 +123,10 @@ fn shown(request: &Request<'_>) -> Box<str> {
     format!("{} {path}", request.method).into()
 }
 
-fn between(snapshot: &Snapshot, peer: PeerAddr, endpoint: SocketAddr) -> Connection<'_> {
-    let address = peer.0.ip().to_canonical();
-    Connection::new(address, snapshot.workload(address).map(|workload| &**workload), endpoint.port())
+fn between<'a>(snapshot: &'a Snapshot, caller: Caller<'a>, endpoint: SocketAddr) -> Connection<'a> {
+    let address = caller.peer.0.ip().to_canonical();
+    match caller.proven {
+        Some(principal) => Connection::proven(address, principal, endpoint.port()),
+        None => Connection::new(address, snapshot.workload(address).map(|workload| &**workload), endpoint.port()),
+    }
 }

@@ -13,6 +13,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::HeaderValue;
 use tokio::net::TcpStream;
+use weir_core::authorization::Principal;
 use weir_core::filter::Scheme;
 use weir_core::name::{OriginalDst, PeerAddr};
 use weir_core::snapshot;
@@ -28,15 +29,19 @@ use crate::listener::Origin;
 use crate::opaque;
 use crate::plan::{Entrance, Meant};
 use crate::reply;
-use crate::stream::Stream;
+use crate::stream::{self, Stream};
+use crate::tunnel::inbound::Ends;
+use crate::tunnel::{self, Caller};
 use crate::upstream::Lease;
-use crate::watch::{Verdict, Watched};
+use crate::watch::{Phase, Reached, Verdict, Watched};
 use crate::worker::Worker;
 
 /// What the requests of a client's connection share.
 pub(crate) struct Downstream {
     pub(crate) worker: Rc<Worker>,
     pub(crate) peer: PeerAddr,
+    /// Who it is by its certificate, where it has come by a tunnel.
+    pub(crate) proven: Option<Rc<Principal>>,
     /// What endpoints are told of the peer.
     pub(crate) client: Client,
     pub(crate) meant: Meant,
@@ -54,6 +59,16 @@ pub(crate) struct Upgrade {
 }
 
 impl Downstream {
+    /// Who sends what comes by it.
+    pub(crate) fn caller(&self) -> Caller<'_> {
+        Caller { peer: self.peer, proven: self.proven.as_deref() }
+    }
+
+    /// That it leads there.
+    pub(crate) fn reached(&self, endpoint: SocketAddr, is_opaque: bool) -> Reached {
+        Reached { peer: self.peer, proven: self.proven.clone(), endpoint, is_opaque }
+    }
+
     /// Whether the connection changes its protocol now.
     pub(crate) fn has_upgrade(&self) -> bool {
         self.upgrade.borrow().is_some()
@@ -68,6 +83,10 @@ impl Downstream {
 /// Serves a connection that was just accepted.
 pub(crate) async fn serve(admission: Admission, stream: TcpStream, peer: SocketAddr, origin: Rc<Origin>) {
     let (worker, watched) = (Rc::clone(&admission.worker), Rc::clone(&admission.watched));
+    if let Some(own) = leads_to_workload(&worker, &stream, &origin) {
+        // Boxed: most connections are none.
+        return Box::pin(tunnel::inbound::serve(&admission, stream, Ends { peer, own })).await;
+    }
     match meant(&worker, &stream, &origin) {
         Ok((mut meant, protocol)) => {
             let mut stream = Stream::Plain(stream);
@@ -88,6 +107,7 @@ pub(crate) async fn serve(admission: Admission, stream: TcpStream, peer: SocketA
                 },
                 worker,
                 peer: PeerAddr(peer),
+                proven: None,
                 meant,
                 account: Rc::clone(admission.account()),
                 watched,
@@ -98,9 +118,61 @@ pub(crate) async fn serve(admission: Admission, stream: TcpStream, peer: SocketA
         }
         Err(refusal) => {
             worker.shard.on(refusal);
-            reset(&stream);
+            stream::reset(&stream);
         }
     }
+}
+
+/// A connection that has come by a tunnel.
+pub(crate) struct InTunnel {
+    /// Where it comes from.
+    pub(crate) peer: PeerAddr,
+    /// Who it is.
+    pub(crate) proven: Rc<Principal>,
+    /// Where it leads: to a workload of this node.
+    pub(crate) address: SocketAddr,
+}
+
+/// Serves a connection that has come by a tunnel. What is none of HTTP is connected to first; then, or if not, it is accepted.
+pub(crate) async fn serve_in_tunnel(
+    admission: Admission,
+    arrived: InTunnel,
+    accept: impl FnOnce(bool) -> Option<Stream>,
+) {
+    let (worker, watched) = (Rc::clone(&admission.worker), Rc::clone(&admission.watched));
+    let InTunnel { peer, proven, address } = arrived;
+    let itself = || (Meant::Workload(address), snapshot::Protocol::Opaque);
+    let known = Meant::Address(OriginalDst(address));
+    let protocol = known.protocol(&worker.snapshot());
+    let (meant, protocol) = protocol.map_or_else(itself, |protocol| (known, protocol));
+    let client = Client { address: address_value(peer.0), is_outside: false, scheme: Scheme::Http };
+    let downstream = Rc::new(Downstream {
+        worker,
+        peer,
+        proven: Some(proven),
+        client,
+        meant,
+        account: Rc::clone(admission.account()),
+        watched,
+        aborted: Cell::new(false),
+        upgrade: RefCell::new(None),
+    });
+    if protocol.may_be_http() {
+        let Some(stream) = accept(true) else { return };
+        return converse(&downstream, stream, protocol, None).await;
+    }
+    downstream.watched.enter(Phase::Opaque);
+    let opened = downstream.watched.guard(pin!(opaque::open(&downstream))).await;
+    let Ok(Some(opened)) = opened else { return drop(accept(false)) };
+    let Some(stream) = accept(true) else { return };
+    Box::pin(opaque::pass(&downstream, stream, Bytes::new(), Some(opened))).await;
+}
+
+/// The address at which a workload of this node accepts tunnels, if that is where a connection was made to.
+fn leads_to_workload(worker: &Worker, stream: &TcpStream, origin: &Origin) -> Option<SocketAddr> {
+    worker.settings.identity.as_ref().filter(|_| *origin == Origin::Transparent)?;
+    let own = stream.local_addr().ok()?;
+    tunnel::inbound::leads_to(worker, &worker.snapshot(), own).map(|_| own)
 }
 
 /// A connection's place among those of its worker, from the moment it is accepted: a worker that drains must not end
@@ -124,6 +196,14 @@ impl Admission {
     /// Whose it is.
     pub(crate) fn account(&self) -> &Rc<Account> {
         self.connected.account()
+    }
+
+    pub(crate) fn worker(&self) -> &Rc<Worker> {
+        &self.worker
+    }
+
+    pub(crate) fn watched(&self) -> &Rc<Watched> {
+        &self.watched
     }
 }
 
@@ -153,14 +233,17 @@ fn meant(worker: &Worker, stream: &TcpStream, origin: &Origin) -> Result<(Meant,
             Meant::Address(OriginalDst(address))
         }
     };
-    let protocol = meant.protocol(&worker.snapshot());
+    let snapshot = worker.snapshot();
+    let protocol = meant.protocol(&snapshot);
+    if let (Meant::Address(OriginalDst(address)), None, Some(own)) = (&meant, protocol, &worker.settings.identity)
+        && snapshot
+            .workload(address.ip().to_canonical())
+            .is_some_and(|one| one.is_tunnelled_from(&own.node, address.port()))
+    {
+        // A workload of another node, to which nothing goes but in a tunnel.
+        return Ok((Meant::Workload(*address), snapshot::Protocol::Opaque));
+    }
     protocol.map(|protocol| (meant, protocol)).ok_or(WorkerEvent::RefusedUnknown)
-}
-
-/// Closes a connection so that the client sees a failure, not an end.
-pub(crate) fn reset(stream: &TcpStream) {
-    // An error means that there is no connection left to reset.
-    let _ = stream.set_zero_linger();
 }
 
 async fn converse(

@@ -26,8 +26,9 @@ use crate::plan::{self, Chosen, Local, Plan};
 use crate::plugins::{Chain, Passage, Stopped};
 use crate::record::Record;
 use crate::retry::Tries;
-use crate::upstream::{ConnectError, Endpoint, Lease, Parcel, Seen, SendError};
-use crate::watch::{Reached, Watched};
+use crate::upstream::{ConnectError, Endpoint, Lease, Parcel, Seen, SendError, Sender};
+use crate::watch::Watched;
+use crate::worker::Worker;
 use crate::{grpc, mirror, reply};
 
 /// Answers a request, one way or another.
@@ -170,7 +171,7 @@ async fn forward(
                 filters.on_way_out(head);
             }
             authorize::request(downstream, picked.endpoint.address(), head)?;
-            watched.reach(Reached { peer: downstream.peer, endpoint: picked.endpoint.address(), is_opaque: false });
+            watched.reach(downstream.reached(picked.endpoint.address(), false));
             let version = plan::version(protocol, head, upgrading, record.is_call);
             let body = body.map_or(RequestBody::Empty, RequestBody::Streamed);
             let observation = Observation::begin(&picked);
@@ -320,7 +321,12 @@ async fn send(
     version: Version,
     parcel: &mut Parcel,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
-    let mut lease = endpoint.lease(version, &downstream.account).await?;
+    let way = {
+        let snapshot = downstream.worker.snapshot();
+        downstream.worker.way(&snapshot, downstream.caller(), endpoint.address())
+    };
+    let sender = Sender { account: &downstream.account, way: &way, client: downstream.peer };
+    let mut lease = endpoint.lease(version, sender).await?;
     let spare = if lease.is_reused() { parcel.as_ref().and_then(spare) } else { None };
     let error = match lease.send(parcel).await {
         Ok(response) => return Ok((response, lease)),
@@ -330,17 +336,17 @@ async fn send(
         return Err(error.into());
     }
     // Boxed: it is rare, and every request's future would have to have room for it.
-    Box::pin(send_fresh(downstream, endpoint, version, parcel)).await
+    Box::pin(send_fresh(&downstream.worker, (endpoint, sender), version, parcel)).await
 }
 
 async fn send_fresh(
-    downstream: &Downstream,
-    endpoint: &Rc<Endpoint>,
+    worker: &Worker,
+    (endpoint, sender): (&Rc<Endpoint>, Sender<'_>),
     version: Version,
     parcel: &mut Parcel,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
-    downstream.worker.shard.on(WorkerEvent::UpstreamRetried);
-    let mut lease = endpoint.lease_fresh(version, &downstream.account).await?;
+    worker.shard.on(WorkerEvent::UpstreamRetried);
+    let mut lease = endpoint.lease_fresh(version, sender).await?;
     let response = lease.send(parcel).await?;
     Ok((response, lease))
 }

@@ -74,6 +74,7 @@ pub(crate) fn code(cause: Cause) -> Code {
         | Cause::NoEndpoint
         | Cause::Overflow
         | Cause::ConnectFailed
+        | Cause::NoIdentity
         | Cause::ConnectTimeout
         | Cause::OutOfSockets
         | Cause::UpstreamClosed

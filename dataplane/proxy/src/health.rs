@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use tokio::task::AbortHandle;
 use tokio::time::MissedTickBehavior;
 use weir_core::balance::{Health, HealthCheck, Question};
 use weir_core::cluster::Cluster;
-use weir_core::name::ClusterName;
+use weir_core::name::{ClusterName, PeerAddr};
 use weir_core::snapshot::{Protocol, Snapshot};
 use weir_core::split::Target;
 use weir_telemetry::{Shard, WorkerEvent};
@@ -28,9 +28,10 @@ use crate::body::{Incoming, RequestBody};
 use crate::drain::Phase;
 use crate::grpc;
 use crate::listener::OwnAddresses;
-use crate::settings::Settings;
+use crate::settings::{OwnIdentity, Settings};
 use crate::socket::SocketOptions;
-use crate::upstream::{Endpoint, Lease, Pools};
+use crate::tunnel::{Caller, Way, way};
+use crate::upstream::{Endpoint, Lease, Pools, Sender};
 use crate::watch::Clock;
 
 /// The addresses that fail their checks.
@@ -58,9 +59,10 @@ pub(crate) async fn run(parts: Parts) {
     let clock = Clock::new([settings.upstream.idle_timeout]);
     let options = SocketOptions::new(&settings);
     let breakers = Arc::default();
-    let pools = Pools::new(&settings.upstream, &settings.locality, breakers, options, own, Arc::clone(&shard), clock);
+    let pools = Pools::new(&settings, &settings.upstream, breakers, options, own, Arc::clone(&shard), clock);
     let account = Account::of_node(&settings.downstream, &shard);
-    let found = Rc::new(Found { failing: RefCell::default(), told: failing, account, shard });
+    let ways = Ways { own: settings.identity.clone(), snapshots: Arc::clone(&snapshots) };
+    let found = Rc::new(Found { failing: RefCell::default(), told: failing, account, ways, shard });
     let mut checks = Checks { pools, found, running: HashMap::new() };
     let mut seen = None;
     let mut ended = pin!(drain.wait_for(|phase| matches!(phase, Phase::Finishing(_))));
@@ -97,7 +99,23 @@ struct Found {
     told: Failing,
     /// That of the node itself.
     account: Rc<Account>,
+    ways: Ways,
     shard: Arc<Shard>,
+}
+
+/// How endpoints are connected to.
+struct Ways {
+    own: Option<OwnIdentity>,
+    snapshots: Arc<ArcSwap<Snapshot>>,
+}
+
+/// In nobody's name but the node's.
+const NOBODY: PeerAddr = PeerAddr(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0));
+
+impl Ways {
+    fn to(&self, endpoint: SocketAddr) -> Way {
+        way(self.own.as_ref(), &self.snapshots.load(), Caller { peer: NOBODY, proven: None }, endpoint)
+    }
 }
 
 impl Found {
@@ -183,8 +201,9 @@ async fn keep_asking(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let asked =
-            tokio::time::timeout(check.timeout, ask((&endpoint, &found.account), &check.question, protocol)).await;
+        let way = found.ways.to(endpoint.address());
+        let sender = Sender { account: &found.account, way: &way, client: NOBODY };
+        let asked = tokio::time::timeout(check.timeout, ask((&endpoint, sender), &check.question, protocol)).await;
         if health.on_answer(asked.unwrap_or(false), &check) {
             found.set(&checked, health.is_well());
         }
@@ -192,14 +211,14 @@ async fn keep_asking(
 }
 
 /// Whether an endpoint gives a good answer.
-async fn ask((endpoint, account): (&Rc<Endpoint>, &Rc<Account>), question: &Question, protocol: Protocol) -> bool {
+async fn ask((endpoint, sender): (&Rc<Endpoint>, Sender<'_>), question: &Question, protocol: Protocol) -> bool {
     match question {
-        Question::Tcp => endpoint.lease_raw().await.is_ok(),
+        Question::Tcp => endpoint.lease_raw(sender.way, sender.client).await.is_ok(),
         Question::Http { method, path, host, .. } => {
             let version = if protocol == Protocol::Http2 { Version::HTTP_2 } else { Version::HTTP_11 };
             let request = request(endpoint, method, path, host.as_ref(), RequestBody::Empty);
             let Some(request) = request else { return false };
-            let Ok(mut lease) = endpoint.lease_fresh(version, account).await else { return false };
+            let Ok(mut lease) = endpoint.lease_fresh(version, sender).await else { return false };
             let response = lease.send(&mut Some(request)).await;
             response.is_ok_and(|response| question.is_good(response.status().as_u16()))
         }
@@ -209,7 +228,7 @@ async fn ask((endpoint, account): (&Rc<Endpoint>, &Rc<Account>), question: &Ques
             let Some(mut request) = request else { return false };
             request.headers_mut().insert(CONTENT_TYPE, grpc::TYPE);
             request.headers_mut().insert(TE, HeaderValue::from_static("trailers"));
-            let Ok(mut lease) = endpoint.lease_fresh(Version::HTTP_2, account).await else { return false };
+            let Ok(mut lease) = endpoint.lease_fresh(Version::HTTP_2, sender).await else { return false };
             let Ok(response) = lease.send(&mut Some(request)).await else { return false };
             let is_good = question.is_good(response.status().as_u16());
             is_good && is_serving(&read(&mut lease, response.into_body()).await)

@@ -39,6 +39,7 @@ mod settings;
 mod socket;
 mod socket_io;
 mod stream;
+mod tunnel;
 mod upstream;
 mod watch;
 mod worker;
@@ -50,6 +51,6 @@ pub use error::{BindError, RunError};
 pub use gateways::{GatewayAddress, GatewayStatus};
 pub use proxy::{Proxy, TransparentSockets};
 pub use settings::{
-    AccessLog, Downstream, Gateways, Http2, Locality, MirrorLimits, OutOfRange, RetryLimits, ServiceListener, Settings,
-    Tracing, Transparent, Upstream,
+    AccessLog, Downstream, Gateways, Http2, Locality, MirrorLimits, OutOfRange, OwnIdentity, RetryLimits,
+    ServiceListener, Settings, Tracing, Transparent, Upstream,
 };

@@ -1,43 +1,49 @@
 //! Connections that are not HTTP: passed on unchanged to an endpoint of the service that the client meant.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use tokio::net::TcpStream;
 use weir_core::snapshot::Snapshot;
 use weir_core::split::Target;
 use weir_telemetry::WorkerEvent;
 
 use crate::authorize;
-use crate::downstream::{Downstream, reset};
+use crate::downstream::Downstream;
 use crate::observe::Observation;
+use crate::plan::Meant;
 use crate::plugins::{Closed, Connection};
 use crate::relay::{self, End};
 use crate::stream::Stream;
 use crate::upstream::{Picked, RawLease};
-use crate::watch::{Reached, Verdict};
+use crate::watch::Verdict;
 
 /// A connection to an endpoint on which nothing was said yet.
 pub(crate) struct Opened {
-    pub(crate) stream: TcpStream,
+    pub(crate) stream: Stream,
+    endpoint: SocketAddr,
     _lease: RawLease,
 }
 
 /// Connects to an endpoint of the service that a client meant. Rules do not concern it. `None` when none can be reached.
 pub(crate) async fn open(downstream: &Downstream) -> Option<Opened> {
-    let picked = pick(downstream, &downstream.worker.snapshot())?;
-    let (peer, endpoint) = (downstream.peer, picked.endpoint.address());
-    if authorize::connection(&downstream.worker, peer, endpoint).is_err() {
+    let snapshot = downstream.worker.snapshot();
+    let picked = pick(downstream, &snapshot)?;
+    let endpoint = picked.endpoint.address();
+    if authorize::connection(&downstream.worker, downstream.caller(), endpoint).is_err() {
         downstream.worker.shard.on(WorkerEvent::OpaqueDenied);
         return None;
     }
-    downstream.watched.reach(Reached { peer, endpoint, is_opaque: true });
+    let way = downstream.worker.way(&snapshot, downstream.caller(), endpoint);
+    // A connection that takes long must not keep an old configuration alive.
+    drop(snapshot);
+    downstream.watched.reach(downstream.reached(endpoint, true));
     let observation = Observation::begin(&picked);
-    let leased = picked.endpoint.lease_raw().await;
+    let leased = picked.endpoint.lease_raw(&way, downstream.peer).await;
     observation.connected(leased.is_ok());
-    leased.ok().map(|(stream, _lease)| Opened { stream, _lease })
+    leased.ok().map(|(stream, _lease)| Opened { stream, endpoint, _lease })
 }
 
 /// Passes a connection on, to an endpoint that is connected already or to another.
@@ -50,7 +56,7 @@ pub(crate) async fn pass(downstream: &Rc<Downstream>, mut stream: Stream, seen: 
             Ok(plugins) => plugins,
             Err(Closed) => {
                 shard.on(WorkerEvent::OpaqueStopped);
-                return reset(stream.tcp());
+                return stream.reset();
             }
         }
     } else {
@@ -60,17 +66,17 @@ pub(crate) async fn pass(downstream: &Rc<Downstream>, mut stream: Stream, seen: 
         Some(opened) => Some(opened),
         None => open(downstream).await,
     };
-    let Some(Opened { stream: upstream, _lease }) = opened else {
+    let Some(Opened { stream: upstream, endpoint, _lease }) = opened else {
         shard.on(WorkerEvent::OpaqueFailed);
-        return reset(stream.tcp());
+        return stream.reset();
     };
-    if let (Some(plugins), Ok(address)) = (&plugins, upstream.peer_addr()) {
-        plugins.on_endpoint(address);
+    if let Some(plugins) = &plugins {
+        plugins.on_endpoint(endpoint);
     }
     let (down, up) = (End { stream: &mut stream, seen }, End { stream: upstream, seen: Bytes::new() });
     let relayed = relay::relay(downstream, down, up, plugins.as_ref());
     let ended = downstream.watched.guard(pin!(relayed)).await;
-    end(downstream, &stream, &ended);
+    end(downstream, &mut stream, &ended);
 }
 
 /// Shows a connection to the plugins of its service, and waits until they let it begin.
@@ -84,9 +90,9 @@ async fn begin(downstream: &Rc<Downstream>) -> Result<Option<Connection>, Closed
 }
 
 /// Counts how a relay ended. What is no longer allowed must not look as if it were complete.
-pub(crate) fn end(downstream: &Downstream, stream: &Stream, end: &Result<io::Result<()>, Verdict>) {
+pub(crate) fn end(downstream: &Downstream, stream: &mut Stream, end: &Result<io::Result<()>, Verdict>) {
     if matches!(end, Err(Verdict::Denied)) {
-        reset(stream.tcp());
+        stream.reset();
     }
     match end {
         Err(verdict) => downstream.worker.shard.on(verdict.event()),
@@ -97,6 +103,9 @@ pub(crate) fn end(downstream: &Downstream, stream: &Stream, end: &Result<io::Res
 
 fn pick(downstream: &Downstream, snapshot: &Snapshot) -> Option<Picked> {
     let worker = &downstream.worker;
+    if let Meant::Workload(address) = downstream.meant {
+        return Some(Picked { endpoint: worker.pools.endpoint(address), observer: None, permit: None });
+    }
     let frontend = downstream.meant.service(snapshot)?;
     let Target::Cluster(cluster) = &frontend.service.target else { return None };
     worker.pools.pick(cluster, downstream.peer, None, worker.random.next())

@@ -1,5 +1,6 @@
 //! The decisions about a request, all made from one snapshot: rule, destination, endpoint, mirrors, timeouts.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -35,6 +36,8 @@ pub(crate) enum Meant {
     Service(ClusterName),
     /// One of those that gateways have here: which, each request's host says.
     Gateway(Entrance),
+    /// None: a workload itself, at an address of which no service knows.
+    Workload(SocketAddr),
 }
 
 /// Where a client from outside came in.
@@ -74,7 +77,7 @@ impl Meant {
         match self {
             Self::Address(address) => snapshot.frontend_at(*address),
             Self::Service(name) => snapshot.frontend(name),
-            Self::Gateway(_) => None,
+            Self::Gateway(_) | Self::Workload(_) => None,
         }
     }
 
@@ -83,6 +86,7 @@ impl Meant {
         match self {
             Self::Address(_) | Self::Service(_) => self.service(snapshot).map(|frontend| frontend.protocol),
             Self::Gateway(at) => snapshot.gateway_port(&at.bind).map(|_| Protocol::Http),
+            Self::Workload(_) => Some(Protocol::Opaque),
         }
     }
 
@@ -91,6 +95,7 @@ impl Meant {
         match self {
             Self::Address(_) | Self::Service(_) => self.service(snapshot).ok_or(Cause::UnknownService),
             Self::Gateway(at) => at.frontend(snapshot, headers),
+            Self::Workload(_) => Err(Cause::UnknownService),
         }
     }
 

@@ -4,14 +4,15 @@ use std::future::poll_fn;
 use std::io;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpStream, tcp};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
+use tokio::net::tcp;
 use weir_identity::ServerStream;
 use weir_plugin_host::Direction;
 
 use crate::downstream::Downstream;
 use crate::plugins::Connection;
 use crate::stream::Stream;
+use crate::tunnel::{TunnelRead, TunnelWrite};
 use crate::watch::Phase;
 
 /// One end of a relay: a connection, and bytes that were read from it before.
@@ -25,24 +26,20 @@ pub(crate) struct End<S> {
 pub(crate) async fn relay(
     of: &Downstream,
     downstream: End<&mut Stream>,
-    mut upstream: End<TcpStream>,
+    mut upstream: End<Stream>,
     plugins: Option<&Connection>,
 ) -> io::Result<()> {
     of.watched.enter(Phase::Opaque);
-    let up = upstream.stream.split();
-    match downstream.stream {
-        Stream::Plain(stream) => both((of, plugins), stream.split(), downstream.seen, up, upstream.seen).await,
-        Stream::Tls(stream) => {
-            both((of, plugins), tokio::io::split(&mut **stream), downstream.seen, up, upstream.seen).await
-        }
-    }
+    let (down_read, down_write) = halves(downstream.stream);
+    let (up_read, up_write) = halves(&mut upstream.stream);
+    both((of, plugins), (down_read, down_write), downstream.seen, (up_read, up_write), upstream.seen).await
 }
 
 async fn both(
     (of, plugins): (&Downstream, Option<&Connection>),
-    (down_read, down_write): (impl Source, impl AsyncWrite + Unpin),
+    (down_read, down_write): (ReadEnd<'_>, WriteEnd<'_>),
     down_seen: Bytes,
-    (up_read, up_write): (impl Source, impl AsyncWrite + Unpin),
+    (up_read, up_write): (ReadEnd<'_>, WriteEnd<'_>),
     up_seen: Bytes,
 ) -> io::Result<()> {
     match plugins {
@@ -62,12 +59,12 @@ async fn both(
 }
 
 /// The same by plugins.
-async fn pass_by<S: Source>(
+async fn pass_by(
     plugins: &Connection,
     Downstream { watched, account, .. }: &Downstream,
     way: Way,
-    mut from: S,
-    mut to: impl AsyncWrite + Unpin,
+    mut from: ReadEnd<'_>,
+    mut to: WriteEnd<'_>,
     seen: Bytes,
 ) -> io::Result<()> {
     let direction = match way {
@@ -80,7 +77,6 @@ async fn pass_by<S: Source>(
         let (data, is_end) = passed.map_err(io::Error::other)?;
         if !data.is_empty() {
             to.write_all(&data).await?;
-            to.flush().await?;
             account.on_relayed(way, data.len());
             watched.on_io();
         }
@@ -89,7 +85,7 @@ async fn pass_by<S: Source>(
         }
         let read = async {
             from.readable().await?;
-            buffer.reserve_exact(S::BUFFER_BYTES);
+            buffer.reserve_exact(from.buffer_bytes());
             from.read_buf(&mut buffer).await
         };
         passed = tokio::select! {
@@ -106,30 +102,81 @@ async fn pass_by<S: Source>(
 }
 
 /// Where bytes come from.
-trait Source: AsyncRead + Unpin {
-    /// How many are read at once.
-    const BUFFER_BYTES: usize;
-
-    /// Waits for some.
-    async fn readable(&mut self) -> io::Result<()>;
+enum ReadEnd<'a> {
+    Tcp(tcp::ReadHalf<'a>),
+    Tls(ReadHalf<&'a mut ServerStream>),
+    Tunnel(&'a mut TunnelRead),
 }
 
-impl Source for tcp::ReadHalf<'_> {
-    /// Larger ones gained nothing in measurements, smaller ones cost system calls.
-    const BUFFER_BYTES: usize = 64 * 1024;
+/// Where they go.
+enum WriteEnd<'a> {
+    Tcp(tcp::WriteHalf<'a>),
+    Tls(WriteHalf<&'a mut ServerStream>),
+    Tunnel(&'a mut TunnelWrite),
+}
 
-    async fn readable(&mut self) -> io::Result<()> {
-        tcp::ReadHalf::readable(self).await
+fn halves(stream: &mut Stream) -> (ReadEnd<'_>, WriteEnd<'_>) {
+    match stream {
+        Stream::Plain(stream) => {
+            let (read, write) = stream.split();
+            (ReadEnd::Tcp(read), WriteEnd::Tcp(write))
+        }
+        Stream::Tls(stream) => {
+            let (read, write) = tokio::io::split(&mut **stream);
+            (ReadEnd::Tls(read), WriteEnd::Tls(write))
+        }
+        Stream::Tunnel(stream) => (ReadEnd::Tunnel(&mut stream.read), WriteEnd::Tunnel(&mut stream.write)),
     }
 }
 
-impl Source for tokio::io::ReadHalf<&mut ServerStream> {
-    /// A record has no more (RFC 8446, section 5.1).
-    const BUFFER_BYTES: usize = 16 * 1024;
+impl ReadEnd<'_> {
+    /// How many bytes are read at once.
+    fn buffer_bytes(&self) -> usize {
+        match self {
+            // Larger ones gained nothing in measurements, smaller ones cost system calls.
+            Self::Tcp(_) | Self::Tunnel(_) => 64 * 1024,
+            // A record has no more (RFC 8446, section 5.1).
+            Self::Tls(_) => 16 * 1024,
+        }
+    }
 
-    /// Nobody knows before it is read.
+    /// Waits for some, where that can be told before it is read.
     async fn readable(&mut self) -> io::Result<()> {
-        Ok(())
+        match self {
+            Self::Tcp(read) => read.readable().await,
+            Self::Tls(_) => Ok(()),
+            Self::Tunnel(read) => poll_fn(|context| read.poll_ready(context)).await,
+        }
+    }
+
+    async fn read_buf(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
+        match self {
+            Self::Tcp(read) => read.read_buf(buffer).await,
+            Self::Tls(read) => read.read_buf(buffer).await,
+            Self::Tunnel(read) => read.read_buf(buffer).await,
+        }
+    }
+}
+
+impl WriteEnd<'_> {
+    /// Writes all of it, so that it leaves.
+    async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Self::Tcp(write) => write.write_all(bytes).await,
+            Self::Tls(write) => {
+                write.write_all(bytes).await?;
+                write.flush().await
+            }
+            Self::Tunnel(write) => write.write_all(bytes).await,
+        }
+    }
+
+    async fn shutdown(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(write) => write.shutdown().await,
+            Self::Tls(write) => write.shutdown().await,
+            Self::Tunnel(write) => write.shutdown().await,
+        }
     }
 }
 
@@ -142,16 +189,15 @@ pub(crate) enum Way {
     Back,
 }
 
-async fn pass<S: Source>(
+async fn pass(
     Downstream { watched, account, .. }: &Downstream,
     way: Way,
-    mut from: S,
-    mut to: impl AsyncWrite + Unpin,
+    mut from: ReadEnd<'_>,
+    mut to: WriteEnd<'_>,
     seen: Bytes,
 ) -> io::Result<()> {
     if !seen.is_empty() {
         to.write_all(&seen).await?;
-        to.flush().await?;
         account.on_relayed(way, seen.len());
         drop(seen);
     }
@@ -159,17 +205,28 @@ async fn pass<S: Source>(
     loop {
         // Idle connections hold no buffer, if that can be.
         from.readable().await?;
-        buffer.reserve_exact(S::BUFFER_BYTES);
+        if let ReadEnd::Tunnel(read) = &mut from {
+            // As they came: they need not be copied.
+            let bytes = read.take_seen();
+            if bytes.is_empty() {
+                return to.shutdown().await;
+            }
+            watched.on_io();
+            to.write_all(&bytes).await?;
+            account.on_relayed(way, bytes.len());
+            watched.on_io();
+            continue;
+        }
+        buffer.reserve_exact(from.buffer_bytes());
         let count = from.read_buf(&mut buffer).await?;
         if count == 0 {
             return to.shutdown().await;
         }
         watched.on_io();
         to.write_all(&buffer).await?;
-        to.flush().await?;
         account.on_relayed(way, count);
         watched.on_io();
-        if count < S::BUFFER_BYTES / 2 {
+        if count < from.buffer_bytes() / 2 {
             buffer = Vec::new();
         } else {
             buffer.clear();

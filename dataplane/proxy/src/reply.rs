@@ -37,6 +37,7 @@ pub(crate) fn status(cause: Cause) -> StatusCode {
         | Cause::NoEndpoint
         | Cause::Overflow
         | Cause::ConnectFailed
+        | Cause::NoIdentity
         | Cause::ConnectTimeout
         | Cause::OutOfSockets
         | Cause::Drained
@@ -82,6 +83,7 @@ fn text(cause: Cause) -> &'static str {
         Cause::ConnectFailed => "the endpoint cannot be reached\n",
         Cause::ConnectTimeout => "the endpoint did not accept the connection in time\n",
         Cause::OutOfSockets => "the node has no sockets left\n",
+        Cause::NoIdentity => "the node has no valid certificate for the client\n",
         Cause::UpstreamClosed => "the endpoint closed the connection without a response\n",
         Cause::UpstreamGarbage => "the endpoint's response is not valid HTTP\n",
         Cause::RequestTimeout => "the request took longer than its rule allows\n",

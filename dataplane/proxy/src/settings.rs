@@ -6,11 +6,15 @@ mod percent;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwapOption;
 use serde::Deserialize;
+use weir_core::authorization::Principal;
 use weir_core::name::{ClusterName, ServiceName};
 use weir_core::share::Share;
+use weir_identity::Identities;
 
 pub use access_log::AccessLog;
 
@@ -43,6 +47,26 @@ pub struct Settings {
     pub tracing: Tracing,
     /// The access log. Default: none.
     pub access_log: Option<AccessLog>,
+    /// Who this node is to others. Default: nobody; then there are no tunnels.
+    #[serde(skip)]
+    pub identity: Option<OwnIdentity>,
+}
+
+/// Who a node is to others, and for whom it speaks.
+#[derive(Clone, Debug)]
+pub struct OwnIdentity {
+    /// Its name, as the documents of pods say it.
+    pub node: Arc<str>,
+    /// Who sends what no workload sends: health checks, what plugins ask for, what clients of gateways do.
+    pub principal: Principal,
+    /// What tunnels are made with; nothing yet where none is to be had.
+    pub identities: Arc<ArcSwapOption<Identities>>,
+}
+
+impl PartialEq for OwnIdentity {
+    fn eq(&self, other: &Self) -> bool {
+        self.node == other.node && self.principal == other.principal
+    }
 }
 
 impl Default for Settings {
@@ -60,6 +84,7 @@ impl Default for Settings {
             retry: RetryLimits::default(),
             tracing: Tracing::default(),
             access_log: None,
+            identity: None,
         }
     }
 }

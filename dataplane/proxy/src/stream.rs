@@ -1,4 +1,4 @@
-//! A client's connection, in the clear or in TLS.
+//! A connection: in the clear, in TLS, or in a tunnel.
 
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
@@ -8,31 +8,65 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use weir_identity::ServerStream;
 
-/// A client's connection.
+use crate::tunnel::TunnelStream;
+
+/// A connection, to a client or to an endpoint.
 pub(crate) enum Stream {
     /// In the clear.
     Plain(TcpStream),
     /// In TLS, the handshake done.
     Tls(Box<ServerStream>),
+    /// In a tunnel to another node.
+    Tunnel(Box<TunnelStream>),
 }
 
 impl Stream {
-    /// The socket.
-    pub(crate) fn tcp(&self) -> &TcpStream {
+    /// Its socket, if it has one of its own.
+    pub(crate) fn tcp(&self) -> Option<&TcpStream> {
         match self {
-            Self::Plain(stream) => stream,
-            Self::Tls(stream) => stream.tcp(),
+            Self::Plain(stream) => Some(stream),
+            Self::Tls(stream) => Some(stream.tcp()),
+            Self::Tunnel(_) => None,
+        }
+    }
+
+    /// Ends it so that the other side sees a failure, not an end.
+    pub(crate) fn reset(&mut self) {
+        match self {
+            Self::Plain(stream) => reset(stream),
+            Self::Tls(stream) => reset(stream.tcp()),
+            Self::Tunnel(stream) => stream.reset(),
+        }
+    }
+
+    /// What can be read first, without reading it; nothing at the end. Of TLS that is not asked.
+    pub(crate) async fn peek(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Plain(stream) => stream.peek(into).await,
+            Self::Tls(_) => Err(io::ErrorKind::Unsupported.into()),
+            Self::Tunnel(stream) => {
+                std::future::poll_fn(|context| stream.read.poll_ready(context)).await?;
+                let seen = stream.read.peek();
+                let count = seen.len().min(into.len());
+                into[..count].copy_from_slice(&seen[..count]);
+                Ok(count)
+            }
         }
     }
 
     /// Ready when reading may bring something, or an error. In TLS it may turn out to have been about something else.
     pub(crate) fn poll_read_ready(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Self::Tls(stream) = self
-            && stream.is_readable()
-        {
-            return Poll::Ready(Ok(()));
+        match self {
+            Self::Plain(stream) => stream.poll_read_ready(context),
+            Self::Tls(stream) => {
+                if stream.is_readable() {
+                    Poll::Ready(Ok(()))
+                } else {
+                    stream.tcp().poll_read_ready(context)
+                }
+            }
+            Self::Tunnel(stream) => stream.read.poll_ready(context),
         }
-        self.tcp().poll_read_ready(context)
     }
 
     /// Waits until reading may bring something.
@@ -58,6 +92,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tunnel(stream) => Pin::new(&mut **stream).poll_read(cx, buf),
         }
     }
 }
@@ -67,6 +102,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tunnel(stream) => Pin::new(&mut **stream).poll_write(cx, buf),
         }
     }
 
@@ -78,6 +114,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tunnel(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, bufs),
         }
     }
 
@@ -89,6 +126,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tunnel(stream) => Pin::new(&mut **stream).poll_flush(cx),
         }
     }
 
@@ -96,6 +134,13 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tunnel(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
         }
     }
+}
+
+/// Closes a socket so that the other side sees a failure, not an end.
+pub(crate) fn reset(stream: &TcpStream) {
+    // An error means that there is no connection left to reset.
+    let _ = stream.set_zero_linger();
 }

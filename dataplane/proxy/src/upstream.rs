@@ -9,18 +9,32 @@ mod lease;
 mod members;
 mod pool;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use http::Request;
+use weir_core::name::PeerAddr;
 use weir_telemetry::{Cause, Shard, WorkerEvent};
 
+use crate::account::Account;
 use crate::body::RequestBody;
+use crate::tunnel::Way;
 
 pub(crate) use breaker::{Breakers, Counted, Permit};
 pub(crate) use endpoint::Endpoint;
 pub(crate) use lease::{Lease, RawLease};
 pub(crate) use members::Members;
 pub(crate) use pool::{Picked, Pools};
+
+/// Who sends a request, and how it goes to the endpoint.
+#[derive(Clone, Copy)]
+pub(crate) struct Sender<'a> {
+    /// Who pays.
+    pub(crate) account: &'a Rc<Account>,
+    pub(crate) way: &'a Way,
+    /// The client that it is for.
+    pub(crate) client: PeerAddr,
+}
 
 /// Why there is no connection to an endpoint.
 #[derive(Debug)]
@@ -33,6 +47,10 @@ pub(crate) enum ConnectError {
     Timeout,
     /// No file descriptors or ports are left.
     OutOfSockets,
+    /// There is no certificate to show.
+    NoIdentity,
+    /// Its node says that a policy denies it.
+    Denied,
     /// It refused, or cannot be reached.
     Failed,
 }
@@ -44,6 +62,8 @@ impl ConnectError {
             Self::Loop => Cause::Loop,
             Self::Timeout => Cause::ConnectTimeout,
             Self::OutOfSockets => Cause::OutOfSockets,
+            Self::NoIdentity => Cause::NoIdentity,
+            Self::Denied => Cause::Denied,
             Self::Failed => Cause::ConnectFailed,
         }
     }

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use weir_core::authorization::Principal;
 use weir_core::name::PeerAddr;
 use weir_telemetry::{Cause, WorkerEvent};
 
@@ -55,9 +56,11 @@ pub(crate) enum Verdict {
 }
 
 /// What a connection, or a request, has led to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Reached {
     pub(crate) peer: PeerAddr,
+    /// Who the peer is by its certificate.
+    pub(crate) proven: Option<Rc<Principal>>,
     pub(crate) endpoint: SocketAddr,
     /// Whether it is something else than requests.
     pub(crate) is_opaque: bool,
@@ -104,7 +107,7 @@ pub(crate) struct Watched {
     /// The tick at which the phase began or, where it matters, something last moved.
     since: Cell<u32>,
     verdict: Cell<Option<Verdict>>,
-    reached: Cell<Option<Reached>>,
+    reached: RefCell<Option<Reached>>,
     ending: Cell<Ending>,
     /// How many requests of HTTP/2 are under way.
     streams: Cell<u32>,
@@ -135,7 +138,7 @@ impl Watched {
             phase: Cell::new(Phase::Head),
             since: Cell::new(clock.now()),
             verdict: Cell::new(None),
-            reached: Cell::new(None),
+            reached: RefCell::new(None),
             ending: Cell::new(Ending::No),
             streams: Cell::new(0),
             is_flushed: Cell::new(true),
@@ -154,13 +157,13 @@ impl Watched {
 
     /// It leads there now.
     pub(crate) fn reach(&self, reached: Reached) {
-        self.reached.set(Some(reached));
+        *self.reached.borrow_mut() = Some(reached);
     }
 
-    /// What it leads to at this moment.
-    fn reaches(&self) -> Option<Reached> {
+    /// Whether what it leads to at this moment is as asked for.
+    fn reaches(&self, is_it: impl Fn(&Reached) -> bool) -> bool {
         let leads = matches!(self.phase.get(), Phase::Busy | Phase::HalfClosed | Phase::Opaque);
-        self.reached.get().filter(|_| leads)
+        leads && self.reached.borrow().as_ref().is_some_and(is_it)
     }
 
     /// Something was read from the connection.
@@ -429,9 +432,9 @@ impl Registry {
     }
 
     /// Ends what leads to where it may not go on.
-    pub(crate) fn condemn_unless(&self, may_go_on: impl Fn(Reached) -> bool) {
+    pub(crate) fn condemn_unless(&self, may_go_on: impl Fn(&Reached) -> bool) {
         for (_, watched) in &*self.connections.borrow() {
-            if watched.reaches().is_some_and(|reached| !may_go_on(reached)) {
+            if watched.reaches(|reached| !may_go_on(reached)) {
                 watched.condemn(Verdict::Denied);
             }
         }

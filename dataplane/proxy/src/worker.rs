@@ -11,6 +11,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 use weir_core::share::Share;
 use weir_core::snapshot::Snapshot;
+use weir_identity::Identities;
 use weir_telemetry::Shard;
 use weir_telemetry::access::Sink;
 
@@ -30,6 +31,7 @@ use crate::rate::Buckets;
 use crate::retry::Retries;
 use crate::settings::{Downstream, Http2, SEND_BUFFER_BYTES, Settings, Upstream};
 use crate::socket::SocketOptions;
+use crate::tunnel::Inbound;
 use crate::upstream::{Breakers, Pools};
 use crate::watch::{Clock, Ending, Registry, Verdict};
 
@@ -72,6 +74,8 @@ pub(crate) struct Worker {
     pub(crate) mirrors: Mirrors,
     pub(crate) retries: Retries,
     pub(crate) plugins: Instances,
+    /// Tunnels that other nodes have made.
+    pub(crate) inbound: Inbound,
     /// What is the node's own to pay for.
     pub(crate) own_account: Rc<Account>,
     /// What all workers share, for requests whose rules limit them.
@@ -122,7 +126,7 @@ impl Worker {
         let pools = |limits: &Upstream| {
             let (own, shard) = (Arc::clone(&parts.own), Arc::clone(&parts.shard));
             let breakers = Arc::clone(&parts.breakers);
-            Pools::new(limits, &settings.locality, breakers, options.clone(), own, shard, Rc::clone(&clock))
+            Pools::new(&settings, limits, breakers, options.clone(), own, shard, Rc::clone(&clock))
         };
         let of_copies = Upstream { max_connections: settings.mirror.max_copies.max(1), max_pending: 0, ..up.clone() };
         let mut http1 = hyper::server::conn::http1::Builder::new();
@@ -139,6 +143,7 @@ impl Worker {
             mirrors: Mirrors::new(&settings.mirror, pools(&of_copies)),
             retries: Retries::new(&settings.retry),
             plugins: Instances::new(Weak::clone(this)),
+            inbound: Inbound::default(),
             own_account: Account::of_node(down, &parts.shard),
             buckets: Arc::clone(&parts.buckets),
             failing: Arc::clone(&parts.failing),
@@ -154,6 +159,11 @@ impl Worker {
             clock: Rc::clone(&clock),
             settings: Arc::clone(&settings),
         })
+    }
+
+    /// What tunnels are made with at this moment, if there is anything.
+    pub(crate) fn identities(&self) -> Option<Arc<Identities>> {
+        self.settings.identity.as_ref()?.identities.load_full()
     }
 
     /// The snapshot of this moment.
@@ -234,6 +244,7 @@ async fn tick(worker: Rc<Worker>) {
         let failing = worker.failing.load_full();
         worker.pools.on_health(&failing);
         worker.mirrors.on_health(&failing);
+        worker.inbound.check(&worker);
         worker.pools.sweep();
         worker.mirrors.sweep();
         worker.retries.sweep(worker.clock.millis());

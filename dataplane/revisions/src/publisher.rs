@@ -106,6 +106,12 @@ impl Publisher {
         Self { preparation, ..self }
     }
 
+    /// The same, in a mesh whose workloads have ids of this trust domain. To be said before [`Publisher::restore`].
+    #[must_use]
+    pub fn with_trust_domain(self, trust_domain: &str) -> Self {
+        Self { compiler: Compiler::new(trust_domain), ..self }
+    }
+
     /// A handle for everyone who wants to know.
     pub fn reader(&self) -> Reader {
         Reader { shared: Arc::clone(&self.shared) }

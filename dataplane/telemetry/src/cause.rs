@@ -61,6 +61,8 @@ pub enum Cause {
     ConnectTimeout,
     /// This node has no file descriptors or ports left for a connection.
     OutOfSockets,
+    /// This node has no certificate to show for the client, or none that is valid.
+    NoIdentity,
     /// The endpoint closed the connection before the head of a response.
     UpstreamClosed,
     /// What the endpoint sent is not an HTTP response.
@@ -86,7 +88,7 @@ impl Cause {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every cause, in the order of declaration.
-    pub const ALL: [Self; 37] = [
+    pub const ALL: [Self; 38] = [
         Self::BadRequest,
         Self::Garbage,
         Self::TlsRequired,
@@ -115,6 +117,7 @@ impl Cause {
         Self::ConnectFailed,
         Self::ConnectTimeout,
         Self::OutOfSockets,
+        Self::NoIdentity,
         Self::UpstreamClosed,
         Self::UpstreamGarbage,
         Self::RequestTimeout,
@@ -157,6 +160,7 @@ impl Cause {
             Self::ConnectFailed => "connect_failed",
             Self::ConnectTimeout => "connect_timeout",
             Self::OutOfSockets => "out_of_sockets",
+            Self::NoIdentity => "no_identity",
             Self::UpstreamClosed => "upstream_closed",
             Self::UpstreamGarbage => "upstream_garbage",
             Self::RequestTimeout => "request_timeout",

@@ -30,6 +30,16 @@ pub enum WorkerEvent {
     TlsAccepted,
     /// A client was not: it has nothing in common with the listener, broke off, or does not speak TLS.
     TlsFailed,
+    /// A tunnel to a workload of another node was made.
+    TunnelOpened,
+    /// It could not be.
+    TunnelFailed,
+    /// A tunnel to a workload of this node was made.
+    TunnelAccepted,
+    /// It was not: the peer is not believed, or broke off.
+    TunnelRefused,
+    /// A tunnel was closed because its peer is not believed any more.
+    TunnelDisbelieved,
     /// Accepting failed because file descriptors or memory ran out; tried again after a pause.
     AcceptExhausted,
     /// Accepting failed for another reason.
@@ -67,7 +77,7 @@ impl WorkerEvent {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every event, in the order of declaration.
-    pub const ALL: [Self; 28] = [
+    pub const ALL: [Self; 33] = [
         Self::Accepted,
         Self::Closed,
         Self::Opaque,
@@ -81,6 +91,11 @@ impl WorkerEvent {
         Self::OpaqueDenied,
         Self::TlsAccepted,
         Self::TlsFailed,
+        Self::TunnelOpened,
+        Self::TunnelFailed,
+        Self::TunnelAccepted,
+        Self::TunnelRefused,
+        Self::TunnelDisbelieved,
         Self::AcceptExhausted,
         Self::AcceptFailed,
         Self::Rested,
@@ -114,6 +129,11 @@ impl WorkerEvent {
             Self::OpaqueDenied => "opaque_denied",
             Self::TlsAccepted => "tls_accepted",
             Self::TlsFailed => "tls_failed",
+            Self::TunnelOpened => "tunnel_opened",
+            Self::TunnelFailed => "tunnel_failed",
+            Self::TunnelAccepted => "tunnel_accepted",
+            Self::TunnelRefused => "tunnel_refused",
+            Self::TunnelDisbelieved => "tunnel_disbelieved",
             Self::AcceptExhausted => "accept_exhausted",
             Self::AcceptFailed => "accept_failed",
             Self::Rested => "rested",

@@ -194,7 +194,7 @@ impl Shard {
             source_table: Arc::clone(source_table),
             sources: Blocks::default(),
             mirrors: Blocks::default(),
-            events: Default::default(),
+            events: std::array::from_fn(|_| Counter::default()),
             causes: Default::default(),
         };
         // The first is that of everything that is too many.

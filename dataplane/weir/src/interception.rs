@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use weir_admin::{KernelCount, KernelView, PodView, RuleCount};
 use weir_core::authorization::table::{Numbers, Table};
-use weir_core::authorization::{RuleName, Verdict};
+use weir_core::authorization::{Principal, RuleName, Verdict};
 use weir_core::revision::RevisionId;
 use weir_core::snapshot::Snapshot;
 use weir_core::workload::{Enrolment, Workload};
@@ -32,6 +32,8 @@ struct State {
     kernel: Option<Kernel>,
     /// Whether plain services are balanced when a pod connects.
     balances: bool,
+    /// The node's name, if it makes tunnels.
+    node: Option<Arc<str>>,
     /// Set while an orderly stop empties the proxy: new connections go past it.
     passes_by: bool,
     links: PodLinks,
@@ -61,11 +63,17 @@ pub(crate) struct Ends {
 impl Wiring {
     /// Wires a kernel part; `balances` says whether it has the connect hooks, `links` which pods there are. They are
     /// needed at once: what an earlier process attached to them must stay when the first revision is applied.
-    pub(crate) fn new(kernel: Kernel, balances: bool, links: PodLinks) -> Result<Self, KernelError> {
+    pub(crate) fn new(
+        kernel: Kernel,
+        balances: bool,
+        node: Option<Arc<str>>,
+        links: PodLinks,
+    ) -> Result<Self, KernelError> {
         let mut state = State {
             numbers: Numbers::after(kernel.last_number()?),
             kernel: Some(kernel),
             balances,
+            node,
             passes_by: false,
             links: PodLinks::default(),
             sightings: Sightings::default(),
@@ -136,6 +144,16 @@ impl Wiring {
             link: link.and_then(|link| link.addresses.iter().find_map(|ip| name(*ip))),
             rule: state.table.rulings.get(&record.rule).map(|(_, ruling)| ruling.name.clone()),
         }
+    }
+
+    /// Who runs on this node, as its links show: for them it may speak.
+    pub(crate) fn principals(&self) -> BTreeSet<Principal> {
+        let state = self.state();
+        let (Some(workloads), Some(node)) = (&state.workloads, &state.node) else { return BTreeSet::new() };
+        let at = |link: &PodLink| state.sightings.addresses(link)?.iter().find_map(|ip| workloads.get(ip));
+        let own = state.links.pods.iter().filter_map(at);
+        let own = own.filter(|one| one.enrolment == Enrolment::Enrolled && !one.is_elsewhere(node));
+        own.map(|workload| workload.principal.clone()).collect()
     }
 
     /// Removes everything from the kernel.
@@ -216,10 +234,11 @@ fn workloads(snapshot: &Snapshot) -> Workloads {
 impl Interception for Wiring {
     fn stage(&mut self, candidate: &Snapshot) -> Result<KernelPlan, String> {
         let mut state = self.state();
-        let wanted = services(candidate, state.balances);
+        let wanted = services(candidate, state.balances, state.node.as_deref());
         let removed = state.services.keys().filter(|service| !wanted.contains_key(service)).count();
         let both = union(&state.services, wanted);
-        let table = state.numbers.table(candidate);
+        let node = state.node.clone();
+        let table = state.numbers.table(candidate, node.as_deref());
         // Pods and places stay as they are: they change with the swap.
         let in_force = state.workloads.take();
         let applied = match &in_force {
@@ -241,10 +260,13 @@ impl Interception for Wiring {
 
     fn settle(&mut self, published: &Snapshot) -> Result<(), String> {
         let mut state = self.state();
-        state.services = services(published, state.balances);
+        state.services = services(published, state.balances, state.node.as_deref());
         state.table = match state.staged.take() {
             Some((revision, table)) if revision == published.revision => table,
-            _ => state.numbers.table(published),
+            _ => {
+                let node = state.node.clone();
+                state.numbers.table(published, node.as_deref())
+            }
         };
         state.workloads = Some(workloads(published));
         state.apply_published().map_err(|error| error.to_string())

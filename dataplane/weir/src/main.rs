@@ -2,6 +2,7 @@
 
 mod client;
 mod command;
+mod identity;
 mod interception;
 mod interrupt;
 mod lab;
@@ -55,6 +56,7 @@ enum Command {
     Status(command::status::Args),
     Plugin(command::plugin::Args),
     Policy(command::policy::Args),
+    Ca(command::ca::Args),
     Versions(command::versions::Args),
     Diff(command::diff::Args),
     Rollback(command::rollback::Args),
@@ -81,6 +83,7 @@ fn main() -> ExitCode {
         Command::Status(args) => command::status::run(&args),
         Command::Plugin(args) => command::plugin::run(&args),
         Command::Policy(args) => command::policy::run(&args),
+        Command::Ca(args) => command::ca::run(&args),
         Command::Versions(args) => command::versions::run(&args),
         Command::Diff(args) => command::diff::run(&args),
         Command::Rollback(args) => command::rollback::run(&args),

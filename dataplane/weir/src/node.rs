@@ -28,6 +28,7 @@ use weir_revisions::{Interception, Log, NoInterception, Publisher, Retention, So
 use weir_sources::Folder;
 use weir_telemetry::Telemetry;
 
+use crate::identity::Keeping;
 use crate::interception::{NoKernel, Wiring};
 use crate::metrics::{
     BuildInfo, GatewayMetrics, KernelMetrics, PluginMetrics, PolicyMetrics, RevisionMetrics, SourceMetrics,
@@ -39,6 +40,8 @@ use crate::take_over::{Asked, Door, Lent};
 
 /// How often what could not be done is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(2);
+/// How often it is looked after certificates. A pod that comes has none before.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often the kernel's side is compared with what it must be.
 const REPAIR_EVERY: Duration = Duration::from_secs(10);
 /// How long it takes until links that could not be programmed, for a pod that went meanwhile, are tried again.
@@ -66,6 +69,8 @@ struct Node {
     api_socket: OwnedFd,
     /// What is kept from its destination.
     drops: Drops,
+    /// Who keeps certificates.
+    keeping: Option<Keeping>,
     /// Dropped when its waiting is over.
     revision_token: Option<weir_admin::Token>,
 }
@@ -107,7 +112,9 @@ async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
     let snapshot = Arc::new(ArcSwap::from_pointee(Snapshot::empty()));
 
     let address: Address = settings.admin.address.parse().map_err(anyhow::Error::msg)?;
-    let mut proxy = Proxy::bind(settings.proxy(), Arc::clone(&snapshot), &telemetry).context("the proxy")?;
+    let keeping = Keeping::new(settings)?;
+    let of_proxy = weir_proxy::Settings { identity: keeping.as_ref().map(|one| one.own().clone()), ..settings.proxy() };
+    let mut proxy = Proxy::bind(of_proxy, Arc::clone(&snapshot), &telemetry).context("the proxy")?;
     // Declared before all that it lends, so that it is dropped after: the other process must find the log closed.
     let mut lent = match start {
         Start::Alone => None,
@@ -120,7 +127,11 @@ async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
     };
     let api_socket = server.socket()?;
     let wiring = load_kernel(settings)?;
-    let wiring = wiring.map(|(kernel, links)| Wiring::new(kernel, settings.balances(), links)).transpose()?;
+    let wiring = wiring.map(|(kernel, links)| {
+        let node = keeping.as_ref().map(|one| Arc::clone(&one.own().node));
+        Wiring::new(kernel, settings.balances(), node, links)
+    });
+    let wiring = wiring.transpose()?;
     let kernel: Arc<dyn KernelView> = match &wiring {
         Some(wiring) => Arc::new(wiring.clone()),
         None => Arc::new(NoKernel),
@@ -134,6 +145,9 @@ async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
     let plugins = Plugins::new(settings);
     let mut publisher = Publisher::new(log, Arc::clone(&snapshot), Arc::clone(&stats), interception)
         .with_preparation(Box::new(plugins));
+    if let Some(identity) = &settings.identity {
+        publisher = publisher.with_trust_domain(&identity.trust_domain);
+    }
     publisher.restore(&[SOURCE]);
     let reader = publisher.reader();
     telemetry.register_collector(Box::new(RevisionMetrics(reader.clone())));
@@ -154,6 +168,9 @@ async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
         lent.ready()?;
     }
     // The last good revision is in force, so the proxy may have traffic.
+    if let Some(keeping) = &keeping {
+        keeping.look(wiring.as_ref());
+    }
     if let Some(wiring) = &wiring {
         open_slots(wiring, &slots)?;
         wiring.with_kernel(|kernel| kernel.remove_other_versions()).transpose()?;
@@ -192,6 +209,7 @@ async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
         api_socket,
         revision_token,
         drops,
+        keeping,
     };
     let door = open_door(settings);
     // The workers' threads are started by a thread that was started before.
@@ -299,6 +317,7 @@ impl Node {
         let (mut pods, mut events) = (std::pin::pin!(pods), std::pin::pin!(events));
         let mut asked = std::pin::pin!(asked(door));
         let (mut retry, mut repair) = (every(RETRY_EVERY), every(REPAIR_EVERY));
+        let mut look = every(LOOK_EVERY);
         let mut has_read = false;
         loop {
             tokio::select! {
@@ -314,6 +333,10 @@ impl Node {
                 outcome = &mut pods => outcome?,
                 outcome = &mut events => outcome?,
                 asked = &mut asked => return asked,
+                _ = look.tick(), if self.keeping.is_some() => {
+                    let keeping = self.keeping.iter();
+                    self.background.run(|| keeping.for_each(|keeping| keeping.look(self.wiring.as_ref())));
+                }
                 _ = repair.tick() => {
                     self.repair();
                     crate::memory::give_back();

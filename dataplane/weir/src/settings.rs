@@ -1,12 +1,16 @@
 //! The settings of `weir node`: what describes this process (addresses, workers, sources, limits, fail mode), as
 //! opposed to documents, which describe the mesh.
 
+mod identity;
+
 use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use serde::Deserialize;
 use weir_core::name::{DEFAULT_NAMESPACE, ServiceName};
+
+pub(crate) use identity::Identity;
 
 /// Where settings are looked for when `--settings` is not given.
 pub(crate) const DEFAULT_PATH: &str = "/etc/weir/node.yaml";
@@ -39,6 +43,9 @@ pub(crate) struct Settings {
     /// Addresses that stand for one port of a service each, for hosts without interception. Default: none.
     #[serde(default)]
     pub(crate) listeners: Vec<Listener>,
+    /// Who vouches for the workloads of this node. Absent: nobody; then there are no tunnels between nodes.
+    #[serde(default)]
+    pub(crate) identity: Option<Identity>,
     /// Limits of the data path.
     #[serde(default)]
     pub(crate) proxy: ProxyLimits,
@@ -279,6 +286,7 @@ impl Settings {
             let message = "neither interception, listeners nor proxy.gateways: nothing would ever reach this node";
             wrong.push(message.to_owned());
         }
+        self.identity.iter().for_each(|identity| identity.check(&mut wrong));
         anyhow::ensure!(wrong.is_empty(), "{}", wrong.join("; "));
         Ok(())
     }
@@ -318,6 +326,7 @@ impl Settings {
             retry: self.proxy.retry.clone(),
             tracing: self.proxy.tracing.clone(),
             access_log: self.proxy.access_log.clone(),
+            identity: None,
         }
     }
 }

@@ -76,6 +76,30 @@ pub fn find_policy<P: Policies>(policies: &P, source: u32, guard: u32, tuple: &T
     Policy::SILENT
 }
 
+/// What is said of how a workload is reached from other nodes, at a flow's port: of one that runs elsewhere that it is by the proxy
+/// (`Proxy`), which makes tunnels, or straight on; of one that runs here that what comes in the clear is kept out (`Deny`), let in
+/// and told of (`Audit`), or just let in.
+#[inline(always)]
+pub fn find_mtls<P: Policies>(policies: &P, mtls: u32, tuple: &Tuple) -> Verdict {
+    let any = PolicyKey { source: SOURCE_ANY, guard: mtls, ..PolicyKey::default() };
+    let at_port = PolicyKey { port: tuple.dst_port, protocol: tuple.protocol, ..any };
+    for key in &[at_port, any] {
+        if let Some(policy) = policies.find(key) {
+            return policy.verdict;
+        }
+    }
+    Verdict::Deny
+}
+
+/// What becomes of what policy says of a flow to a workload that runs on another node, or to one that runs here.
+#[inline(always)]
+pub const fn with_mtls(policy: Policy, mtls: Verdict) -> Policy {
+    match (policy.verdict, mtls) {
+        (Verdict::Direct | Verdict::Audit, Verdict::Proxy) => Policy { verdict: Verdict::Proxy, ..policy },
+        _ => policy,
+    }
+}
+
 /// Whether what policy says of a flow that has begun lets it go on as it is: past the proxy.
 #[inline(always)]
 pub const fn may_go_on(policy: &Policy) -> bool {

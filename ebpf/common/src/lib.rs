@@ -18,8 +18,8 @@ mod reset;
 
 pub use addr::Addr;
 pub use decide::{
-    AddressKind, Decision, FirstPacket, Path, Policies, Policy, Verdict, decide_first, find_policy, is_answer_in_time,
-    is_own_neighbour, is_own_on_link, is_own_source, may_go_on,
+    AddressKind, Decision, FirstPacket, Path, Policies, Policy, Verdict, decide_first, find_mtls, find_policy,
+    is_answer_in_time, is_own_neighbour, is_own_on_link, is_own_source, may_go_on, with_mtls,
 };
 pub use names::{maps, programs};
 pub use packet::{Bytes, Kind, Parsed, parse};
@@ -36,7 +36,7 @@ pub use reset::{Reset, reset4, reset6};
 ///
 /// Raise it whenever a record, a map's type or size, or the meaning of a field changes: the next
 /// start then cleans up the old directory instead of reading its maps wrongly.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Bits of the packet mark that belong to Weir, away from kube-proxy's 0x4000 and 0x8000.
 pub const MARK_MASK: u32 = 0xf00;
@@ -44,6 +44,12 @@ pub const MARK_MASK: u32 = 0xf00;
 pub const MARK_STEER: u32 = 0x200;
 /// Mark (`SO_MARK`) of the proxy's own sockets; their packets pass every guard.
 pub const MARK_PROXY: u32 = 0x300;
+
+/// Mark of packets that begin something and were judged where they came from: at the link of a pod of this node. A link between
+/// namespaces takes marks off, so that nobody else can set it.
+pub const MARK_POD: u32 = 0x400;
+/// Port of a workload's own address at which tunnels to it are accepted (HBONE).
+pub const TUNNEL_PORT: u16 = 15_008;
 
 /// Addresses one pod may own: two families, and room for a second network.
 pub const MAX_POD_ADDRESSES: usize = 4;

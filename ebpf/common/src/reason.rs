@@ -56,6 +56,10 @@ reasons! {
     DeniedPolicy = "denied_policy",
     /// Would be denied by policy, or is to be told of: straight on.
     AuditedPolicy = "audited_policy",
+    /// To a workload that is reached in tunnels only, and was not: neither from a pod of this node, nor from the node itself.
+    DroppedPlaintext = "dropped_plaintext",
+    /// The same to a workload that may be reached so as well: straight on.
+    PassedPlaintext = "passed_plaintext",
     /// The proxy is gone and the mode says closed.
     DroppedNoProxy = "dropped_no_proxy",
     /// Headers that cannot be read: truncated, too many extension headers, a VLAN tag.
@@ -85,6 +89,7 @@ impl Reason {
             self,
             Self::DroppedSpoofed
                 | Self::DeniedPolicy
+                | Self::DroppedPlaintext
                 | Self::DroppedNoProxy
                 | Self::DroppedUnparsed
                 | Self::DroppedRewrite

@@ -42,8 +42,12 @@ pub struct PodRecord {
     pub addresses: [Addr; MAX_POD_ADDRESSES],
     /// What its guard says decides who may reach it.
     pub guard: u32,
+    /// What says how it is reached from elsewhere; zero where everybody may as ever.
+    pub mtls: u32,
     /// Bits named `PodRecord::*`.
     pub flags: u32,
+    /// Always zero.
+    pub zero: u32,
 }
 
 impl PodRecord {
@@ -62,6 +66,8 @@ pub struct PlaceRecord {
     pub source: u32,
     /// What guards it.
     pub guard: u32,
+    /// What says how it is reached from other nodes; zero where that is as ever.
+    pub mtls: u32,
 }
 
 /// What a client connects to.
@@ -265,14 +271,14 @@ macro_rules! plain {
 plain! {
     Addr = 16,
     Config = 24,
-    PodRecord = 72,
+    PodRecord = 80,
     ServiceKey = 20,
     ServiceRecord = 12,
     BackendKey = 8,
     BackendRecord = 40,
     PolicyKey = 12,
     PolicyRecord = 8,
-    PlaceRecord = 8,
+    PlaceRecord = 12,
     Tuple = 40,
     FlowRecord = 8,
     Count = 16,
@@ -292,7 +298,8 @@ mod tests {
     #[test]
     fn records_have_no_padding() {
         assert_eq!(size_of::<Config>(), 4 + 4 + 6 + 2 + 4 + 4);
-        assert_eq!(size_of::<PodRecord>(), MAX_POD_ADDRESSES * 16 + 4 + 4);
+        assert_eq!(size_of::<PodRecord>(), MAX_POD_ADDRESSES * 16 + 4 * 4);
+        assert_eq!(size_of::<PlaceRecord>(), 4 * 3);
         assert_eq!(size_of::<ServiceKey>(), 16 + 2 + 1 + 1);
         assert_eq!(size_of::<ServiceRecord>(), 4 * 3);
         assert_eq!(size_of::<BackendRecord>(), 16 * 2 + 2 * 2 + 4);

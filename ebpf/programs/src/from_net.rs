@@ -5,7 +5,8 @@
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use weir_ebpf_common::{
-    AddressKind, Config, FirstPacket, FlowState, Kind, Parsed, Path, Reason, Tuple, Verdict, decide_first, may_go_on,
+    AddressKind, Config, FirstPacket, FlowState, Kind, Parsed, Path, Policy, Reason, Tuple, Verdict, decide_first,
+    may_go_on,
 };
 
 use crate::{
@@ -39,7 +40,11 @@ pub fn weir_from_net(ctx: TcContext) -> i32 {
 #[inline(always)]
 fn judge_first(frame: &Frame<'_>, config: &Config, parsed: &Parsed) -> i32 {
     let tuple = &parsed.tuple;
-    let policy = maps::policy(config, tuple);
+    let mut policy = maps::policy(config, tuple);
+    if maps::is_tunnel(config, tuple) {
+        // Who may use it is told by its certificate.
+        policy = Policy { verdict: Verdict::Proxy, rule: 0 };
+    }
     let first = FirstPacket {
         destination: AddressKind::Other,
         service: maps::service(&service_key(tuple)),

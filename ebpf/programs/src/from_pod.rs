@@ -84,7 +84,10 @@ impl Sender<'_> {
             self.pod.flags & PodRecord::FAIL_OPEN != 0,
         );
         match decision.path {
-            Path::Drop if !is_tcp && flows::is_answer(tuple) => self.pass(Reason::PassedEstablished),
+            Path::Drop if !is_tcp && flows::is_answer(tuple) => {
+                steer::vouch(&self.frame);
+                self.pass(Reason::PassedEstablished)
+            }
             Path::Drop => self.lose(decision.reason, tuple, policy.rule),
             Path::Proxy => {
                 flows::remember(self.config, tuple, FlowState::Steered);
@@ -92,6 +95,7 @@ impl Sender<'_> {
                 steer::from_bridge_port(&self.frame, self.config, parsed, decision.reason)
             }
             Path::Direct => {
+                steer::vouch(&self.frame);
                 if is_tcp {
                     flows::remember(self.config, tuple, FlowState::Direct);
                 } else {

@@ -8,7 +8,7 @@ use weir_ebpf_common::{
     Addr, BackendKey, BackendRecord, Bucket, Config, Count, EVENTS_BYTES, FlowRecord, GUARD_NONE, LISTEN_SLOTS,
     MAX_BACKENDS, MAX_FLOWS, MAX_NODE_ADDRESSES, MAX_PLACES, MAX_PODS, MAX_POLICIES, MAX_RULES, MAX_SERVICES,
     MAX_STEER_INTERFACES, PlaceKey, PlaceRecord, PodRecord, Policies, Policy, PolicyKey, PolicyRecord, Reason, Reset,
-    SOURCE_UNKNOWN, ServiceKey, ServiceRecord, Tuple, Verdict,
+    SOURCE_UNKNOWN, ServiceKey, ServiceRecord, TCP, TUNNEL_PORT, Tuple, Verdict, find_mtls, with_mtls,
 };
 
 /// Memory of the sparse maps is taken when an entry is: an edge node uses a few of the many.
@@ -69,7 +69,7 @@ pub fn is_enrolled(netns_cookie: u64) -> bool {
 #[inline(always)]
 pub fn place(address: &Addr) -> PlaceRecord {
     let key = Key::new(128, *address);
-    WEIR_PLACES.get(&key).copied().unwrap_or(PlaceRecord { source: SOURCE_UNKNOWN, guard: GUARD_NONE })
+    WEIR_PLACES.get(&key).copied().unwrap_or(PlaceRecord { source: SOURCE_UNKNOWN, guard: GUARD_NONE, mtls: 0 })
 }
 
 #[inline(always)]
@@ -165,7 +165,32 @@ pub fn policy(config: &Config, tuple: &Tuple) -> Policy {
     if config.flags & Config::POLICIES == 0 {
         return Policy::NONE;
     }
-    guarded(place(&tuple.dst).guard, tuple)
+    let destination = place(&tuple.dst);
+    let policy = guarded(destination.guard, tuple);
+    if destination.mtls == 0 || tuple.protocol != TCP {
+        return policy;
+    }
+    with_mtls(policy, find_mtls(&PolicyMap, destination.mtls, tuple))
+}
+
+/// Whether a flow is a tunnel to a workload of this node.
+#[inline(always)]
+pub fn is_tunnel(config: &Config, tuple: &Tuple) -> bool {
+    if config.flags & Config::POLICIES == 0 || tuple.dst_port != TUNNEL_PORT.to_be() || tuple.protocol != TCP {
+        return false;
+    }
+    let destination = place(&tuple.dst);
+    destination.mtls != 0 && find_mtls(&PolicyMap, destination.mtls, tuple) != Verdict::Proxy
+}
+
+/// What is said of a flow that has come in the clear to a pod.
+#[inline(always)]
+pub fn in_the_clear(mtls: u32, tuple: &Tuple) -> Verdict {
+    // Tunnels carry TCP only: of the rest of the mesh the address has to do.
+    if tuple.protocol != TCP && place(&tuple.src).mtls != 0 {
+        return Verdict::Direct;
+    }
+    find_mtls(&PolicyMap, mtls, tuple)
 }
 
 /// What a guard says of a flow.

@@ -1,7 +1,7 @@
 //! Sending a packet up to the proxy.
 
 use aya_ebpf::bindings::TC_ACT_SHOT;
-use weir_ebpf_common::{Config, MARK_MASK, MARK_STEER, Parsed, Reason};
+use weir_ebpf_common::{Config, MARK_MASK, MARK_POD, MARK_STEER, Parsed, Reason};
 
 use crate::{
     frame::Frame,
@@ -33,6 +33,12 @@ pub fn from_bridge_port(frame: &Frame<'_>, config: &Config, parsed: &Parsed, rea
         return DROP;
     }
     mark(frame, reason)
+}
+
+/// Notes that a packet was judged at the link of a pod, for the guard of the link that it leaves by.
+#[inline(always)]
+pub fn vouch(frame: &Frame<'_>) {
+    frame.0.set_mark(frame.mark() & !MARK_MASK | MARK_POD);
 }
 
 /// Marks a packet that reaches the stack anyway.

@@ -2,7 +2,7 @@
 //! refused has no later ones.
 
 use aya_ebpf::{helpers::generated::bpf_get_socket_cookie, macros::classifier, programs::TcContext};
-use weir_ebpf_common::{Config, Kind, MARK_MASK, MARK_PROXY, PodRecord, Reason, Verdict};
+use weir_ebpf_common::{Config, Kind, MARK_MASK, MARK_POD, MARK_PROXY, PodRecord, Reason, Verdict};
 
 use crate::{
     flows,
@@ -39,7 +39,12 @@ pub fn weir_to_pod(ctx: TcContext) -> i32 {
     let tuple = &parsed.tuple;
     let policy = maps::guarded(pod.guard, tuple);
     let is_tcp = parsed.kind == Kind::Syn;
+    // What was not judged at the link of another pod of this node has come from elsewhere, and its address proves nothing.
+    let is_from_pod = frame.mark() & MARK_MASK == MARK_POD;
+    let clear = if is_from_pod || pod.mtls == 0 { Verdict::Direct } else { maps::in_the_clear(pod.mtls, tuple) };
     let reason = match policy.verdict {
+        Verdict::Direct | Verdict::Audit if clear == Verdict::Deny => Reason::DroppedPlaintext,
+        Verdict::Direct if clear == Verdict::Audit => Reason::PassedPlaintext,
         Verdict::Direct => Reason::PassedGuard,
         Verdict::Audit => Reason::AuditedPolicy,
         Verdict::Deny => Reason::DeniedPolicy,
@@ -54,7 +59,7 @@ pub fn weir_to_pod(ctx: TcContext) -> i32 {
         // Addresses may have been translated on the way here, so that the answer is known by those it has here only.
         flows::expect_answer(config, tuple);
     }
-    if !reason.is_loss() && policy.verdict != Verdict::Audit {
+    if !matches!(reason, Reason::AuditedPolicy | Reason::PassedPlaintext) && !reason.is_loss() {
         return pass(&frame, reason);
     }
     report::lose::<ToPod>(

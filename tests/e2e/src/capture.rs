@@ -7,7 +7,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use weir_lab::Layout;
 
 /// `ETH_P_ALL` of `linux/if_ether.h` in network byte order: every frame.
-const EVERYTHING: i32 = 0x0003u16.to_be() as i32;
+pub(crate) const EVERYTHING: i32 = 0x0003u16.to_be() as i32;
 const ETHERNET: usize = 14;
 
 /// Listens at the pod's end of its link, from the moment it is made.
@@ -52,7 +52,7 @@ impl Capture {
     }
 }
 
-fn addresses(frame: &[u8]) -> Option<(IpAddr, IpAddr)> {
+pub(crate) fn addresses(frame: &[u8]) -> Option<(IpAddr, IpAddr)> {
     let kind = u16::from_be_bytes([*frame.get(12)?, *frame.get(13)?]);
     let packet = frame.get(ETHERNET..)?;
     let four = |at: usize| Some(IpAddr::from(<[u8; 4]>::try_from(packet.get(at..at + 4)?).ok()?));

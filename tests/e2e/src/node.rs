@@ -21,11 +21,11 @@ const KILL_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) struct NodeProcess(Child);
 
 impl NodeProcess {
-    /// Starts it in the node's namespace with further arguments; its log is appended to `node.log` in the folder.
+    /// Starts it in the namespace of a node with further arguments; its log is appended to `node.log` in the folder.
     #[track_caller]
-    pub(crate) fn start(lab: &Lab, folder: &Path, arguments: &[&str]) -> Self {
+    pub(crate) fn start(lab: &Lab, place: &str, folder: &Path, arguments: &[&str]) -> Self {
         let log = OpenOptions::new().create(true).append(true).open(folder.join("node.log")).unwrap();
-        let mut command = lab.command("node", weir()).unwrap();
+        let mut command = lab.command(place, weir()).unwrap();
         command.arg("node").arg("--settings").arg(folder.join("node.yaml")).args(arguments);
         command.env("NO_COLOR", "1").env("RUST_BACKTRACE", "1");
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).process_group(0);

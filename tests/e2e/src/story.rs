@@ -13,6 +13,7 @@ use weir_lab::server::Mode;
 use weir_lab::{Lab, Layout, Place, Server, ServerSpec, ServiceSpec, manifests, remove_on_signals, sweep};
 
 use crate::admin::Admin;
+use crate::far::Far;
 use crate::kernel::{Footprint, pinned_names, told};
 use crate::node::NodeProcess;
 use crate::settings::{node_name, settings};
@@ -20,7 +21,7 @@ use crate::terrain::Terrain;
 use crate::{Answer, curl, rule, server_program, until, until_within, weir};
 
 /// Loading programs takes a tenth of a second; a busy machine makes it more.
-const READY_LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const READY_LIMIT: Duration = Duration::from_secs(60);
 const COMMAND_LIMIT: Duration = Duration::from_secs(30);
 /// The end of the log that a failing story prints.
 const LOG_LINES: usize = 120;
@@ -127,8 +128,10 @@ impl Story {
     /// Asks a server from the node itself, past every rule.
     #[track_caller]
     fn aside(&self, pod: &str, method: &str, path: &str) -> Value {
-        let url = format!("http://{}:8080{path}", self.lab.pod(pod).unwrap().ip4());
-        let answer = self.curl("node", &["-X", method, &url]);
+        let pod_itself = self.lab.pod(pod).unwrap();
+        let node = if pod_itself.spec.on_remote { "remote" } else { "node" };
+        let url = format!("http://{}:8080{path}", pod_itself.ip4());
+        let answer = self.curl(node, &["-X", method, &url]);
         assert_eq!(answer.status, 200, "{pod}: {answer:?}");
         answer.json()
     }
@@ -255,10 +258,17 @@ impl Story {
         self.node = Some(self.spawn(&[]));
     }
 
+    /// Starts a node on the remote node as well, with the same documents, and waits until it is ready.
+    #[track_caller]
+    #[must_use]
+    pub fn begin_far(&self, overlay: &Value) -> Far {
+        Far::begin(&self.lab, &self.rules(), overlay)
+    }
+
     fn spawn(&self, arguments: &[&str]) -> NodeProcess {
         let text = serde_json::to_string_pretty(&self.settings).unwrap();
         fs::write(self.folder().join("node.yaml"), text).unwrap();
-        NodeProcess::start(&self.lab, self.folder.path(), arguments)
+        NodeProcess::start(&self.lab, "node", self.folder.path(), arguments)
     }
 
     /// Starts another process that takes over, and waits until the one before has ended; how it did.
@@ -487,7 +497,7 @@ impl Drop for Story {
     }
 }
 
-fn pins_of(node: &str) -> PathBuf {
+pub(crate) fn pins_of(node: &str) -> PathBuf {
     Path::new("/sys/fs/bpf/weir").join(node)
 }
 

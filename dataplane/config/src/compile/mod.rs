@@ -21,6 +21,7 @@ use weir_core::revision::Sequence;
 use weir_core::snapshot::{Frontend, Snapshot};
 use weir_core::split::{Destination, Target};
 use weir_core::stats::{StatsId, StatsKey, StatsTable};
+use weir_core::workload::TRUST_DOMAIN;
 
 use crate::diagnostic::Diagnostic;
 use crate::document::DocumentSet;
@@ -49,9 +50,16 @@ pub fn compile(set: &DocumentSet, sequence: Sequence, stats: &mut StatsTable) ->
 
 /// Compiles one set of documents after another. What comes to the same as in the last one that was right is taken from
 /// that: the cost is that of the change. What it makes is what [`compile`] would make of the same documents.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Compiler {
+    trust_domain: Arc<str>,
     last: Option<Last>,
+}
+
+impl Default for Compiler {
+    fn default() -> Self {
+        Self::new(TRUST_DOMAIN)
+    }
 }
 
 /// What was compiled last.
@@ -67,9 +75,15 @@ struct Last {
 }
 
 impl Compiler {
+    /// One for a mesh whose workloads have ids of this trust domain.
+    pub fn new(trust_domain: &str) -> Self {
+        Self { trust_domain: trust_domain.into(), last: None }
+    }
+
     /// Like [`compile`]. It must be the same `stats` each time.
     pub fn compile(&mut self, set: &DocumentSet, sequence: Sequence, stats: &mut StatsTable) -> Compiled {
-        let names = Names::new(set);
+        let trust_domain = Arc::clone(&self.trust_domain);
+        let names = Names::new(set, &trust_domain);
         let last = self.last.as_ref();
         let mut of_plugins = Vec::new();
         let plugins = Plugins::new(&names, last.map(|last| &last.plugins), &mut of_plugins);

@@ -33,6 +33,8 @@ pub(super) struct FoundGateway<'s> {
 
 /// All documents by kind.
 pub(super) struct Names<'s> {
+    /// What the ids of all workloads begin with.
+    pub(super) trust_domain: &'s str,
     services: BTreeMap<ServiceName, Found<'s>>,
     slices: HashMap<&'s ServiceName, Vec<(&'s Document, &'s EndpointSlice)>>,
     pub(super) pods: Vec<(&'s ObjectName, &'s Document, &'s Pod)>,
@@ -47,8 +49,9 @@ pub(super) struct Names<'s> {
 }
 
 impl<'s> Names<'s> {
-    pub(super) fn new(set: &'s DocumentSet) -> Self {
+    pub(super) fn new(set: &'s DocumentSet, trust_domain: &'s str) -> Self {
         let mut names = Self {
+            trust_domain,
             services: BTreeMap::new(),
             slices: HashMap::new(),
             pods: Vec::new(),

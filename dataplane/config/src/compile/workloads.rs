@@ -5,10 +5,10 @@ use std::collections::hash_map::Entry;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use weir_core::authorization::Guard;
+use weir_core::authorization::{Guard, Principal};
 use weir_core::balance::Weight;
 use weir_core::name::ObjectName;
-use weir_core::workload::{Enrolment, Workload};
+use weir_core::workload::{Enrolment, Mtls, MtlsMode, Workload};
 
 use super::names::Names;
 use crate::diagnostic::Diagnostic;
@@ -55,16 +55,20 @@ impl Workloads {
             let own = pod.enrolment;
             let of_namespace = || names.namespace(&name.namespace).and_then(|namespace| namespace.enrolment);
             let enrolment = own.or_else(of_namespace).unwrap_or(Enrolment::Enrolled);
+            let is_of_mesh = of_namespace() == Some(Enrolment::Enrolled) && enrolment == Enrolment::Enrolled;
+            let node: Option<Arc<str>> = pod.node.as_deref().map(Into::into);
             workloads.list.push(Arc::new(Workload {
                 app: pod.app.as_ref().map_or_else(|| Arc::clone(&name.name), |(_, app)| app.as_str().into()),
                 app_label: pod.app.as_ref().map(|(label, app)| (label.as_str().into(), app.as_str().into())),
                 version: version.clone(),
                 addresses,
                 enrolment,
+                principal: Principal::new(names.trust_domain, &name.namespace, &pod.service_account),
                 guard: guard.filter(|_| enrolment == Enrolment::Enrolled),
+                node: node.clone(),
+                mtls: is_of_mesh.then(|| Mtls::all(MtlsMode::Strict)),
                 ..Workload::new(&name.namespace, &name.name, &pod.service_account)
             }));
-            let node = pod.node.as_deref().map(Into::into);
             workloads
                 .known
                 .insert(reference, Known { name: Arc::clone(&name.name), version, node, weight: pod.weight });

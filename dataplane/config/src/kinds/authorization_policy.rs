@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use http::HeaderName;
 use serde::{Deserialize, Serialize};
 use weir_core::authorization::{Action, Block, Blocks, Condition, Operation, Peer, Ports, Texts};
-use weir_core::workload::TRUST_DOMAIN;
 
 use super::envelope::Envelope;
 use super::metadata::{Metadata, is_label, is_subdomain};
@@ -403,8 +402,8 @@ fn principal<'a>(written: &'a str, checker: &mut Checker<'a>) -> Result<String, 
 
 const NOT_AN_ACCOUNT: &str = "must be SERVICE-ACCOUNT or NAMESPACE/SERVICE-ACCOUNT";
 
-/// The principal of a service account, of this namespace where none is named.
+/// The principal of a service account, of this namespace where none is named; in any trust domain, for of others nobody is believed.
 fn account(namespace: &str, written: &str) -> Option<String> {
     let (namespace, name) = written.split_once('/').unwrap_or((namespace, written));
-    (is_label(namespace) && is_subdomain(name)).then(|| format!("{TRUST_DOMAIN}/ns/{namespace}/sa/{name}"))
+    (is_label(namespace) && is_subdomain(name)).then(|| format!("*/ns/{namespace}/sa/{name}"))
 }

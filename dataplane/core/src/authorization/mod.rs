@@ -166,6 +166,11 @@ impl<'a> Connection<'a> {
             port: Some(port),
         }
     }
+
+    /// A connection of whom a certificate says who it is.
+    pub fn proven(address: IpAddr, principal: &'a Principal, port: u16) -> Self {
+        Self { principal: Some(principal), whence: Whence::Address(address.to_canonical()), port: Some(port) }
+    }
 }
 
 /// An address as far as rules ask for it.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::{Block, Connection, Decision, Guard, Policy, Principal, Rule, RuleName, Ruling, Said, Verdict, Whence};
 use crate::snapshot::Snapshot;
-use crate::workload::{Enrolment, Workload};
+use crate::workload::{Enrolment, Mtls, MtlsMode, Workload};
 
 /// The number of sources of whom nothing is known.
 pub const UNKNOWN: u32 = 0;
@@ -34,6 +34,10 @@ pub struct Ends {
     pub source: u32,
     /// Number of its guard; 0 for none.
     pub guard: u32,
+    /// Number of what says how it is reached from other nodes; 0 for nothing. It is asked as a guard is, for any source: of what runs
+    /// here, whether it may be reached in the clear; of what runs elsewhere, whether by the proxy, which makes tunnels
+    /// ([`Verdict::Ask`]).
+    pub mtls: u32,
 }
 
 /// What is looked up.
@@ -83,6 +87,7 @@ pub struct Numbers {
     sources: HashMap<Source, Given>,
     guards: HashMap<GuardKey, Given>,
     rulings: HashMap<(RuleName, Verdict), Given>,
+    mtls: HashMap<(Mtls, bool), Given>,
 }
 
 type Source = (Option<Principal>, BTreeSet<Block>);
@@ -98,7 +103,14 @@ struct Given {
 impl Numbers {
     /// Numbers after this one, which is the greatest that somebody else has given to what is still there.
     pub fn after(last: u32) -> Self {
-        Self { next: last + 1, generation: 0, sources: HashMap::new(), guards: HashMap::new(), rulings: HashMap::new() }
+        Self {
+            next: last + 1,
+            generation: 0,
+            sources: HashMap::new(),
+            guards: HashMap::new(),
+            rulings: HashMap::new(),
+            mtls: HashMap::new(),
+        }
     }
 
     /// From now on new numbers come after this one as well.
@@ -106,13 +118,15 @@ impl Numbers {
         self.next = self.next.max(last + 1);
     }
 
-    /// The table for a snapshot. Empty where nothing is guarded.
-    pub fn table(&mut self, snapshot: &Snapshot) -> Table {
+    /// The table for a snapshot, on a node that makes tunnels, of this name, or on one that makes none. Empty where nothing is
+    /// guarded.
+    pub fn table(&mut self, snapshot: &Snapshot, node: Option<&str>) -> Table {
         self.generation += 1;
         let workloads: BTreeMap<IpAddr, &Arc<Workload>> = snapshot.workloads().map(|(ip, one)| (*ip, one)).collect();
         let guards = workloads.values().filter_map(|workload| workload.guard.as_ref());
         let blocks: BTreeSet<Block> = guards.flat_map(blocks).copied().collect();
-        if !snapshot.has_guards() {
+        let is_reached = |workload: &&Arc<Workload>| node.is_some() && workload.mtls.is_some();
+        if !snapshot.has_guards() && !workloads.values().any(is_reached) {
             return Table::default();
         }
         let mut table = Table::default();
@@ -120,21 +134,31 @@ impl Numbers {
         let mut guarded: BTreeMap<u32, (&Arc<Guard>, GuardKey)> = BTreeMap::new();
         for block in &blocks {
             let source = self.source((None, within(&blocks, block)), &mut sources);
-            table.places.insert(*block, Ends { source, guard: 0 });
+            table.places.insert(*block, Ends { source, ..Ends::default() });
         }
         let ports = request_ports(snapshot);
+        let mut reached: BTreeMap<u32, (&Mtls, bool)> = BTreeMap::new();
         for (address, workload) in workloads {
             let block = Block::of(address);
             let principal = Some(&workload.principal).filter(|_| workload.enrolment == Enrolment::Enrolled);
             let source = self.source((principal.cloned(), within(&blocks, &block)), &mut sources);
-            let mut ends = Ends { source, guard: 0 };
+            let mut ends = Ends { source, ..Ends::default() };
             if let Some(guard) = &workload.guard {
                 let ports = ports.get(&address).cloned().unwrap_or_default();
                 let key = (Arc::clone(guard.key()), ports);
                 ends.guard = given(&mut self.guards, key.clone(), &mut self.next, self.generation);
                 guarded.insert(ends.guard, (guard, key));
             }
+            if let (Some(node), Some(mtls)) = (node, &workload.mtls) {
+                let is_elsewhere = workload.is_elsewhere(node);
+                let key = (mtls.clone(), is_elsewhere);
+                ends.mtls = given(&mut self.mtls, key, &mut self.next, self.generation);
+                reached.insert(ends.mtls, (mtls, is_elsewhere));
+            }
             table.places.insert(block, ends);
+        }
+        for (number, (mtls, is_elsewhere)) in reached {
+            reach(&mut table, number, mtls, is_elsewhere);
         }
         for (number, (guard, (_, ports))) in guarded {
             self.answer(&mut table, (number, guard, &ports), &sources);
@@ -144,6 +168,7 @@ impl Numbers {
         self.sources.retain(|_, given| is_used(given));
         self.guards.retain(|_, given| is_used(given));
         self.rulings.retain(|_, given| is_used(given));
+        self.mtls.retain(|_, given| is_used(given));
         table
     }
 
@@ -219,6 +244,22 @@ impl Numbers {
         }
         row
     }
+}
+
+/// Writes down how a workload is reached from other nodes, or, if it runs elsewhere, from this one.
+fn reach(table: &mut Table, number: u32, mtls: &Mtls, is_elsewhere: bool) {
+    let entry = |mode: MtlsMode| {
+        let verdict = match (mode, is_elsewhere) {
+            (MtlsMode::Disabled, _) => Verdict::Allow,
+            (MtlsMode::Strict | MtlsMode::Permissive, true) => Verdict::Ask,
+            (MtlsMode::Permissive, false) => Verdict::Audit,
+            (MtlsMode::Strict, false) => Verdict::Deny,
+        };
+        Entry { verdict, ruling: 0 }
+    };
+    let key = |port| Key { source: None, guard: number, port };
+    table.entries.insert(key(None), entry(mtls.mode));
+    table.entries.extend(mtls.ports.iter().map(|(port, mode)| (key(Some((Transport::Tcp, *port))), entry(*mode))));
 }
 
 /// The rules of a policy that can match connections of a source.

@@ -22,6 +22,7 @@ fn pod(addresses: &[&str], number: u32) -> PodEntry {
     PodEntry {
         addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
         guard: number,
+        mtls: 0,
         netns_cookie: Some(u64::from(number) + 1000),
         fail_mode: None,
     }

@@ -99,7 +99,7 @@ impl Lab {
         for (number, pod) in (11u8..).zip(["a", "b", "c"]) {
             let entry = self.entry(number, pod);
             for address in &entry.addresses {
-                let ends = Ends { source: u32::from(number), guard: 0 };
+                let ends = Ends { source: u32::from(number), ..Ends::default() };
                 desired.places.insert(only(*address), ends);
             }
             desired.pods.insert(IfIndex(self.ifindex(&format!("v{pod}"))), entry);
@@ -124,6 +124,7 @@ impl Lab {
         PodEntry {
             addresses: [ip(&format!("10.77.0.{number}")), ip(&format!("fd77::{number}"))].into(),
             guard: 0,
+            mtls: 0,
             netns_cookie: Some(self.cookie(pod)),
             fail_mode: None,
         }

@@ -12,7 +12,7 @@ use hyper::service::service_fn;
 use weir_telemetry::{Cause, WorkerEvent};
 
 use self::io::Io;
-use super::{Downstream, Upgrade, refuse, reset};
+use super::{Downstream, Upgrade, refuse};
 use crate::body::Incoming;
 use crate::record::Record;
 use crate::relay::{self, End};
@@ -112,7 +112,7 @@ async fn converse(downstream: &Rc<Downstream>, client: End<Stream>) -> (End<Stre
 
 async fn finish(downstream: &Rc<Downstream>, client: End<Stream>, end: Outcome) {
     let shard = &downstream.worker.shard;
-    let End { stream, seen } = client;
+    let End { mut stream, seen } = client;
     let upgrade = downstream.upgrade.borrow_mut().take();
     if let (Outcome::Done(Ok(())), Some(upgrade)) = (&end, upgrade) {
         return Box::pin(upgraded(downstream, stream, seen, upgrade)).await;
@@ -126,7 +126,7 @@ async fn finish(downstream: &Rc<Downstream>, client: End<Stream>, end: Outcome) 
         shard.on(verdict.event());
     }
     if downstream.aborted.get() {
-        return reset(stream.tcp());
+        return stream.reset();
     }
     match end {
         Outcome::Done(Err(error)) if error.is_parse() => {
@@ -137,7 +137,7 @@ async fn finish(downstream: &Rc<Downstream>, client: End<Stream>, end: Outcome) 
         Outcome::Done(_) | Outcome::Resting => {}
         Outcome::Condemned(Verdict::HeadTimeout) => refuse(&downstream.worker, stream, Cause::HeaderTimeout).await,
         // If it waits after all, it must not take this for the end of an answer. Its request was counted as above.
-        Outcome::Condemned(Verdict::ClientGone | Verdict::Denied) => reset(stream.tcp()),
+        Outcome::Condemned(Verdict::ClientGone | Verdict::Denied) => stream.reset(),
         Outcome::Condemned(Verdict::KeepAliveTimeout | Verdict::StreamIdle | Verdict::Drained | Verdict::Flood) => {}
     }
 }
@@ -154,9 +154,9 @@ fn unparsed(error: &hyper::Error) -> Cause {
 
 async fn upgraded(downstream: &Rc<Downstream>, mut stream: Stream, seen: Bytes, upgrade: Upgrade) {
     let Some((connection, _slot)) = upgrade.lease.take() else { return };
-    let Some((upstream, up_seen, _open)) = connection.into_upgraded().await else { return reset(stream.tcp()) };
+    let Some((upstream, up_seen, _open)) = connection.into_upgraded().await else { return stream.reset() };
     downstream.worker.shard.on(WorkerEvent::Upgraded);
     let (down, up) = (End { stream: &mut stream, seen }, End { stream: upstream, seen: up_seen });
     let ended = downstream.watched.guard(pin!(relay::relay(downstream, down, up, None))).await;
-    opaque::end(downstream, &stream, &ended);
+    opaque::end(downstream, &mut stream, &ended);
 }

@@ -18,7 +18,8 @@ use crate::account::{Account, Metered};
 use crate::authorize;
 use crate::body::RequestBody;
 use crate::headers::Upgrading;
-use crate::upstream::{Endpoint, Picked, Seen};
+use crate::tunnel::{Caller, Way};
+use crate::upstream::{Endpoint, Picked, Seen, Sender};
 use crate::worker::Worker;
 use crate::{grpc, plan};
 
@@ -59,7 +60,8 @@ pub(crate) fn launch(
         admitted.end(MirrorEvent::NoEndpoint);
         return None;
     };
-    if authorize::head_from(worker, planned.peer, endpoint.address(), head).is_err() {
+    let caller = Caller { peer: planned.peer, proven: None };
+    if authorize::head_from(worker, caller, endpoint.address(), head).is_err() {
         admitted.end(MirrorEvent::Denied);
         return None;
     }
@@ -75,7 +77,10 @@ pub(crate) fn launch(
     let is_call = head.version == Version::HTTP_2 && grpc::is_call(&head.headers);
     let version = plan::version(planned.cluster.protocol, head, Upgrading::No, is_call);
     let account = Rc::clone(&planned.account);
-    let task = run(admitted, account, endpoint, version, request, ending);
+    let snapshot = worker.snapshot();
+    let way = worker.way(&snapshot, caller, endpoint.address());
+    let by = By { account, way, client: planned.peer };
+    let task = run(admitted, by, endpoint, version, request, ending);
     tokio::task::spawn_local(Metered::new(&planned.account, task));
     tee
 }
@@ -111,9 +116,22 @@ impl Drop for Admitted {
     }
 }
 
+/// In whose name a copy is sent.
+struct By {
+    account: Rc<Account>,
+    way: Way,
+    client: PeerAddr,
+}
+
+impl By {
+    fn sender(&self) -> Sender<'_> {
+        Sender { account: &self.account, way: &self.way, client: self.client }
+    }
+}
+
 async fn run(
     admitted: Admitted,
-    account: Rc<Account>,
+    by: By,
     endpoint: Rc<Endpoint>,
     version: Version,
     request: Request<RequestBody>,
@@ -121,7 +139,7 @@ async fn run(
 ) {
     let worker = Rc::clone(&admitted.worker);
     let deadline = worker.mirrors.limits.deadline;
-    let sending = send(&worker, (admitted.stats, &account), &endpoint, version, request);
+    let sending = send(&worker, (admitted.stats, by.sender()), &endpoint, version, request);
     let sent = tokio::time::timeout(deadline, async {
         let Some(ending) = &ending else { return sending.await };
         tokio::select! {
@@ -141,18 +159,18 @@ async fn run(
 
 async fn send(
     worker: &Worker,
-    (stats, account): (StatsId, &Rc<Account>),
+    (stats, sender): (StatsId, Sender<'_>),
     endpoint: &Rc<Endpoint>,
     version: Version,
     request: Request<RequestBody>,
 ) -> MirrorEvent {
-    let Ok(mut lease) = endpoint.lease(version, account).await else { return MirrorEvent::Connect };
+    let Ok(mut lease) = endpoint.lease(version, sender).await else { return MirrorEvent::Connect };
     let mut parcel = Some(request);
     let sent = match lease.send(&mut parcel).await {
         Ok(response) => Ok(response),
         Err(error) => match (error.seen, lease.is_reused()) {
             // The endpoint had closed a connection that was kept: that is nobody's fault.
-            (Seen::Unsent, true) => match endpoint.lease_fresh(version, account).await {
+            (Seen::Unsent, true) => match endpoint.lease_fresh(version, sender).await {
                 Ok(fresh) => {
                     lease = fresh;
                     lease.send(&mut parcel).await.map_err(|_| MirrorEvent::Failed)

@@ -16,13 +16,13 @@ use crate::plan::{Entrance, Meant};
 pub(super) fn of(downstream: &Downstream, snapshot: &Snapshot, frontend: &Frontend, version: Option<Version>) -> Facts {
     let Downstream { peer, meant, client, .. } = downstream;
     let destination = match meant {
-        Meant::Address(OriginalDst(address)) => *address,
+        Meant::Address(OriginalDst(address)) | Meant::Workload(address) => *address,
         Meant::Gateway(Entrance { bind, .. }) => SocketAddr::new(bind.ip.unwrap_or(peer.0.ip()), bind.port),
         Meant::Service(_) => SocketAddr::new(peer.0.ip(), frontend.name.port),
     };
     let tls = match meant {
         Meant::Gateway(Entrance { tls, .. }) => tls.as_ref(),
-        Meant::Address(_) | Meant::Service(_) => None,
+        Meant::Address(_) | Meant::Service(_) | Meant::Workload(_) => None,
     };
     Facts {
         source: peer.0,

@@ -15,7 +15,8 @@ use weir_plugin_host::{Environment, GrpcCall, HttpCall, Notices, Plugin, Vm};
 
 use crate::authorize;
 use crate::body::{Incoming, RequestBody};
-use crate::upstream::{Endpoint, Lease, Picked};
+use crate::tunnel::{Caller, Way};
+use crate::upstream::{Endpoint, Lease, Picked, Sender};
 use crate::worker::Worker;
 
 /// Bytes of the body of a response, and of a message, that a plugin is given.
@@ -88,16 +89,21 @@ async fn lease(worker: &Worker, cluster: &Arc<Cluster>, version: Option<Version>
     let nobody = PeerAddr(([0, 0, 0, 0], 0).into());
     let picked = worker.pools.pick(cluster, nobody, None, worker.random.next());
     let Picked { endpoint, .. } = picked.ok_or("no healthy upstream")?;
-    authorize::connection(worker, nobody, endpoint.address()).map_err(|_| "a policy denies it")?;
+    let caller = Caller { peer: nobody, proven: None };
+    authorize::connection(worker, caller, endpoint.address()).map_err(|_| "a policy denies it")?;
+    let way = worker.way(&worker.snapshot(), caller, endpoint.address());
     let spoken = if cluster.protocol == Protocol::Http2 { Version::HTTP_2 } else { Version::HTTP_11 };
     let version = version.unwrap_or(spoken);
-    let lease = endpoint.lease(version, &worker.own_account).await.map_err(|_| GONE)?;
-    Ok(Leased { endpoint, version, lease })
+    let sender = Sender { account: &worker.own_account, way: &way, client: nobody };
+    let lease = endpoint.lease(version, sender).await.map_err(|_| GONE)?;
+    Ok(Leased { endpoint, version, way, client: nobody, lease })
 }
 
 struct Leased {
     endpoint: Rc<Endpoint>,
     version: Version,
+    way: Way,
+    client: PeerAddr,
     lease: Lease,
 }
 
@@ -112,7 +118,8 @@ impl Leased {
         match self.lease.send(&mut parcel).await {
             Ok(response) => Ok(response),
             Err(_) if self.lease.is_reused() && parcel.is_some() => {
-                self.lease = self.endpoint.lease_fresh(self.version, &worker.own_account).await.map_err(|_| GONE)?;
+                let sender = Sender { account: &worker.own_account, way: &self.way, client: self.client };
+                self.lease = self.endpoint.lease_fresh(self.version, sender).await.map_err(|_| GONE)?;
                 self.lease.send(&mut parcel).await.map_err(|_| GONE)
             }
             Err(_) => Err(GONE),

@@ -27,7 +27,6 @@ use crate::observe::{Observation, retry_after};
 use crate::plan::{self, Chosen, Retrying};
 use crate::record::Record;
 use crate::upstream::{Counted, Lease, Permit, Picked};
-use crate::watch::Reached;
 
 /// Bytes of a response that is not passed on which are read so that its connection can be used again, and for how long.
 const DISCARDED_BYTES: u64 = 65_536;
@@ -163,7 +162,7 @@ impl Tries<'_> {
         }
         let endpoint = chosen.picked.endpoint.address();
         let allowed = authorize::request(self.downstream, endpoint, &head);
-        record.watched().reach(Reached { peer: self.downstream.peer, endpoint, is_opaque: false });
+        record.watched().reach(self.downstream.reached(endpoint, false));
         let version = plan::version(chosen.protocol, &head, self.upgrading, record.is_call);
         let body = course.replay.as_ref().map_or(RequestBody::Empty, Replay::body);
         let observation = Observation::begin(&chosen.picked);

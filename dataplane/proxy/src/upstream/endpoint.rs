@@ -7,19 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::Version;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use weir_core::balance::{Outcome, Outlier, OutlierDetection, PeakEwma};
+use weir_core::name::PeerAddr;
 use weir_telemetry::{Shard, WorkerEvent};
 
 use super::breaker::Breakers;
 use super::lease::{Carrier, Lease, RawLease, Reused};
-use super::{ConnectError, Open, http1, http2};
-use crate::account::Account;
+use super::{ConnectError, Open, Sender, http1, http2};
 use crate::listener::OwnAddresses;
 use crate::settings::{Locality, Upstream};
 use crate::socket::{SocketOptions, is_exhaustion};
+use crate::stream::Stream;
+use crate::tunnel::{Tunnels, Way};
 use crate::watch::Clock;
 
 /// What the endpoints of a worker share.
@@ -35,6 +36,8 @@ pub(super) struct Shared {
     pub(super) breakers: Arc<Breakers>,
     /// Counts changes of which endpoints are well.
     pub(super) generation: Cell<u64>,
+    /// To what runs on other nodes.
+    pub(super) tunnels: Tunnels,
 }
 
 /// A worker's connections to one endpoint, and its load there. Lives as long as there are any, whatever the
@@ -64,6 +67,7 @@ pub(crate) struct Endpoint {
 }
 
 struct Idle {
+    way: Way,
     connection: Box<http1::Connection>,
     since: u32,
 }
@@ -169,86 +173,93 @@ impl Endpoint {
     }
 
     /// A connection for one request: one that is there already, or a new one.
-    pub(crate) async fn lease(self: &Rc<Self>, version: Version, account: &Rc<Account>) -> Result<Lease, ConnectError> {
-        if let Some(lease) = self.try_lease(version, account) {
+    pub(crate) async fn lease(self: &Rc<Self>, version: Version, sender: Sender<'_>) -> Result<Lease, ConnectError> {
+        if let Some(lease) = self.try_lease(version, sender) {
             return Ok(lease);
         }
         // Boxed: it is rare, and every request's future would have to have room for it.
-        Box::pin(self.lease_new(version, account)).await
+        Box::pin(self.lease_new(version, sender)).await
     }
 
     /// A connection that is there already, if the endpoint may have another request.
-    fn try_lease(self: &Rc<Self>, version: Version, account: &Rc<Account>) -> Option<Lease> {
+    fn try_lease(self: &Rc<Self>, version: Version, sender: Sender<'_>) -> Option<Lease> {
         if self.active.get() as usize >= self.shared.limits.max_connections {
             return None;
         }
         if version == Version::HTTP_2 {
-            return self.try_stream(account).map(|stream| {
+            return self.try_stream(sender).map(|stream| {
                 self.shared.shard.on(WorkerEvent::UpstreamReused);
-                Lease::new(Carrier::Http2(stream), self.slot(), Reused::Yes)
+                Lease::new(Carrier::Http2(stream), self.slot(), Reused::Yes, sender.way)
             });
         }
         loop {
-            let mut idle = self.idle.borrow_mut().pop()?;
+            let mut idle = self.take_idle(sender.way)?;
             if idle.connection.is_ready() {
                 self.shared.shard.on(WorkerEvent::UpstreamReused);
-                return Some(Lease::new(Carrier::Http1(idle.connection), self.slot(), Reused::Yes));
+                return Some(Lease::new(Carrier::Http1(idle.connection), self.slot(), Reused::Yes, sender.way));
             }
         }
     }
 
+    /// What was used last of the connections that go this way.
+    fn take_idle(&self, way: &Way) -> Option<Idle> {
+        let mut idle = self.idle.borrow_mut();
+        let at = idle.iter().rposition(|idle| idle.way == *way)?;
+        Some(idle.remove(at))
+    }
+
     /// A place on a connection of HTTP/2 that is there already. The first with room is taken, so that few are needed; but
     /// only of the same workload's: one that does not read its responses fills the window of all on the connection.
-    fn try_stream(&self, account: &Rc<Account>) -> Option<http2::Stream> {
+    fn try_stream(&self, sender: Sender<'_>) -> Option<http2::Stream> {
         let most = self.shared.limits.http2.max_streams as usize;
         let connections = self.http2.borrow();
-        let mut own = connections.iter().filter(|connection| Rc::ptr_eq(connection.account(), account));
+        let mut own = connections.iter().filter(|connection| connection.is_of(sender.account, sender.way));
         own.find(|connection| connection.has_room(most)).map(http2::Connection::stream)
     }
 
-    async fn lease_new(self: &Rc<Self>, version: Version, account: &Rc<Account>) -> Result<Lease, ConnectError> {
+    async fn lease_new(self: &Rc<Self>, version: Version, sender: Sender<'_>) -> Result<Lease, ConnectError> {
         let deadline = Instant::now() + self.shared.limits.connect_timeout;
         let slot = self.wait_for_slot(deadline).await?;
         // While this waited, a connection may have come back.
-        if let Some(lease) = self.try_lease(version, account) {
+        if let Some(lease) = self.try_lease(version, sender) {
             return Ok(lease);
         }
-        self.connect(slot, version, account, deadline).await
+        self.connect(slot, version, sender, deadline).await
     }
 
     /// A new connection, whatever is there already, except of HTTP/2: there those that have not ended are as good.
     pub(crate) async fn lease_fresh(
         self: &Rc<Self>,
         version: Version,
-        account: &Rc<Account>,
+        sender: Sender<'_>,
     ) -> Result<Lease, ConnectError> {
         let deadline = Instant::now() + self.shared.limits.connect_timeout;
         let slot = self.wait_for_slot(deadline).await?;
-        self.connect(slot, version, account, deadline).await
+        self.connect(slot, version, sender, deadline).await
     }
 
     async fn connect(
         self: &Rc<Self>,
         slot: Slot,
         version: Version,
-        account: &Rc<Account>,
+        sender: Sender<'_>,
         deadline: Instant,
     ) -> Result<Lease, ConnectError> {
         if version == Version::HTTP_2 {
-            let stream = self.connect_shared(account, deadline).await?;
-            return Ok(Lease::new(Carrier::Http2(stream), slot, Reused::No));
+            let stream = self.connect_shared(sender, deadline).await?;
+            return Ok(Lease::new(Carrier::Http2(stream), slot, Reused::No, sender.way));
         }
-        let stream = self.open(deadline).await?;
+        let stream = self.open(sender.way, sender.client, deadline).await?;
         let open = Open::new(&self.shared.shard);
         let connection = http1::Connection::new(stream, open, &self.shared.limits).await;
         let connection = connection.map_err(|_| ConnectError::Failed)?;
-        Ok(Lease::new(Carrier::Http1(Box::new(connection)), slot, Reused::No))
+        Ok(Lease::new(Carrier::Http1(Box::new(connection)), slot, Reused::No, sender.way))
     }
 
     /// A place on a connection of HTTP/2. Of those that want one at the same time the first makes it.
-    async fn connect_shared(&self, account: &Rc<Account>, deadline: Instant) -> Result<http2::Stream, ConnectError> {
+    async fn connect_shared(&self, sender: Sender<'_>, deadline: Instant) -> Result<http2::Stream, ConnectError> {
         loop {
-            if let Some(stream) = self.try_stream(account) {
+            if let Some(stream) = self.try_stream(sender) {
                 return Ok(stream);
             }
             if !self.is_connecting.get() {
@@ -258,9 +269,9 @@ impl Endpoint {
             connected.map_err(|_| ConnectError::Timeout)?;
         }
         let _connecting = Connecting::new(self);
-        let stream = self.open(deadline).await?;
+        let stream = self.open(sender.way, sender.client, deadline).await?;
         let open = Open::new(&self.shared.shard);
-        let connection = http2::Connection::new(stream, open, account, &self.shared.limits, &self.shared.clock).await;
+        let connection = http2::Connection::new(stream, open, sender, &self.shared.limits, &self.shared.clock).await;
         let connection = connection.map_err(|_| ConnectError::Failed)?;
         let stream = connection.stream();
         self.http2.borrow_mut().push(connection);
@@ -268,19 +279,27 @@ impl Endpoint {
     }
 
     /// A connection that is passed on unchanged: the socket, and what holds its place in the endpoint's load.
-    pub(crate) async fn lease_raw(self: &Rc<Self>) -> Result<(TcpStream, RawLease), ConnectError> {
+    pub(crate) async fn lease_raw(
+        self: &Rc<Self>,
+        way: &Way,
+        client: PeerAddr,
+    ) -> Result<(Stream, RawLease), ConnectError> {
         let deadline = Instant::now() + self.shared.limits.connect_timeout;
         let slot = self.wait_for_slot(deadline).await?;
-        let stream = self.open(deadline).await?;
+        let stream = self.open(way, client, deadline).await?;
         Ok((stream, RawLease::new(slot, Open::new(&self.shared.shard))))
     }
 
-    async fn open(&self, deadline: Instant) -> Result<TcpStream, ConnectError> {
+    async fn open(&self, way: &Way, client: PeerAddr, deadline: Instant) -> Result<Stream, ConnectError> {
         if self.shared.own.contains(self.address) {
             return Err(ConnectError::Loop);
         }
+        if let Some(via) = way {
+            let opened = self.shared.tunnels.open(via, self.address, client, deadline);
+            return opened.await.map(|stream| Stream::Tunnel(Box::new(stream)));
+        }
         match tokio::time::timeout_at(deadline, self.shared.options.connect(self.address)).await {
-            Ok(Ok(stream)) => Ok(stream),
+            Ok(Ok(stream)) => Ok(Stream::Plain(stream)),
             Ok(Err(error)) if is_exhaustion(&error) => Err(ConnectError::OutOfSockets),
             Ok(Err(_)) => Err(ConnectError::Failed),
             Err(_) => Err(ConnectError::Timeout),
@@ -360,11 +379,11 @@ pub(crate) struct Slot {
 
 impl Slot {
     /// Keeps a connection whose request has ended for another one, if it can take one.
-    pub(super) fn keep(self, mut connection: Box<http1::Connection>) {
+    pub(super) fn keep(self, mut connection: Box<http1::Connection>, way: Way) {
         let shared = &self.endpoint.shared;
         let mut idle = self.endpoint.idle.borrow_mut();
         if idle.len() < shared.limits.max_idle && connection.rest() {
-            idle.push(Idle { connection, since: shared.clock.now() });
+            idle.push(Idle { way, connection, since: shared.clock.now() });
         }
     }
 }

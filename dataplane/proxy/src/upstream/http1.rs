@@ -10,7 +10,6 @@ use http::header::{CONNECTION, HeaderValue, TE, TRANSFER_ENCODING};
 use http::{Request, Response};
 use hyper::body::{Body, Frame, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
-use tokio::net::TcpStream;
 use weir_telemetry::Cause;
 
 use super::gate::Gate;
@@ -18,6 +17,7 @@ use super::{Cut, Open, Parcel, Seen, SendError};
 use crate::body::RequestBody;
 use crate::settings::Upstream;
 use crate::socket_io::SocketIo;
+use crate::stream::Stream;
 
 /// How often a connection is polled again because it woke itself, before others get their turn.
 const PASSES: u32 = 4;
@@ -25,7 +25,7 @@ const PASSES: u32 = 4;
 /// A connection that speaks HTTP/1.1: one request after the other.
 pub(crate) struct Connection {
     sender: SendRequest<RequestBody>,
-    driver: http1::Connection<SocketIo<TcpStream>, RequestBody>,
+    driver: http1::Connection<SocketIo<Stream>, RequestBody>,
     ended: bool,
     gate: Arc<Gate>,
     waker: Waker,
@@ -33,7 +33,7 @@ pub(crate) struct Connection {
 }
 
 impl Connection {
-    pub(super) async fn new(stream: TcpStream, open: Open, limits: &Upstream) -> Result<Self, hyper::Error> {
+    pub(super) async fn new(stream: Stream, open: Open, limits: &Upstream) -> Result<Self, hyper::Error> {
         let Upstream { head_bytes, read_bytes, .. } = *limits;
         let mut builder = http1::Builder::new();
         // A buffer begins small and grows with what comes. A head has to fit into it.
@@ -154,7 +154,7 @@ impl Connection {
 
     /// The socket after an upgrade, and what was read beyond the head of the response. `None` when the connection
     /// was not upgraded after all.
-    pub(crate) async fn into_upgraded(mut self) -> Option<(TcpStream, Bytes, Open)> {
+    pub(crate) async fn into_upgraded(mut self) -> Option<(Stream, Bytes, Open)> {
         // The driver ends as soon as it has handed out the head of an upgrade.
         let ended = std::future::poll_fn(|context| Poll::Ready(self.drive(context).is_ready())).await;
         ended.then(|| {

@@ -13,15 +13,16 @@ use http::uri::{Authority, Scheme, Uri};
 use http::{Request, Response, request};
 use hyper::body::{Body, Frame};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use weir_telemetry::Cause;
 
-use super::{Cut, Open, Parcel, Seen, SendError};
+use super::{Cut, Open, Parcel, Seen, SendError, Sender};
 use crate::account::Account;
 use crate::body::{Incoming, Pump, RequestBody, Unsent};
 use crate::headers;
 use crate::settings::{Http2, SEND_BUFFER_BYTES, Upstream};
 use crate::socket_io::SocketIo;
+use crate::stream;
+use crate::tunnel::Way;
 use crate::watch::Clock;
 
 /// A connection that speaks HTTP/2.
@@ -29,6 +30,8 @@ pub(super) struct Connection {
     sender: RefCell<SendRequest<Bytes>>,
     /// Whose requests it carries.
     account: Rc<Account>,
+    /// How it goes to the endpoint.
+    way: Way,
     streams: Cell<usize>,
     /// The tick at which its last request ended.
     idle_since: Cell<u32>,
@@ -38,9 +41,9 @@ pub(super) struct Connection {
 impl Connection {
     /// Begins to speak HTTP/2 on a connection that was just made. The endpoint's part is not waited for.
     pub(super) async fn new(
-        stream: TcpStream,
+        stream: stream::Stream,
         open: Open,
-        account: &Rc<Account>,
+        sender: Sender<'_>,
         limits: &Upstream,
         clock: &Rc<Clock>,
     ) -> Result<Rc<Self>, h2::Error> {
@@ -52,19 +55,20 @@ impl Connection {
             .initial_connection_window_size(connection_window)
             .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
             .max_send_buffer_size(SEND_BUFFER_BYTES);
-        let (sender, connection) = builder.handshake(TokioIo::new(SocketIo::new(stream))).await?;
+        let (requests, connection) = builder.handshake(TokioIo::new(SocketIo::new(stream))).await?;
         tokio::task::spawn_local(async move {
             let _open = open;
             // Whatever it ends with, its requests have heard of it.
             let _ = connection.await;
         });
-        let (sender, account, clock) = (RefCell::new(sender), Rc::clone(account), Rc::clone(clock));
-        Ok(Rc::new(Self { sender, account, streams: Cell::new(0), idle_since: Cell::new(clock.now()), clock }))
+        let (account, way, clock) = (Rc::clone(sender.account), sender.way.clone(), Rc::clone(clock));
+        let sender = RefCell::new(requests);
+        Ok(Rc::new(Self { sender, account, way, streams: Cell::new(0), idle_since: Cell::new(clock.now()), clock }))
     }
 
-    /// Whose requests it carries.
-    pub(super) fn account(&self) -> &Rc<Account> {
-        &self.account
+    /// Whether it carries the requests of this one, and goes this way.
+    pub(super) fn is_of(&self, account: &Rc<Account>, way: &Way) -> bool {
+        Rc::ptr_eq(&self.account, account) && self.way == *way
     }
 
     /// Whether it can take requests: it has not ended, and the endpoint has not asked for its end.

@@ -10,6 +10,7 @@ use super::breaker::Permit;
 use super::endpoint::Slot;
 use super::{Cut, Open, Parcel, SendError, http1, http2};
 use crate::body::Incoming;
+use crate::tunnel::Way;
 
 /// Whether a connection had a request before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,13 +32,14 @@ pub(crate) struct Lease {
     carrier: Carrier,
     slot: Slot,
     reused: Reused,
+    way: Way,
     /// Held until the response has ended.
     permits: [Option<Permit>; 2],
 }
 
 impl Lease {
-    pub(super) fn new(carrier: Carrier, slot: Slot, reused: Reused) -> Self {
-        Self { carrier, slot, reused, permits: [None, None] }
+    pub(super) fn new(carrier: Carrier, slot: Slot, reused: Reused, way: &Way) -> Self {
+        Self { carrier, slot, reused, way: way.clone(), permits: [None, None] }
     }
 
     /// Keeps the places of the request, and of the retry that it is, until it has ended.
@@ -89,7 +91,7 @@ impl Lease {
     /// The response has ended: keeps the connection for another request, if it can take one.
     pub(crate) fn give_back(self) {
         if let Carrier::Http1(connection) = self.carrier {
-            self.slot.keep(connection);
+            self.slot.keep(connection, self.way);
         }
     }
 

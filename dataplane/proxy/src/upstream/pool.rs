@@ -14,8 +14,9 @@ use super::breaker::{Breakers, Counted, Permit};
 use super::endpoint::{Endpoint, Shared};
 use super::members::Members;
 use crate::listener::OwnAddresses;
-use crate::settings::{Locality, Upstream};
+use crate::settings::{Settings, Upstream};
 use crate::socket::SocketOptions;
+use crate::tunnel::Tunnels;
 use crate::watch::Clock;
 
 /// All endpoints that a worker has connections to.
@@ -43,17 +44,20 @@ pub(crate) struct Full;
 
 impl Pools {
     pub(crate) fn new(
+        settings: &Settings,
         limits: &Upstream,
-        locality: &Locality,
         breakers: Arc<Breakers>,
         options: SocketOptions,
         own: Arc<OwnAddresses>,
         shard: Arc<Shard>,
         clock: Rc<Clock>,
     ) -> Self {
-        let (idle_ticks, limits, locality) = (clock.ticks(limits.idle_timeout), limits.clone(), locality.clone());
-        let shared =
-            Shared { limits, idle_ticks, options, own, shard, clock, locality, breakers, generation: Cell::new(0) };
+        let (idle_ticks, limits, locality) =
+            (clock.ticks(limits.idle_timeout), limits.clone(), settings.locality.clone());
+        let identities = settings.identity.as_ref().map(|own| Arc::clone(&own.identities));
+        let tunnels = Tunnels::new(identities, options.clone(), Arc::clone(&shard), Rc::clone(&clock), idle_ticks);
+        let generation = Cell::new(0);
+        let shared = Shared { limits, idle_ticks, options, own, shard, clock, locality, breakers, generation, tunnels };
         let (endpoints, members, failing) = (RefCell::default(), RefCell::default(), RefCell::default());
         Self { endpoints, members, failing, shared: Rc::new(shared) }
     }
@@ -140,10 +144,12 @@ impl Pools {
             endpoint.sweep();
             !endpoint.is_forgettable()
         });
+        self.shared.tunnels.sweep();
     }
 
     /// Closes every connection that is not in use.
     pub(crate) fn clear(&self) {
         self.endpoints.borrow().values().for_each(|endpoint| endpoint.clear());
+        self.shared.tunnels.clear();
     }
 }

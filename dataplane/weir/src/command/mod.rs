@@ -1,5 +1,6 @@
 //! One file per command. A command parses its arguments, calls one crate, and prints.
 
+pub(crate) mod ca;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod diff;

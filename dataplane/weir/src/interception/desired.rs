@@ -31,17 +31,18 @@ impl Sightings {
         }
     }
 
-    fn addresses(&self, link: &PodLink) -> Option<&BTreeSet<IpAddr>> {
+    pub(super) fn addresses(&self, link: &PodLink) -> Option<&BTreeSet<IpAddr>> {
         self.0.get(&(link.ifindex, link.netns_cookie))
     }
 }
 
 /// What the kernel does with each service. Without connect hooks (`balances`) it knows only those that rules concern.
-pub(super) fn services(snapshot: &Snapshot, balances: bool) -> Services {
+/// On a node that makes tunnels (`node` is its name), those with endpoints elsewhere are the proxy's, too.
+pub(super) fn services(snapshot: &Snapshot, balances: bool, node: Option<&str>) -> Services {
     let mut services = Services::new();
     for frontend in snapshot.frontends() {
         for address in &frontend.addresses {
-            let Some(action) = action(snapshot, frontend, address, balances) else { continue };
+            let Some(action) = action((snapshot, node), frontend, address, balances) else { continue };
             let protocol = match frontend.protocol {
                 Protocol::Udp => kernel::Protocol::Udp,
                 Protocol::Http | Protocol::Http2 | Protocol::Detect | Protocol::Opaque => kernel::Protocol::Tcp,
@@ -52,8 +53,13 @@ pub(super) fn services(snapshot: &Snapshot, balances: bool) -> Services {
     services
 }
 
-fn action(snapshot: &Snapshot, frontend: &Frontend, address: &SocketAddr, balances: bool) -> Option<ServiceAction> {
-    if snapshot.is_intercepted(frontend) {
+fn action(
+    (snapshot, node): (&Snapshot, Option<&str>),
+    frontend: &Frontend,
+    address: &SocketAddr,
+    balances: bool,
+) -> Option<ServiceAction> {
+    if snapshot.is_intercepted(frontend) || node.is_some_and(|node| snapshot.needs_tunnels(frontend, node)) {
         return Some(ServiceAction::Proxy);
     }
     // The kernel translates an address to another of its own family only.
@@ -93,8 +99,11 @@ pub(super) fn pods(
         }
         let documented = workload.map(|workload| workload.addresses.iter().copied().collect());
         let addresses: BTreeSet<IpAddr> = documented.unwrap_or_else(|| first.clone());
-        let guard = addresses.iter().map(|ip| table.ends(*ip).guard).find(|guard| *guard != 0).unwrap_or(0);
-        let entry = PodEntry { addresses, guard, netns_cookie: Some(link.netns_cookie), fail_mode: None };
+        let first_of = |number: fn(&authorization::table::Ends) -> u32| {
+            addresses.iter().map(|ip| number(&table.ends(*ip))).find(|number| *number != 0).unwrap_or(0)
+        };
+        let (guard, mtls) = (first_of(|ends| ends.guard), first_of(|ends| ends.mtls));
+        let entry = PodEntry { addresses, guard, mtls, netns_cookie: Some(link.netns_cookie), fail_mode: None };
         pods.insert(link.ifindex, entry);
     }
     pods
@@ -104,7 +113,7 @@ pub(super) fn pods(
 pub(super) fn places(table: &Table) -> BTreeMap<Prefix, Ends> {
     let place = |(block, ends): (&Block, &authorization::table::Ends)| {
         let prefix = Prefix { ip: block.first, bits: block.bits };
-        (prefix, Ends { source: ends.source, guard: ends.guard })
+        (prefix, Ends { source: ends.source, guard: ends.guard, mtls: ends.mtls })
     };
     table.places.iter().map(place).collect()
 }
@@ -193,8 +202,8 @@ mod tests {
             (address("10.96.0.1:80"), balance(&["10.0.0.2:80", "10.0.0.1:80"])),
             (address("[fd96::1]:80"), balance(&["[fd::1]:80"])),
         ]);
-        assert_eq!(services(&snapshot, true), expected);
-        assert_eq!(services(&snapshot, false), Services::new());
+        assert_eq!(services(&snapshot, true, None), expected);
+        assert_eq!(services(&snapshot, false, None), Services::new());
     }
 
     #[test]
@@ -223,7 +232,9 @@ mod tests {
         ]);
         let mut sightings = Sightings::default();
         sightings.update(&links);
-        let place = |ip: &str, guard| (ip.parse::<Block>().unwrap(), authorization::table::Ends { source: 0, guard });
+        let place = |ip: &str, guard| {
+            (ip.parse::<Block>().unwrap(), authorization::table::Ends { guard, ..Default::default() })
+        };
         let places = [place("10.0.0.1", 7), place("10.0.0.2", 8), place("10.0.0.4", 7)].into();
         let pods = pods(&links, &sightings, &workloads, &Table { places, ..Table::default() });
         let found: Vec<(u32, u32)> = pods.iter().map(|(index, pod)| (index.0, pod.guard)).collect();

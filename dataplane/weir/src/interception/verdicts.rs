@@ -193,12 +193,12 @@ proptest! {
     ) {
         let mut numbers = Numbers::after(7);
         let first = snapshot(&(world(label) + &policies));
-        let table = numbers.table(&first);
+        let table = numbers.table(&first, None);
         check(&first, &table);
         let Some(next) = next else { return Ok(()) };
         // While a change is staged, what guards answer of both is in the map: neither may answer for the other.
         let second = snapshot(&(world(label) + &next));
-        let staged = numbers.table(&second);
+        let staged = numbers.table(&second, None);
         let mut both = table;
         both.entries.extend(staged.entries.clone());
         check(&first, &both);

@@ -21,5 +21,6 @@ mod routing;
 mod sessions;
 mod splits;
 mod take_over;
+mod tunnels;
 mod versions;
 mod visible;

@@ -91,6 +91,7 @@ impl Write for Io {
         match self.inner.inner_mut() {
             Stream::Plain(_) => Poll::Ready(Ok(())),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Tunnel(stream) => Pin::new(&mut **stream).poll_shutdown(cx),
         }
     }
 }
@@ -103,6 +104,7 @@ impl Io {
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let stream = match self.inner.inner_mut() {
             Stream::Plain(stream) => return socket_io::poll_end(stream, cx),
+            Stream::Tunnel(stream) => return stream.read.poll_end(cx),
             Stream::Tls(_) if !self.seen.is_empty() => return Poll::Pending,
             Stream::Tls(stream) => stream,
         };
