@@ -1,6 +1,6 @@
 //! `/api/v1/drops`: what was kept from its destination, as it happens.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -17,6 +17,8 @@ use crate::answer::Json;
 const KEPT: usize = 1_024;
 /// How many pairs of ends are kept for suggestions.
 const WANTED: usize = 4_096;
+/// How many pairs of ends are kept that talk in the clear.
+const PLAIN: usize = 256;
 /// How long an answer waits for the next at most: less than a client waits for it.
 const WAIT: Duration = Duration::from_secs(5);
 
@@ -82,6 +84,31 @@ struct Kept {
     wanted: BTreeSet<Wanted>,
     /// How many more there were.
     unkept: u64,
+    /// Who sends in the clear from elsewhere, and to whom.
+    plain: BTreeMap<(String, String), Plain>,
+}
+
+/// What was told of connections in the clear.
+#[derive(Clone, Copy, Debug)]
+struct Plain {
+    told: u64,
+    is_let_in: bool,
+    last: SystemTime,
+}
+
+/// Who sends in the clear from elsewhere to a workload of this node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Plaintext {
+    /// The pod, `namespace/name`, or the address.
+    source: String,
+    /// The same of the workload.
+    destination: String,
+    /// How many connections were told of; where there are many, those are some of them.
+    told: u64,
+    /// Whether the last one was let in.
+    let_in: bool,
+    /// When that was (RFC 3339).
+    last: String,
 }
 
 /// A connection that no policy allows.
@@ -107,6 +134,9 @@ impl Drops {
                 kept.unkept += 1;
             }
         }
+        if matches!(drop.reason, PASSED_PLAINTEXT | DROPPED_PLAINTEXT) {
+            kept.on_plaintext(&drop);
+        }
         kept.last += 1;
         let numbered = Numbered { sequence: kept.last, at, drop: Arc::new(drop) };
         kept.drops.push_back(numbered);
@@ -115,6 +145,18 @@ impl Drops {
         }
         std::mem::drop(kept);
         self.0.told.notify_waiters();
+    }
+
+    /// Who sends in the clear from elsewhere.
+    pub(crate) fn plaintext(&self) -> Vec<Plaintext> {
+        let one = |((source, destination), plain): (&(String, String), &Plain)| Plaintext {
+            source: source.clone(),
+            destination: destination.clone(),
+            told: plain.told,
+            let_in: plain.is_let_in,
+            last: humantime::format_rfc3339_seconds(plain.last).to_string(),
+        };
+        self.kept().plain.iter().map(one).collect()
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
@@ -149,6 +191,24 @@ impl Drops {
             }
         };
         tokio::time::timeout(WAIT, wait).await.unwrap_or_else(|_| self.after(sequence))
+    }
+}
+
+/// The reasons of the kernel's side that tell of what comes in the clear.
+const PASSED_PLAINTEXT: &str = "passed_plaintext";
+const DROPPED_PLAINTEXT: &str = "dropped_plaintext";
+
+impl Kept {
+    fn on_plaintext(&mut self, drop: &Dropped) {
+        let of = |pod: &Option<String>, address: SocketAddr| pod.clone().unwrap_or_else(|| address.ip().to_string());
+        let key = (of(&drop.source_pod, drop.source), of(&drop.destination_pod, drop.destination));
+        if self.plain.len() >= PLAIN && !self.plain.contains_key(&key) {
+            let oldest = self.plain.iter().min_by_key(|(_, plain)| plain.last).map(|(key, _)| key.clone());
+            oldest.map(|key| self.plain.remove(&key));
+        }
+        let (is_let_in, last) = (drop.reason == PASSED_PLAINTEXT, SystemTime::now());
+        let plain = self.plain.entry(key).or_insert(Plain { told: 0, is_let_in, last });
+        *plain = Plain { told: plain.told + 1 + u64::from(drop.suppressed), is_let_in, last };
     }
 }
 
@@ -221,6 +281,21 @@ mod tests {
         }
         let (wanted, unkept) = drops.wanted();
         assert_eq!((wanted.iter().map(|one| one.port).collect::<Vec<_>>(), unkept), (vec![82], 0));
+    }
+
+    #[test]
+    fn who_sends_in_the_clear_is_known() {
+        let drops = Drops::default();
+        let plain = |reason, pod: &str| Dropped { reason, source_pod: Some(pod.to_owned()), ..drop(7) };
+        drops.tell(plain("dropped_plaintext", "a/one"));
+        drops.tell(Dropped { suppressed: 3, ..plain("passed_plaintext", "a/one") });
+        drops.tell(plain("denied_policy", "a/two"));
+        drops.tell(Dropped { source_pod: None, ..plain("passed_plaintext", "") });
+        let found = drops.plaintext();
+        let found: Vec<_> = found.iter().map(|one| (&*one.source, &*one.destination, one.told, one.let_in)).collect();
+        assert_eq!(found, [("10.0.0.1", "10.0.0.2", 1, true), ("a/one", "10.0.0.2", 5, true)]);
+        (0..2 * PLAIN).for_each(|n| drops.tell(plain("passed_plaintext", &format!("a/{n}"))));
+        assert_eq!(drops.plaintext().len(), PLAIN);
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub use drops::{Dropped, Drops};
 pub use readiness::{Readiness, Token};
 pub use server::{Address, BindError, Server};
 pub use sources::{SourceView, Sources};
-pub use status::{KernelCount, KernelView, PodView, RuleCount};
+pub use status::{IdentityView, KernelCount, KernelView, PodView, RuleCount};
 
 use answer::{Body, Failure, Json};
 
@@ -63,6 +63,8 @@ pub struct Node {
     pub kernel: Arc<dyn KernelView>,
     /// What was kept from its destination.
     pub drops: Drops,
+    /// The certificates of its workloads, if it keeps any.
+    pub identities: Option<Arc<dyn IdentityView>>,
 }
 
 impl Node {

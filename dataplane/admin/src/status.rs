@@ -2,12 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::extract::State;
 use serde::Serialize;
 use serde_json::{Value, json};
 use weir_core::authorization::RuleName;
 use weir_core::stats::StatsKey;
+use weir_identity::IdentityState;
 use weir_proxy::{GatewayAddress, GatewayCertificate};
 use weir_telemetry::{
     Cause, MirrorEvent, MirrorSummary, Refused, RetryEvent, RouteSummary, WorkerEvent, WorkloadSummary,
@@ -24,6 +27,34 @@ pub trait KernelView: Send + Sync {
     fn pods(&self) -> Vec<PodView>;
     /// Packets that policies have kept out or told of.
     fn rules(&self) -> Vec<RuleCount>;
+}
+
+/// What is known of the certificates of this node's workloads.
+pub trait IdentityView: Send + Sync {
+    /// How it is with each of them.
+    fn states(&self) -> Vec<IdentityState>;
+    /// Why what all have in common cannot be read as it is now, if that is so.
+    fn failure(&self) -> Option<Arc<str>>;
+    /// Until when the node's own authority can vouch for anything, if there is one.
+    fn authority_ends(&self) -> Option<SystemTime>;
+}
+
+fn identity(identities: &dyn IdentityView) -> Value {
+    let time = |at: Option<SystemTime>| at.map(|at| humantime::format_rfc3339_seconds(at).to_string());
+    let states = identities.states();
+    let states = states.iter().map(|one| {
+        json!({
+            "principal": one.principal.as_str(),
+            "not_after": time(one.not_after),
+            "renewal": time(one.renewal),
+            "failure": one.failure,
+        })
+    });
+    json!({
+        "authority_ends": time(identities.authority_ends()),
+        "failure": identities.failure(),
+        "certificates": states.collect::<Vec<_>>(),
+    })
 }
 
 /// What one rule of a policy has decided about packets.
@@ -83,6 +114,8 @@ pub(crate) async fn status(State(node): State<Node>) -> Json<Value> {
         "certificates": node.gateways.certificates().iter().map(certificate).collect::<Vec<_>>(),
         "kernel": node.kernel.counts(),
         "pods": node.kernel.pods(),
+        "identities": node.identities.as_ref().map(|identities| identity(&**identities)),
+        "plaintext": node.drops.plaintext(),
     }))
 }
 

@@ -114,6 +114,9 @@ pub const ROUTE_ENTRIES: usize = 250_000;
 /// Names of host functions, and of services that it may call, that a plugin's document lists.
 pub const PLUGIN_CAPABILITIES: usize = 128;
 
+/// Ports of a peer authentication.
+pub const AUTHENTICATION_PORTS: usize = 100;
+
 /// Rules of an authorization policy.
 pub const AUTHORIZATION_RULES: usize = 10_000;
 

@@ -7,10 +7,10 @@ use weir_core::name::{ObjectName, ServiceName};
 
 use crate::document::{Document, DocumentSet};
 use crate::kinds::Content;
-use crate::kinds::authorization_policy::AuthorizationPolicy;
 use crate::kinds::endpoint_slice::{PodRef, SERVICE_LABEL};
 use crate::kinds::plugin::Attached;
 use crate::kinds::rules::{AttachesTo, Rules, To};
+use crate::kinds::selector::Selector;
 use crate::kinds::traffic_policy::Target;
 use crate::place::{Segment, written};
 
@@ -44,7 +44,8 @@ impl DocumentSet {
                 Some(attached) => self.of_plugin(attached),
                 None => self.all_services(&of.namespace),
             },
-            Content::Authorization(policy) => self.chosen_pods(&of.namespace, policy),
+            Content::Authorization(policy) => self.chosen_pods(&of.namespace, &policy.selector),
+            Content::Authentication(policy) => self.chosen_pods(&of.namespace, &policy.selector),
             Content::Service(_) | Content::Namespace(_) | Content::Gateway(_) | Content::ReferenceGrant(_) => {
                 Vec::new()
             }
@@ -52,14 +53,14 @@ impl DocumentSet {
     }
 
     /// The pods that a policy is for, as far as it chooses any.
-    fn chosen_pods(&self, namespace: &str, policy: &AuthorizationPolicy) -> Vec<(String, ObjectName)> {
-        if policy.selector.is_empty() {
+    fn chosen_pods(&self, namespace: &str, selector: &Selector) -> Vec<(String, ObjectName)> {
+        if selector.is_empty() {
             return Vec::new();
         }
         let first = ObjectName::new("Pod", namespace, "");
         let all = self.from(&first).take_while(|one| *one.name.kind == *"Pod" && *one.name.namespace == *namespace);
         let is_chosen = |document: &&Arc<Document>| match &document.content {
-            Content::Pod(pod) => policy.is_for(&pod.labels),
+            Content::Pod(pod) => selector.is_for(&pod.labels),
             _ => false,
         };
         all.filter(is_chosen).map(|document| ("spec.selector".to_owned(), document.name.clone())).collect()
@@ -175,6 +176,12 @@ impl Meant {
 }
 
 impl Document {
+    /// Whether it chooses among the pods of its namespace, some of which are meant.
+    fn may_choose(&self, selector: &Selector, meant: &Meant) -> bool {
+        let mut pods = meant.pods.iter().filter(|pod| pod.namespace == *self.name.namespace);
+        !selector.is_empty() && pods.next().is_some()
+    }
+
     fn refers_to(&self, meant: &Meant) -> bool {
         match &self.content {
             Content::Rules(rules) => {
@@ -187,10 +194,8 @@ impl Document {
                 slice.service.as_ref().is_some_and(|service| meant.services.contains(service))
                     || slice.pods.iter().any(|(_, pod)| meant.pods.contains(pod))
             }
-            Content::Authorization(policy) => {
-                let mut pods = meant.pods.iter().filter(|pod| pod.namespace == *self.name.namespace);
-                !policy.selector.is_empty() && pods.next().is_some()
-            }
+            Content::Authorization(policy) => self.may_choose(&policy.selector, meant),
+            Content::Authentication(policy) => self.may_choose(&policy.selector, meant),
             Content::Pod(_) => meant.namespaces.contains(&*self.name.namespace),
             Content::TrafficPolicy(policy) => policy.targets.iter().any(|one| meant.services.contains(&one.service)),
             Content::Plugin(plugin) => match &plugin.attached {

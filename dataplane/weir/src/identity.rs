@@ -6,8 +6,9 @@ use std::time::SystemTime;
 
 use anyhow::Context as _;
 use arc_swap::ArcSwapOption;
+use weir_admin::IdentityView;
 use weir_core::authorization::Principal;
-use weir_identity::Keeper;
+use weir_identity::{IdentityState, Keeper};
 use weir_proxy::OwnIdentity;
 
 use crate::interception::Wiring;
@@ -52,7 +53,26 @@ impl Keeping {
         }
     }
 
+    /// For who asks how it is.
+    pub(crate) fn view(&self) -> Arc<dyn IdentityView> {
+        Arc::new(self.clone())
+    }
+
     fn keeper(&self) -> MutexGuard<'_, Keeper> {
         self.keeper.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl IdentityView for Keeping {
+    fn states(&self) -> Vec<IdentityState> {
+        self.keeper().states()
+    }
+
+    fn failure(&self) -> Option<Arc<str>> {
+        self.keeper().failure().cloned()
+    }
+
+    fn authority_ends(&self) -> Option<SystemTime> {
+        self.keeper().authority_ends()
     }
 }

@@ -1,5 +1,6 @@
 //! Metrics of what is neither a request nor a connection: the kernel part, sources, gateways and the version log.
 
+mod identities;
 mod plugins;
 mod policies;
 
@@ -17,6 +18,7 @@ use weir_admin::{KernelView, SourceView, Sources};
 use weir_proxy::GatewayStatus;
 use weir_revisions::Reader;
 
+pub(crate) use identities::IdentityMetrics;
 pub(crate) use plugins::PluginMetrics;
 pub(crate) use policies::PolicyMetrics;
 

@@ -31,7 +31,8 @@ use weir_telemetry::Telemetry;
 use crate::identity::Keeping;
 use crate::interception::{NoKernel, Wiring};
 use crate::metrics::{
-    BuildInfo, GatewayMetrics, KernelMetrics, PluginMetrics, PolicyMetrics, RevisionMetrics, SourceMetrics,
+    BuildInfo, GatewayMetrics, IdentityMetrics, KernelMetrics, PluginMetrics, PolicyMetrics, RevisionMetrics,
+    SourceMetrics,
 };
 use crate::plugins::Plugins;
 use crate::priority::{Background, be_prompt, yield_to_workers};
@@ -169,6 +170,7 @@ async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
     }
     // The last good revision is in force, so the proxy may have traffic.
     if let Some(keeping) = &keeping {
+        telemetry.register_collector(Box::new(IdentityMetrics(keeping.view())));
         keeping.look(wiring.as_ref());
     }
     if let Some(wiring) = &wiring {
@@ -193,6 +195,7 @@ async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
         gateways,
         kernel,
         drops: drops.clone(),
+        identities: keeping.as_ref().map(Keeping::view),
     };
     let (stop_api, api_stopped) = oneshot::channel::<()>();
     let api = tokio::spawn(server.serve(weir_admin::router(api), async { drop(api_stopped.await) }));
@@ -467,6 +470,7 @@ async fn follow_events(wiring: Option<Wiring>, drops: Drops) -> anyhow::Result<(
             match record.reason {
                 Reason::ResetOrphan => "reset",
                 Reason::AuditedPolicy => "audited",
+                Reason::PassedPlaintext => "let in, in the clear",
                 _ => "dropped",
             }
         );

@@ -44,7 +44,6 @@ pub fn weir_to_pod(ctx: TcContext) -> i32 {
     let clear = if is_from_pod || pod.mtls == 0 { Verdict::Direct } else { maps::in_the_clear(pod.mtls, tuple) };
     let reason = match policy.verdict {
         Verdict::Direct | Verdict::Audit if clear == Verdict::Deny => Reason::DroppedPlaintext,
-        Verdict::Direct if clear == Verdict::Audit => Reason::PassedPlaintext,
         Verdict::Direct => Reason::PassedGuard,
         Verdict::Audit => Reason::AuditedPolicy,
         Verdict::Deny => Reason::DeniedPolicy,
@@ -59,21 +58,32 @@ pub fn weir_to_pod(ctx: TcContext) -> i32 {
         // Addresses may have been translated on the way here, so that the answer is known by those it has here only.
         flows::expect_answer(config, tuple);
     }
-    if !matches!(reason, Reason::AuditedPolicy | Reason::PassedPlaintext) && !reason.is_loss() {
+    let tell = |reason| {
+        report::lose::<ToPod>(
+            &ctx,
+            &Loss {
+                reason,
+                tuple,
+                ifindex: frame.ifindex(),
+                rule: policy.rule,
+                bytes: frame.len(),
+                per_second: config.events_per_second,
+            },
+        );
+    };
+    if reason.is_loss() {
+        tell(reason);
+        return DROP;
+    }
+    if clear == Verdict::Audit {
+        tell(Reason::PassedPlaintext);
+    }
+    if reason == Reason::AuditedPolicy {
+        tell(reason);
+    } else if clear != Verdict::Audit {
         return pass(&frame, reason);
     }
-    report::lose::<ToPod>(
-        &ctx,
-        &Loss {
-            reason,
-            tuple,
-            ifindex: frame.ifindex(),
-            rule: policy.rule,
-            bytes: frame.len(),
-            per_second: config.events_per_second,
-        },
-    );
-    if reason.is_loss() { DROP } else { NEXT }
+    NEXT
 }
 
 #[inline(always)]

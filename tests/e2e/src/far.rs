@@ -48,7 +48,16 @@ impl Authorities {
         let (folder, passphrase, root) = (self.path(name), self.path("passphrase"), self.path(root));
         let (folder, passphrase, root) = (text(&folder), text(&passphrase), text(&root));
         ca(&[
-            "node", node, "--folder", folder, "--passphrase", passphrase, "--root", root, "--root-passphrase", passphrase,
+            "node",
+            node,
+            "--folder",
+            folder,
+            "--passphrase",
+            passphrase,
+            "--root",
+            root,
+            "--root-passphrase",
+            passphrase,
         ]);
     }
 

@@ -139,7 +139,8 @@ fn world(last: &Last, changed: &[&Arc<Document>], names: &Names<'_>) -> (Arc<Wor
         | Content::Gateway(_)
         | Content::ReferenceGrant(_)
         | Content::Plugin(_)
-        | Content::Authorization(_) => None,
+        | Content::Authorization(_)
+        | Content::Authentication(_) => None,
     }));
     (Arc::new(world), services)
 }

@@ -16,7 +16,7 @@ use crate::kinds::metadata::Authorization;
 use crate::place::Segment;
 
 /// The namespace whose policies are for the workloads of all.
-const ROOT: &str = "weir-system";
+pub(super) const ROOT: &str = "weir-system";
 
 /// All policies, and the guards that are made of them. What counts decisions is kept from one configuration to the next.
 #[derive(Debug, Default)]
@@ -44,7 +44,7 @@ impl Guards {
             let of = |namespace: &str| by_namespace.get(namespace).into_iter().flatten();
             let own = of(&name.namespace).chain(of(ROOT).filter(|_| *name.namespace != *ROOT));
             let own: Vec<&Document> =
-                own.filter(|(_, policy)| policy.is_for(&pod.labels)).map(|(document, _)| *document).collect();
+                own.filter(|(_, policy)| policy.selector.is_for(&pod.labels)).map(|(document, _)| *document).collect();
             used.extend(own.iter().map(|document| &document.name));
             guards.guard(names, name, &own, before)
         });

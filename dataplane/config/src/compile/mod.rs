@@ -5,6 +5,7 @@ mod destinations;
 mod difference;
 mod gateways;
 mod guards;
+mod mtls;
 mod names;
 mod plan;
 mod plugins;

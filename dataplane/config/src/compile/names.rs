@@ -12,6 +12,7 @@ use crate::kinds::authorization_policy::AuthorizationPolicy;
 use crate::kinds::endpoint_slice::EndpointSlice;
 use crate::kinds::gateway_api::{From, Gateway, ReferenceGrant};
 use crate::kinds::namespace::Namespace;
+use crate::kinds::peer_authentication::PeerAuthentication;
 use crate::kinds::plugin::PluginFor;
 use crate::kinds::pod::Pod;
 use crate::kinds::rules::Rules;
@@ -42,6 +43,7 @@ pub(super) struct Names<'s> {
     pub(super) policies: Vec<(&'s Document, &'s PolicyFor)>,
     pub(super) plugins: Vec<(&'s Document, &'s PluginFor)>,
     pub(super) authorizations: Vec<(&'s Document, &'s AuthorizationPolicy)>,
+    pub(super) authentications: Vec<(&'s Document, &'s PeerAuthentication)>,
     namespaces: HashMap<&'s str, &'s Namespace>,
     gateways: BTreeMap<&'s ObjectName, FoundGateway<'s>>,
     /// Each with its namespace.
@@ -59,6 +61,7 @@ impl<'s> Names<'s> {
             policies: Vec::new(),
             plugins: Vec::new(),
             authorizations: Vec::new(),
+            authentications: Vec::new(),
             namespaces: HashMap::new(),
             gateways: BTreeMap::new(),
             grants: Vec::new(),
@@ -83,6 +86,7 @@ impl<'s> Names<'s> {
                 Content::TrafficPolicy(policy) => names.policies.push((document, policy)),
                 Content::Plugin(plugin) => names.plugins.push((document, plugin)),
                 Content::Authorization(policy) => names.authorizations.push((document, policy)),
+                Content::Authentication(policy) => names.authentications.push((document, policy)),
                 Content::Gateway(gateway) => {
                     names.gateways.insert(name, FoundGateway { document, gateway });
                 }

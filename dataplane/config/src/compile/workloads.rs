@@ -8,7 +8,7 @@ use std::sync::Arc;
 use weir_core::authorization::{Guard, Principal};
 use weir_core::balance::Weight;
 use weir_core::name::ObjectName;
-use weir_core::workload::{Enrolment, Mtls, MtlsMode, Workload};
+use weir_core::workload::{Enrolment, Mtls, Workload};
 
 use super::names::Names;
 use crate::diagnostic::Diagnostic;
@@ -30,9 +30,14 @@ pub(super) struct Workloads {
 }
 
 impl Workloads {
-    pub(super) fn new(names: &Names<'_>, guards: Vec<Option<Arc<Guard>>>, diagnostics: &mut Vec<Diagnostic>) -> Self {
+    /// Each pod's guard, and how it is reached, come in their order.
+    pub(super) fn new(
+        names: &Names<'_>,
+        of_pods: impl Iterator<Item = (Option<Arc<Guard>>, Mtls)>,
+        diagnostics: &mut Vec<Diagnostic>,
+    ) -> Self {
         let mut workloads = Self { list: Vec::new(), known: HashMap::new(), by_address: HashMap::new() };
-        for ((name, document, pod), guard) in names.pods.iter().zip(guards) {
+        for ((name, document, pod), (guard, mtls)) in names.pods.iter().zip(of_pods) {
             let version: Option<Arc<str>> = pod.version.as_deref().map(Into::into);
             let reference = reference(name);
             let mut addresses = Vec::new();
@@ -66,7 +71,7 @@ impl Workloads {
                 principal: Principal::new(names.trust_domain, &name.namespace, &pod.service_account),
                 guard: guard.filter(|_| enrolment == Enrolment::Enrolled),
                 node: node.clone(),
-                mtls: is_of_mesh.then(|| Mtls::all(MtlsMode::Strict)),
+                mtls: Some(mtls).filter(|_| is_of_mesh),
                 ..Workload::new(&name.namespace, &name.name, &pod.service_account)
             }));
             workloads

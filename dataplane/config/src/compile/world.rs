@@ -9,6 +9,7 @@ use weir_core::workload::Workload;
 
 use super::clusters::Clusters;
 use super::guards::Guards;
+use super::mtls;
 use super::names::{self, Names};
 use super::workloads::Workloads;
 use crate::diagnostic::Diagnostic;
@@ -31,7 +32,8 @@ impl World {
     pub(super) fn new(names: &Names<'_>, before: Option<&Self>) -> Self {
         let mut diagnostics = Vec::new();
         let (of_pods, guards) = Guards::new(names, before.map(|before| &before.guards), &mut diagnostics);
-        let workloads = Workloads::new(names, of_pods, &mut diagnostics);
+        let reached = mtls::of_pods(names, &mut diagnostics);
+        let workloads = Workloads::new(names, of_pods.into_iter().zip(reached), &mut diagnostics);
         let clusters = Clusters::new(names, &workloads, before.map(|before| &before.clusters), &mut diagnostics);
         let addresses = addresses(names, &mut diagnostics);
         Self { clusters, workloads: workloads.into_list(), addresses, diagnostics, guards }

@@ -1,13 +1,12 @@
 //! `AuthorizationPolicy` (weir.dev/v1, and Istio's of that name for the same): who may reach which workloads.
 
-use std::collections::BTreeMap;
-
 use http::HeaderName;
 use serde::{Deserialize, Serialize};
 use weir_core::authorization::{Action, Block, Blocks, Condition, Operation, Peer, Ports, Texts};
 
 use super::envelope::Envelope;
 use super::metadata::{Metadata, is_label, is_subdomain};
+use super::selector::{Selector, SelectorSpec};
 use super::{Content, Kind};
 use crate::check::Checker;
 use crate::limits;
@@ -24,13 +23,6 @@ pub(crate) struct Spec {
     action: Option<String>,
     #[serde(deserialize_with = "nullable")]
     rules: Vec<RuleSpec>,
-}
-
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase", expecting = "an object with matchLabels")]
-struct SelectorSpec {
-    #[serde(deserialize_with = "nullable")]
-    match_labels: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -121,8 +113,7 @@ struct WhenSpec {
 /// A policy as valid.
 #[derive(Debug)]
 pub(crate) struct AuthorizationPolicy {
-    /// Labels that a pod must have; empty: every pod of the namespace.
-    pub(crate) selector: BTreeMap<String, String>,
+    pub(crate) selector: Selector,
     pub(crate) action: Action,
     pub(crate) rules: Vec<Rule>,
 }
@@ -133,13 +124,6 @@ pub(crate) struct Rule {
     pub(crate) peers: Vec<Peer>,
     pub(crate) operations: Vec<Operation>,
     pub(crate) conditions: Vec<Condition>,
-}
-
-impl AuthorizationPolicy {
-    /// Whether it is for pods with these labels.
-    pub(crate) fn is_for(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.selector.iter().all(|(key, value)| labels.get(key) == Some(value))
-    }
 }
 
 impl Kind for AuthorizationPolicyDocument {
@@ -168,7 +152,7 @@ impl Kind for AuthorizationPolicyDocument {
                     rule.check(namespace, action, checker)
                 })
             });
-            let selector = self.spec.selector.match_labels.clone();
+            let selector = Selector::new(&self.spec.selector);
             Some(Content::Authorization(Box::new(AuthorizationPolicy { selector, action, rules })))
         })
     }

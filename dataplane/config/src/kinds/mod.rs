@@ -10,12 +10,14 @@ pub(crate) mod gateway_api;
 mod host;
 pub(crate) mod metadata;
 pub(crate) mod namespace;
+pub(crate) mod peer_authentication;
 pub(crate) mod plugin;
 pub(crate) mod pod;
 pub(crate) mod protocol;
 mod retry;
 pub(crate) mod route_rule;
 pub(crate) mod rules;
+pub(crate) mod selector;
 pub(crate) mod service;
 mod services;
 pub(crate) mod traffic_policy;
@@ -60,10 +62,11 @@ pub(crate) enum Content {
     ReferenceGrant(Box<gateway_api::ReferenceGrant>),
     Plugin(Box<plugin::PluginFor>),
     Authorization(Box<authorization_policy::AuthorizationPolicy>),
+    Authentication(Box<peer_authentication::PeerAuthentication>),
 }
 
 /// What Weir reads, for people who wrote something else.
-pub(crate) const KINDS: [(&str, &[&str]); 12] = [
+pub(crate) const KINDS: [(&str, &[&str]); 13] = [
     (service::ServiceDocument::KIND, service::ServiceDocument::API_VERSIONS),
     (endpoint_slice::EndpointSliceDocument::KIND, endpoint_slice::EndpointSliceDocument::API_VERSIONS),
     (pod::PodDocument::KIND, pod::PodDocument::API_VERSIONS),
@@ -78,5 +81,9 @@ pub(crate) const KINDS: [(&str, &[&str]); 12] = [
     (
         authorization_policy::AuthorizationPolicyDocument::KIND,
         authorization_policy::AuthorizationPolicyDocument::API_VERSIONS,
+    ),
+    (
+        peer_authentication::PeerAuthenticationDocument::KIND,
+        peer_authentication::PeerAuthenticationDocument::API_VERSIONS,
     ),
 ];

@@ -17,6 +17,7 @@ use crate::kinds::authorization_policy::AuthorizationPolicyDocument;
 use crate::kinds::endpoint_slice::EndpointSliceDocument;
 use crate::kinds::gateway_api::{GatewayDocument, GrpcRouteDocument, HttpRouteDocument, ReferenceGrantDocument};
 use crate::kinds::namespace::NamespaceDocument;
+use crate::kinds::peer_authentication::PeerAuthenticationDocument;
 use crate::kinds::plugin::PluginDocument;
 use crate::kinds::pod::PodDocument;
 use crate::kinds::route_rule::RouteRuleDocument;
@@ -80,6 +81,7 @@ fn read_object(value: Value, scope: &Scope<'_>, to: &mut OfFile) {
         Some((ReferenceGrantDocument::KIND, _)) => read_kind::<ReferenceGrantDocument>(value, scope, to),
         Some((TrafficPolicyDocument::KIND, _)) => read_kind::<TrafficPolicyDocument>(value, scope, to),
         Some((AuthorizationPolicyDocument::KIND, _)) => read_kind::<AuthorizationPolicyDocument>(value, scope, to),
+        Some((PeerAuthenticationDocument::KIND, _)) => read_kind::<PeerAuthenticationDocument>(value, scope, to),
         Some((PluginDocument::KIND, _)) => read_kind::<PluginDocument>(value, scope, to),
         _ => to.diagnostics.push(unknown(version, kind, scope)),
     }
@@ -152,6 +154,7 @@ fn document<K: Kind>(mut written: K, content: Content, name: ObjectName, scope: 
             | Content::Gateway(_)
             | Content::Plugin(_)
             | Content::Authorization(_)
+            | Content::Authentication(_)
     );
     let line = scope.locations.find(&[]).map(|position| position.line);
     let canonical: Arc<str> = canonical::text(&value).into();

@@ -99,6 +99,8 @@ fn text(status: &Value) -> String {
     troubles(&mut text, status);
     gateways(&mut text, status);
     certificates(&mut text, status);
+    identities(&mut text, status);
+    plaintext(&mut text, status);
     routes(&mut text, status);
     mirrors(&mut text, status);
     workloads(&mut text, status);
@@ -157,6 +159,41 @@ fn certificates(text: &mut String, status: &Value) {
         let until = certificate["not_after"].as_str().unwrap_or("NOT there");
         let trouble = certificate["failure"].as_str().unwrap_or("none");
         table.row([word(&certificate["name"]), until, trouble].map(Cell::from));
+    }
+    let _ = write!(text, "\n{table}");
+}
+
+/// What the node's workloads show to other nodes.
+fn identities(text: &mut String, status: &Value) {
+    let identities = &status["identities"];
+    if identities.is_null() {
+        return;
+    }
+    if let Some(failure) = identities["failure"].as_str() {
+        let _ = writeln!(text, "\nidentities CANNOT be read, those that there are stay: {failure}");
+    }
+    let mut table = Table::default();
+    table.row(["identity", "valid until", "renewed at", "trouble"].map(Cell::from));
+    for one in rows(identities, "certificates") {
+        let until = one["not_after"].as_str().unwrap_or("NOT there");
+        let trouble = one["failure"].as_str().unwrap_or("none");
+        table.row([word(&one["principal"]), until, word(&one["renewal"]), trouble].map(Cell::from));
+    }
+    let _ = write!(text, "\n{table}");
+}
+
+/// Who sends in the clear from other nodes.
+fn plaintext(text: &mut String, status: &Value) {
+    let plaintext = rows(status, "plaintext");
+    if plaintext.is_empty() {
+        return;
+    }
+    let mut table = Table::default();
+    table.row(["in the clear, from".into(), "to".into(), Cell::right("told"), "last".into(), "let in".into()]);
+    for one in plaintext {
+        let let_in = if one["let_in"] == Value::Bool(true) { "yes" } else { "no" };
+        let (from, to, last) = (word(&one["source"]), word(&one["destination"]), word(&one["last"]));
+        table.row([from.into(), to.into(), (&one["told"]).into(), last.into(), let_in.into()]);
     }
     let _ = write!(text, "\n{table}");
 }
