@@ -35,6 +35,8 @@ const RETRY: Duration = Duration::from_secs(10);
 pub enum Origin {
     /// This node's own authority signs them.
     Authority {
+        /// The name of this node.
+        node: Box<str>,
         /// Has `node.crt`, `node.key` (sealed), `roots.crt` and perhaps `revoked.crl`.
         folder: PathBuf,
         /// A file with what opens the key.
@@ -228,12 +230,17 @@ impl Keeper {
         let trust = trust.map_err(|error| format!("{}: {error}", path.display()))?;
         let authority = match &self.origin {
             Origin::Files { .. } => None,
-            Origin::Authority { folder, passphrase, .. } => {
+            Origin::Authority { node, folder, passphrase, .. } => {
                 let opens = Passphrase::new(&read(passphrase)?);
                 let opens = opens.map_err(|error| format!("{}: {error}", passphrase.display()))?;
                 let [certificate, key] = [NODE_CERTIFICATE, NODE_KEY].map(|file| text(&folder.join(file)));
                 let authority = NodeAuthority::read(&certificate?, &key?, &opens);
-                Some(authority.map_err(|error| format!("{}: {error}", folder.display()))?)
+                let authority = authority.map_err(|error| format!("{}: {error}", folder.display()))?;
+                if authority.node() != &**node {
+                    let other = authority.node();
+                    return Err(format!("{}: is the authority of node {other}, this is {node}", folder.display()));
+                }
+                Some(authority)
             }
         };
         Ok((authority, trust))

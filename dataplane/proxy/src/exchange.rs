@@ -321,10 +321,7 @@ async fn send(
     version: Version,
     parcel: &mut Parcel,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
-    let way = {
-        let snapshot = downstream.worker.snapshot();
-        downstream.worker.way(&snapshot, downstream.caller(), endpoint.address())
-    };
+    let way = downstream.worker.way(downstream.caller(), endpoint.address());
     let sender = Sender { account: &downstream.account, way: &way, client: downstream.peer };
     let mut lease = endpoint.lease(version, sender).await?;
     let spare = if lease.is_reused() { parcel.as_ref().and_then(spare) } else { None };

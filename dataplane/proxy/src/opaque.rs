@@ -29,16 +29,13 @@ pub(crate) struct Opened {
 
 /// Connects to an endpoint of the service that a client meant. Rules do not concern it. `None` when none can be reached.
 pub(crate) async fn open(downstream: &Downstream) -> Option<Opened> {
-    let snapshot = downstream.worker.snapshot();
-    let picked = pick(downstream, &snapshot)?;
+    let picked = pick(downstream, &downstream.worker.snapshot())?;
     let endpoint = picked.endpoint.address();
     if authorize::connection(&downstream.worker, downstream.caller(), endpoint).is_err() {
         downstream.worker.shard.on(WorkerEvent::OpaqueDenied);
         return None;
     }
-    let way = downstream.worker.way(&snapshot, downstream.caller(), endpoint);
-    // A connection that takes long must not keep an old configuration alive.
-    drop(snapshot);
+    let way = downstream.worker.way(downstream.caller(), endpoint);
     downstream.watched.reach(downstream.reached(endpoint, true));
     let observation = Observation::begin(&picked);
     let leased = picked.endpoint.lease_raw(&way, downstream.peer).await;

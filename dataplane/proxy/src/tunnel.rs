@@ -70,12 +70,13 @@ pub(crate) fn way(own: Option<&OwnIdentity>, snapshot: &Snapshot, caller: Caller
         is_known.then(|| workload.principal.clone())
     };
     let source = source().unwrap_or_else(|| own.principal.clone());
-    Some(Rc::new(Via { source, destination: destination.principal.clone() }))
+    Some(Rc::new(Via { source, destination: destination.principal.clone(), node: destination.node.clone() }))
 }
 
 impl Worker {
     /// How a client's connections to an endpoint go.
-    pub(crate) fn way(&self, snapshot: &Snapshot, caller: Caller<'_>, endpoint: SocketAddr) -> Way {
-        way(self.settings.identity.as_ref(), snapshot, caller, endpoint)
+    pub(crate) fn way(&self, caller: Caller<'_>, endpoint: SocketAddr) -> Way {
+        let own = self.settings.identity.as_ref()?;
+        way(Some(own), &self.snapshot(), caller, endpoint)
     }
 }

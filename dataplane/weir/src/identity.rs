@@ -26,7 +26,7 @@ impl Keeping {
     pub(crate) fn new(settings: &Settings) -> anyhow::Result<Option<Self>> {
         let Some(identity) = &settings.identity else { return Ok(None) };
         let principal = identity.principal().context("identity.workload is none")?;
-        let origin = identity.origin().context("identity has neither authority nor files")?;
+        let origin = identity.origin(&settings.node).context("identity has neither authority nor files")?;
         let keeper = Arc::new(Mutex::new(Keeper::new(origin, &identity.trust_domain)));
         let identities = Arc::new(ArcSwapOption::empty());
         Ok(Some(Self { keeper, own: OwnIdentity { node: settings.node.as_str().into(), principal, identities } }))

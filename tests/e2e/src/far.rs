@@ -177,7 +177,10 @@ impl Drop for Far {
         if std::thread::panicking() {
             let log = self.log();
             let lines: Vec<&str> = log.lines().collect();
-            eprintln!("--- the far node:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+            #[expect(clippy::print_stderr, reason = "a story that fails tells how it was")]
+            {
+                eprintln!("--- the far node:\n{}", lines[lines.len().saturating_sub(60)..].join("\n"));
+            }
         }
         drop(self.node.take());
         let _ = fs::remove_dir_all(crate::story::pins_of(&self.name));

@@ -26,7 +26,7 @@ fn write_authority(folder: &Path, root: &Root, life: Duration) {
 
 fn keeper(folder: &Path) -> Keeper {
     let (passphrase, folder) = (folder.join("passphrase"), folder.to_owned());
-    Keeper::new(Origin::Authority { folder, passphrase, life: 24 * HOUR }, DOMAIN)
+    Keeper::new(Origin::Authority { node: "one".into(), folder, passphrase, life: 24 * HOUR }, DOMAIN)
 }
 
 fn root() -> Root {
@@ -93,6 +93,16 @@ fn what_cannot_be_renewed_stays_and_is_told() {
     fs::remove_file(dir.path().join(ROOTS)).unwrap();
     assert!(keeper.follow(&wanted, late + RETRY, || 0).is_none());
     assert!(keeper.failure().unwrap().contains("roots.crt: No such file"));
+}
+
+#[test]
+fn the_authority_of_another_node_is_none() {
+    let dir = tempfile::tempdir().unwrap();
+    write_authority(dir.path(), &root(), HOUR);
+    let (folder, passphrase) = (dir.path().to_owned(), dir.path().join("passphrase"));
+    let mut keeper = Keeper::new(Origin::Authority { node: "two".into(), folder, passphrase, life: HOUR }, DOMAIN);
+    assert!(keeper.follow(&BTreeSet::from([principal("a")]), SystemTime::now(), || 0).is_none());
+    assert!(keeper.failure().unwrap().ends_with("is the authority of node one, this is two"), "{:?}", keeper.failure());
 }
 
 #[test]

@@ -77,8 +77,7 @@ pub(crate) fn launch(
     let is_call = head.version == Version::HTTP_2 && grpc::is_call(&head.headers);
     let version = plan::version(planned.cluster.protocol, head, Upgrading::No, is_call);
     let account = Rc::clone(&planned.account);
-    let snapshot = worker.snapshot();
-    let way = worker.way(&snapshot, caller, endpoint.address());
+    let way = worker.way(caller, endpoint.address());
     let by = By { account, way, client: planned.peer };
     let task = run(admitted, by, endpoint, version, request, ending);
     tokio::task::spawn_local(Metered::new(&planned.account, task));

@@ -91,7 +91,7 @@ async fn lease(worker: &Worker, cluster: &Arc<Cluster>, version: Option<Version>
     let Picked { endpoint, .. } = picked.ok_or("no healthy upstream")?;
     let caller = Caller { peer: nobody, proven: None };
     authorize::connection(worker, caller, endpoint.address()).map_err(|_| "a policy denies it")?;
-    let way = worker.way(&worker.snapshot(), caller, endpoint.address());
+    let way = worker.way(caller, endpoint.address());
     let spoken = if cluster.protocol == Protocol::Http2 { Version::HTTP_2 } else { Version::HTTP_11 };
     let version = version.unwrap_or(spoken);
     let sender = Sender { account: &worker.own_account, way: &way, client: nobody };

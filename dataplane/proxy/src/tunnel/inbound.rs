@@ -14,11 +14,12 @@ use h2::{Reason, RecvStream};
 use http::{Request, Response, StatusCode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use weir_core::authorization::Principal;
 use weir_core::hbone::{self, Refusal};
 use weir_core::name::PeerAddr;
 use weir_core::snapshot::Snapshot;
 use weir_core::workload::Workload;
-use weir_identity::{Identities, Shown};
+use weir_identity::{Identities, Peer, Shown};
 use weir_telemetry::WorkerEvent;
 
 use super::ping::Pinger;
@@ -107,7 +108,8 @@ pub(crate) async fn serve(admission: &Admission, stream: TcpStream, ends: Ends) 
         Err(Verdict::HeadTimeout) => return worker.shard.on(WorkerEvent::TunnelRefused),
         Err(verdict) => return worker.shard.on(verdict.event()),
     };
-    if !may_speak(&worker.snapshot(), &shown, worker) {
+    let own = worker.settings.identity.as_ref().map(|own| &own.principal);
+    if !may_speak(&worker.snapshot(), &shown.peer, own) {
         tracing::warn!(
             peer = %ends.peer,
             principal = %shown.peer.principal,
@@ -143,14 +145,14 @@ fn builder() -> Builder {
     builder
 }
 
-/// Whether the node that vouches for a peer runs it. Of authorities that are no node's nothing can be told.
-fn may_speak(snapshot: &Snapshot, shown: &Shown, worker: &Worker) -> bool {
-    let Some(node) = &shown.peer.node else { return true };
-    let is_of_nodes = worker.settings.identity.as_ref().is_some_and(|own| own.principal == shown.peer.principal);
-    is_of_nodes
-        || snapshot.workloads().any(|(_, workload)| {
-            workload.principal == shown.peer.principal && workload.node.as_deref().is_none_or(|own| own == &**node)
-        })
+/// Whether the node that vouches for a peer runs it, or the peer is the node itself, which has the same name on all of them (`own`).
+/// Of authorities that are no node's nothing can be told.
+fn may_speak(snapshot: &Snapshot, peer: &Peer, own: Option<&Principal>) -> bool {
+    let Some(node) = &peer.node else { return true };
+    let is_there = |workload: &Arc<Workload>| {
+        workload.principal == peer.principal && workload.node.as_deref().is_none_or(|own| own == &**node)
+    };
+    own == Some(&peer.principal) || snapshot.workloads().any(|(_, workload)| is_there(workload))
 }
 
 /// Both ends of the connection that a tunnel goes by.
@@ -286,4 +288,43 @@ fn refuse(reply: &mut SendResponse<Bytes>, refusal: Refusal) {
     debug_assert_ne!(refusal.status(), StatusCode::OK);
     // An error says that the peer has lost interest.
     let _ = reply.send_response(response, true);
+}
+
+#[cfg(test)]
+mod tests {
+    use weir_core::revision::{RevisionId, Sequence};
+
+    use super::*;
+
+    #[test]
+    fn a_node_speaks_for_what_runs_there() {
+        let workload = |name: &str, node: Option<&str>, ip: &str| {
+            let own = Workload::new(&"shop".into(), &name.into(), name);
+            let addresses = vec![ip.parse().unwrap()];
+            Arc::new(Workload { node: node.map(Into::into), addresses, ..own })
+        };
+        let workloads = [
+            workload("cart", Some("one"), "10.0.0.1"),
+            workload("cart", Some("two"), "10.0.0.2"),
+            workload("pay", Some("two"), "10.0.0.3"),
+            workload("old", None, "10.0.0.4"),
+        ];
+        let snapshot = Snapshot::new(Sequence(1), RevisionId::of([]), Vec::new(), &workloads);
+        let principal = |name: &str| Principal::new(weir_core::workload::TRUST_DOMAIN, &"shop".into(), name);
+        for (name, node, expected) in [
+            ("cart", Some("one"), true),
+            ("cart", Some("two"), true),
+            ("cart", Some("three"), false),
+            ("pay", Some("one"), false),
+            ("pay", Some("two"), true),
+            ("old", Some("one"), true),
+            ("nobody", Some("one"), false),
+            ("weir", Some("three"), true),
+            ("nobody", None, true),
+        ] {
+            let (principal_of, not_after) = (principal(name), SystemTime::now());
+            let peer = Peer { principal: principal_of, node: node.map(Into::into), not_after };
+            assert_eq!(may_speak(&snapshot, &peer, Some(&principal("weir"))), expected, "{name} by {node:?}");
+        }
+    }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Via {
     pub(crate) source: Principal,
     /// Who must answer.
     pub(crate) destination: Principal,
+    /// On which node that runs: another's authority does not vouch for it.
+    pub(crate) node: Option<Arc<str>>,
 }
 
 /// The tunnels of a worker.
@@ -51,10 +53,12 @@ pub(crate) struct Tunnels {
     shard: Arc<Shard>,
     clock: Rc<Clock>,
     idle_ticks: u32,
-    lines: RefCell<HashMap<(Rc<Via>, IpAddr), Rc<Line>, foldhash::fast::RandomState>>,
+    lines: RefCell<Lines>,
     /// What the tunnels that there are were looked through by.
     seen: RefCell<Option<Arc<Identities>>>,
 }
+
+type Lines = HashMap<(Rc<Via>, IpAddr), Rc<Line>, foldhash::fast::RandomState>;
 
 /// All tunnels of a pair of workloads, at one address.
 struct Line {
@@ -210,6 +214,12 @@ impl Tunnels {
             tracing::warn!(%ip, destination = %via.destination, source = %via.source, %error, "no tunnel");
             ConnectError::Failed
         })?;
+        if let (Some(by), Some(node)) = (&shown.peer.node, &via.node)
+            && **by != **node
+        {
+            tracing::warn!(%ip, destination = %via.destination, node = by, "no tunnel: the node speaks for what does not run there");
+            return Err(ConnectError::Failed);
+        }
         let mut builder = Builder::new();
         builder
             .enable_push(false)
@@ -272,10 +282,10 @@ impl Tunnels {
                     connection.task.abort();
                     return false;
                 }
-                let is_idle = connection.streams.get() == 0;
-                let is_old = now.wrapping_sub(connection.idle_since.get()) > self.idle_ticks;
+                let is_used = connection.streams.get() > 0
+                    || now.wrapping_sub(connection.idle_since.get()) <= self.idle_ticks;
                 // Dropped with its last stream, it says farewell by itself.
-                !connection.task.is_finished() && !(is_idle && is_old)
+                is_used && !connection.task.is_finished()
             });
             let is_used = now.wrapping_sub(line.last_used.get()) <= self.idle_ticks;
             is_used || !line.connections.borrow().is_empty()

@@ -84,8 +84,9 @@ impl Identity {
     }
 
     /// Where certificates come from.
-    pub(crate) fn origin(&self) -> Option<Origin> {
+    pub(crate) fn origin(&self, node: &str) -> Option<Origin> {
         let authority = self.authority.as_ref().map(|authority| Origin::Authority {
+            node: node.into(),
             folder: authority.folder.clone(),
             passphrase: authority.passphrase.clone(),
             life: Duration::from_secs(u64::from(authority.certificate_hours) * 3_600),
