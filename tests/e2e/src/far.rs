@@ -165,6 +165,16 @@ impl Far {
         fs::read_to_string(self.folder.path().join("node.log")).unwrap_or_default()
     }
 
+    /// Starts another process that takes over, and waits until the one before has ended.
+    #[track_caller]
+    pub fn take_over(&mut self, lab: &Lab) {
+        let next = NodeProcess::start(lab, "remote", self.folder.path(), &["--take-over"]);
+        let before = self.node.replace(next);
+        let ended = before.unwrap().await_end();
+        assert!(ended.success(), "{ended}");
+        self.await_ready();
+    }
+
     /// SIGKILL, and waits until the process is gone.
     #[track_caller]
     pub fn kill9(&mut self) {

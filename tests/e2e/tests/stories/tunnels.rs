@@ -1,10 +1,11 @@
 //! Two nodes: what goes between their pods goes in tunnels of mutual TLS, and nobody else gets in.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::json;
-use weir_e2e::{Authorities, Far, PATIENCE, Story, Terrain, brief, node_names, service, until, wire};
-use weir_lab::client::{ClientError, Connection};
+use weir_e2e::{Authorities, Far, Load, PATIENCE, Story, Terrain, brief, node_names, service, until, wire};
+use weir_lab::client::{ClientError, Connection, Request, bulk};
 use weir_lab::server::Mode;
 use weir_lab::{PodSpec, ServicePort};
 
@@ -258,4 +259,47 @@ fn a_root_is_rotated_and_a_node_revoked_without_a_restart() {
     });
     assert!(story.admin.connections("tunnel_disbelieved") > 0);
     assert_ne!(mesh.get("far-client", &mesh.directly("v1")[0]), "200 v1");
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the figures are worth a look")]
+fn bytes_cross_a_tunnel_unchanged_both_ways_at_once() {
+    const MIB: u64 = 1 << 20;
+    let mesh = Mesh::begin(&terrain().serve("far", Mode::Bulk));
+    for ip in mesh.story.lab.pod("far").unwrap().ips() {
+        let to = SocketAddr::new(ip, 8080);
+        // One direction ends long before the other: each ends by itself.
+        for (up, down) in [(256 * MIB, 256 * MIB), (64 * MIB, 3), (3, 64 * MIB)] {
+            let done = bulk(mesh.story.lab.layout(), "client", to, (up, down), PATIENCE).unwrap();
+            println!("{up} bytes there and {down} back: {:?}", done.took);
+        }
+    }
+    assert!(mesh.story.admin.connections("tunnel_opened") > 0);
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "the figures are worth a look")]
+fn either_node_is_taken_over_and_no_request_in_tunnels_is_lost() {
+    let mut mesh = Mesh::begin(&terrain());
+    let url = format!("http://{}/fast", FAR[0]);
+    let kept = Request::new("GET", &url).unwrap();
+    let new = kept.clone().header("connection", "close");
+    let loads = [kept, new].map(|request| {
+        Load::start(&mesh.story.lab, "client", 3, &request, |response| match brief(response) {
+            right if right == "200 far" => Ok(()),
+            other => Err(other),
+        })
+    });
+    for load in &loads {
+        load.await_good(200);
+    }
+    for _ in 0..3 {
+        assert!(mesh.story.take_over().success());
+        mesh.far.take_over(&mesh.story.lab);
+    }
+    for (load, what) in loads.into_iter().zip(["kept connections", "new connections"]) {
+        let report = load.stop();
+        println!("{what}: {} requests good, the slowest {:?}", report.good, report.slowest);
+        assert_eq!(report.failed, 0, "{what}: {report:#?}");
+    }
 }
