@@ -2,13 +2,14 @@
 
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use weir_identity::ServerStream;
 
-use crate::tunnel::TunnelStream;
+use crate::tunnel::{Place, TunnelStream};
 
 /// A connection, to a client or to an endpoint.
 pub(crate) enum Stream {
@@ -27,6 +28,14 @@ impl Stream {
             Self::Plain(stream) => Some(stream),
             Self::Tls(stream) => Some(stream.tcp()),
             Self::Tunnel(_) => None,
+        }
+    }
+
+    /// Its place in a tunnel that this node has made, if it is in one.
+    pub(crate) fn place(&self) -> Option<Rc<Place>> {
+        match self {
+            Self::Tunnel(stream) => stream.place().cloned(),
+            Self::Plain(_) | Self::Tls(_) => None,
         }
     }
 

@@ -15,7 +15,7 @@ use weir_core::snapshot::Snapshot;
 use weir_core::workload::Enrolment;
 
 pub(crate) use inbound::Inbound;
-pub(crate) use outbound::{Tunnels, Via};
+pub(crate) use outbound::{Place, Tunnels, Via};
 pub(crate) use stream::{TunnelRead, TunnelStream, TunnelWrite};
 
 use crate::settings::OwnIdentity;

@@ -49,6 +49,7 @@ impl Keeping {
             roll
         };
         if let Some(identities) = self.keeper().follow(&wanted, SystemTime::now(), roll) {
+            tracing::info!(certificates = wanted.len(), "identities are in force");
             self.own.identities.store(Some(identities));
         }
     }

@@ -41,7 +41,7 @@ use crate::take_over::{Asked, Door, Lent};
 
 /// How often what could not be done is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(2);
-/// How often it is looked after certificates. A pod that comes has none before.
+/// How often it is looked after certificates, besides when pods or documents have changed.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// How often the kernel's side is compared with what it must be.
 const REPAIR_EVERY: Duration = Duration::from_secs(10);
@@ -165,14 +165,15 @@ async fn run_within(settings: &Settings, start: Start) -> anyhow::Result<()> {
     telemetry.register_collector(Box::new(GatewayMetrics(gateways.clone())));
     let revision_token = reader.current().is_none().then(|| ready.wait_for("the first revision from the source"));
     let slots = slots(&proxy)?;
-    if let Some(lent) = lent.take() {
-        lent.ready()?;
-    }
-    // The last good revision is in force, so the proxy may have traffic.
+    // Opening the authority's key takes a tenth of a second, which nobody should have to wait for.
     if let Some(keeping) = &keeping {
         telemetry.register_collector(Box::new(IdentityMetrics(keeping.view())));
         keeping.look(wiring.as_ref());
     }
+    if let Some(lent) = lent.take() {
+        lent.ready()?;
+    }
+    // The last good revision is in force, so the proxy may have traffic.
     if let Some(wiring) = &wiring {
         open_slots(wiring, &slots)?;
         wiring.with_kernel(|kernel| kernel.remove_other_versions()).transpose()?;
@@ -315,7 +316,7 @@ impl Node {
         let source = Source { name: SOURCE.to_owned(), location: self.settings.source.folder.clone() };
         let mut status = folder.status();
         status.mark_changed();
-        let pods = follow_pods(self.wiring.clone(), self.settings.clone(), pods_token);
+        let pods = follow_pods(self.wiring.clone(), self.keeping.clone(), self.settings.clone(), pods_token);
         let events = follow_events(self.wiring.clone(), self.drops.clone());
         let (mut pods, mut events) = (std::pin::pin!(pods), std::pin::pin!(events));
         let mut asked = std::pin::pin!(asked(door));
@@ -326,7 +327,11 @@ impl Node {
             tokio::select! {
                 change = folder.next() => {
                     let change = change.context("the watch of the source's folder has ended")?;
-                    self.background.run(|| self.publisher().apply(&source, &change));
+                    self.background.run(|| {
+                        self.publisher().apply(&source, &change);
+                        // Who is new shall not have to wait.
+                        self.look_after_identities();
+                    });
                     has_read = true;
                     if self.publisher().reader().current().is_some() {
                         drop(self.revision_token.take());
@@ -337,8 +342,7 @@ impl Node {
                 outcome = &mut events => outcome?,
                 asked = &mut asked => return asked,
                 _ = look.tick(), if self.keeping.is_some() => {
-                    let keeping = self.keeping.iter();
-                    self.background.run(|| keeping.for_each(|keeping| keeping.look(self.wiring.as_ref())));
+                    self.background.run(|| self.look_after_identities());
                 }
                 _ = repair.tick() => {
                     self.repair();
@@ -363,6 +367,10 @@ impl Node {
 
     fn publisher(&self) -> std::sync::MutexGuard<'_, Publisher> {
         self.publisher.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look_after_identities(&self) {
+        self.keeping.iter().for_each(|keeping| keeping.look(self.wiring.as_ref()));
     }
 
     fn source_settings(&self) -> weir_sources::Settings {
@@ -426,6 +434,7 @@ async fn asked(door: Option<&Door>) -> anyhow::Result<Asked> {
 /// Tells the kernel part which pods there are, whenever that changes.
 async fn follow_pods(
     wiring: Option<Wiring>,
+    keeping: Option<Keeping>,
     settings: Settings,
     mut token: Option<weir_admin::Token>,
 ) -> anyhow::Result<()> {
@@ -441,6 +450,7 @@ async fn follow_pods(
             tracing::error!(%error, "the pods' links cannot be programmed; trying again");
             tokio::time::sleep(RETRY_LINKS).await;
         }
+        keeping.iter().for_each(|keeping| keeping.look(Some(&wiring)));
         drop(token.take());
     }
 }

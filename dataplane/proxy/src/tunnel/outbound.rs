@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
@@ -83,6 +84,12 @@ struct Connection {
 pub(crate) struct Place(Rc<Connection>);
 
 impl Place {
+    /// Whether the tunnel takes no more connections, because its peer ends it: what is kept on it had better be given up.
+    pub(crate) fn is_leaving(&self) -> bool {
+        let mut sender = self.0.sender.borrow_mut();
+        matches!(sender.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(_)))
+    }
+
     fn new(connection: &Rc<Connection>) -> Rc<Self> {
         connection.streams.set(connection.streams.get() + 1);
         Rc::new(Self(Rc::clone(connection)))
@@ -99,7 +106,6 @@ impl Drop for Place {
 
 impl Connection {
     fn has_room(&self) -> bool {
-        use std::task::{Context, Poll, Waker};
         let mut sender = self.sender.borrow_mut();
         self.streams.get() < STREAMS.min(sender.current_max_send_streams())
             && matches!(sender.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())))

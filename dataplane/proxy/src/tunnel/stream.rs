@@ -19,7 +19,7 @@ pub(crate) struct TunnelStream {
     pub(crate) read: TunnelRead,
     pub(crate) write: TunnelWrite,
     /// Its place among those of its tunnel, where this node has made that.
-    _place: Option<Rc<Place>>,
+    place: Option<Rc<Place>>,
 }
 
 /// What comes.
@@ -41,8 +41,13 @@ impl TunnelStream {
         Self {
             read: TunnelRead { stream: read, seen: Bytes::new(), is_ended: false },
             write: TunnelWrite { stream: write, is_ended: false },
-            _place: place,
+            place,
         }
+    }
+
+    /// Its place among those of its tunnel, where this node has made that.
+    pub(crate) fn place(&self) -> Option<&Rc<Place>> {
+        self.place.as_ref()
     }
 
     /// Ends it so that the other side sees a failure, not an end.

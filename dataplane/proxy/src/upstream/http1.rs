@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
@@ -18,6 +19,7 @@ use crate::body::RequestBody;
 use crate::settings::Upstream;
 use crate::socket_io::SocketIo;
 use crate::stream::Stream;
+use crate::tunnel::Place;
 
 /// How often a connection is polled again because it woke itself, before others get their turn.
 const PASSES: u32 = 4;
@@ -30,6 +32,8 @@ pub(crate) struct Connection {
     gate: Arc<Gate>,
     waker: Waker,
     open: Open,
+    /// Its place in a tunnel, if it is in one.
+    place: Option<Rc<Place>>,
 }
 
 impl Connection {
@@ -38,9 +42,10 @@ impl Connection {
         let mut builder = http1::Builder::new();
         // A buffer begins small and grows with what comes. A head has to fit into it.
         builder.max_buf_size(read_bytes.max(head_bytes)).max_header_size(head_bytes);
+        let place = stream.place();
         let (sender, driver) = builder.handshake(SocketIo::new(stream)).await?;
         let (gate, waker) = Gate::new();
-        Ok(Self { sender, driver, ended: false, gate, waker, open })
+        Ok(Self { sender, driver, ended: false, gate, waker, open, place })
     }
 
     /// Lets the connection read and write. Ready when it has ended.
@@ -61,12 +66,17 @@ impl Connection {
     /// Whether it can take another request, now that its last one has ended. Nobody is woken by it from here on.
     pub(super) fn rest(&mut self) -> bool {
         self.gate.set_task(None);
-        self.look()
+        !self.is_leaving() && self.look()
+    }
+
+    /// Whether the tunnel that it is in ends.
+    fn is_leaving(&self) -> bool {
+        self.place.as_ref().is_some_and(|place| place.is_leaving())
     }
 
     /// Whether it still can. A connection that the endpoint has closed is noticed as soon as the runtime has heard of it.
     pub(super) fn is_ready(&mut self) -> bool {
-        if self.gate.is_quiet() { self.sender.is_ready() } else { self.look() }
+        !self.is_leaving() && if self.gate.is_quiet() { self.sender.is_ready() } else { self.look() }
     }
 
     fn look(&mut self) -> bool {

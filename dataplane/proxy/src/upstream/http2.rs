@@ -22,7 +22,7 @@ use crate::headers;
 use crate::settings::{Http2, SEND_BUFFER_BYTES, Upstream};
 use crate::socket_io::SocketIo;
 use crate::stream;
-use crate::tunnel::Way;
+use crate::tunnel::{Place, Way};
 use crate::watch::Clock;
 
 /// A connection that speaks HTTP/2.
@@ -32,6 +32,8 @@ pub(super) struct Connection {
     account: Rc<Account>,
     /// How it goes to the endpoint.
     way: Way,
+    /// Its place in a tunnel, if it is in one.
+    place: Option<Rc<Place>>,
     streams: Cell<usize>,
     /// The tick at which its last request ended.
     idle_since: Cell<u32>,
@@ -55,6 +57,7 @@ impl Connection {
             .initial_connection_window_size(connection_window)
             .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX))
             .max_send_buffer_size(SEND_BUFFER_BYTES);
+        let place = stream.place();
         let (requests, connection) = builder.handshake(TokioIo::new(SocketIo::new(stream))).await?;
         tokio::task::spawn_local(async move {
             let _open = open;
@@ -63,7 +66,15 @@ impl Connection {
         });
         let (account, way, clock) = (Rc::clone(sender.account), sender.way.clone(), Rc::clone(clock));
         let sender = RefCell::new(requests);
-        Ok(Rc::new(Self { sender, account, way, streams: Cell::new(0), idle_since: Cell::new(clock.now()), clock }))
+        Ok(Rc::new(Self {
+            sender,
+            account,
+            way,
+            place,
+            streams: Cell::new(0),
+            idle_since: Cell::new(clock.now()),
+            clock,
+        }))
     }
 
     /// Whether it carries the requests of this one, and goes this way.
@@ -74,13 +85,16 @@ impl Connection {
     /// Whether it can take requests: it has not ended, and the endpoint has not asked for its end.
     pub(super) fn is_alive(&self) -> bool {
         let context = &mut Context::from_waker(Waker::noop());
-        !matches!(self.sender.borrow_mut().poll_ready(context), Poll::Ready(Err(_)))
+        let is_leaving = self.place.as_ref().is_some_and(|place| place.is_leaving());
+        !is_leaving && !matches!(self.sender.borrow_mut().poll_ready(context), Poll::Ready(Err(_)))
     }
 
     /// Whether it can take another request at once, of at most so many.
     pub(super) fn has_room(&self, most: usize) -> bool {
         let mut sender = self.sender.borrow_mut();
-        self.streams.get() < most.min(sender.current_max_send_streams())
+        let is_leaving = self.place.as_ref().is_some_and(|place| place.is_leaving());
+        !is_leaving
+            && self.streams.get() < most.min(sender.current_max_send_streams())
             && matches!(sender.poll_ready(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())))
     }
 
