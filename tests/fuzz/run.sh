@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 seconds=${1:?how many seconds for each target}
 shift
-[ $# -gt 0 ] || set -- documents first_bytes heads packets plugin_calls plugin_images plugin_modules requests
+[ $# -gt 0 ] || set -- certificates decisions documents first_bytes heads packets plugin_calls plugin_images plugin_modules requests tunnels
 cargo fuzz --version >/dev/null 2>&1 || cargo install -q --locked cargo-fuzz
 # The sanitizer flags are unstable; a stable compiler accepts them this way.
 export RUSTC_BOOTSTRAP=1

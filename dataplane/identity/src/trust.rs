@@ -16,6 +16,8 @@ use webpki::{
 use weir_core::authorization::Principal;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
+use crate::certificate::CHAIN;
+
 /// Roots of a bundle: the one in use, the next, and more than anybody rotates at once.
 const ROOTS: usize = 32;
 /// Lists of what was revoked: one for each authority.
@@ -169,6 +171,16 @@ impl Trust {
             lists: lists.iter().map(list).collect::<Result<_, _>>().map_err(TrustError::List)?,
             source: (bundle.into(), revoked.into()),
         })
+    }
+
+    /// The client that shows this chain (PEM), if that is believed at this time.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub fn peer(&self, chain: &[u8], now: SystemTime) -> Result<Peer, Refusal> {
+        let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain).take(CHAIN + 1).collect();
+        let chain = chain.map_err(|_| Refusal::Unreadable)?;
+        if chain.len() > CHAIN { Err(Refusal::Unreadable) } else { self.verify(&chain, Side::Client, now) }
     }
 
     /// Who shows this chain, if that is believed at this time.
