@@ -13,7 +13,7 @@ use weir_core::snapshot::Snapshot;
 use weir_core::stats::StatsTable;
 
 /// Each: a file, and what can be in it.
-const FILES: [(&str, &[&str]); 23] = [
+const FILES: [(&str, &[&str]); 24] = [
     (
         "namespace.yaml",
         &[
@@ -21,6 +21,14 @@ const FILES: [(&str, &[&str]); 23] = [
             "{apiVersion: v1, kind: Namespace, metadata: {name: a, labels: {weir.dev/mesh: disabled}}}",
             "{apiVersion: v1, kind: Namespace, metadata: {name: a, labels: {weir.dev/mesh: enabled}}}",
             "{apiVersion: v1, kind: Namespace, metadata: {name: a, labels: {weir.dev/authorization: audit}}}",
+        ],
+    ),
+    (
+        "mtls.yaml",
+        &[
+            "{apiVersion: weir.dev/v1, kind: PeerAuthentication, metadata: {name: p, namespace: a}, spec: {mtls: {mode: PERMISSIVE}}}",
+            "{apiVersion: weir.dev/v1, kind: PeerAuthentication, metadata: {name: p, namespace: a}, spec: {selector: {matchLabels: {app: web}}, portLevelMtls: {'80': {mode: DISABLE}}}}",
+            "{apiVersion: weir.dev/v1, kind: PeerAuthentication, metadata: {name: p, namespace: weir-system}, spec: {mtls: {mode: DISABLE}}}",
         ],
     ),
     (

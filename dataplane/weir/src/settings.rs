@@ -287,6 +287,12 @@ impl Settings {
             wrong.push(message.to_owned());
         }
         self.identity.iter().for_each(|identity| identity.check(&mut wrong));
+        let has_no_uplinks = self.interception.as_ref().is_some_and(|interception| interception.uplinks.is_empty());
+        if self.identity.is_some() && has_no_uplinks {
+            wrong.push(
+                "interception.uplinks: with an identity, the links that tunnels of other nodes come by".to_owned(),
+            );
+        }
         anyhow::ensure!(wrong.is_empty(), "{}", wrong.join("; "));
         Ok(())
     }
@@ -347,6 +353,19 @@ mod tests {
         check(
             "source: {folder: /r}\ninterception: {fail: ajar}",
             Err("interception.fail: unknown variant `ajar`, expected `closed` or `open` at line 2 column 22"),
+        );
+        let identity = "source: {folder: /r}\ninterception: {uplinks: [eth0]}\nidentity: ";
+        let authority = "authority: {folder: /a, passphrase: /p}";
+        check(&format!("{identity}{{{authority}}}"), Ok(()));
+        check(&format!("{identity}{{files: {{folder: /a}}, trustDomain: edge.example, workload: a/b}}"), Ok(()));
+        check(&format!("{identity}{{}}"), Err("identity: one of authority and files"));
+        check(
+            &format!(
+                "source: {{folder: /r}}\ninterception: {{}}\nidentity: {{{authority}, trustDomain: A, workload: a}}"
+            ),
+            Err(
+                "identity.trustDomain: 1 to 255 lower-case letters, digits, `.`, `-`, `_`; identity.workload: NAMESPACE/SERVICE-ACCOUNT; interception.uplinks: with an identity, the links that tunnels of other nodes come by",
+            ),
         );
         check(
             "node: a/b\nworkers: 0\nsource: {folder: /r}",
