@@ -262,7 +262,6 @@ fn a_root_is_rotated_and_a_node_revoked_without_a_restart() {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "the figures are worth a look")]
 fn bytes_cross_a_tunnel_unchanged_both_ways_at_once() {
     const MIB: u64 = 1 << 20;
     let mesh = Mesh::begin(&terrain().serve("far", Mode::Bulk));
@@ -278,7 +277,6 @@ fn bytes_cross_a_tunnel_unchanged_both_ways_at_once() {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "the figures are worth a look")]
 fn either_node_is_taken_over_and_no_request_in_tunnels_is_lost() {
     let mut mesh = Mesh::begin(&terrain());
     let url = format!("http://{}/fast", FAR[0]);
