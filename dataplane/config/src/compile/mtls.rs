@@ -99,7 +99,7 @@ status: {podIPs: [{ip: 10.42.0.7}]}
             (root.clone(), [Disabled, Disabled], 0),
             (root.clone() + &own, [Permissive, Permissive], 0),
             (root.clone() + &unset, [Disabled, Disabled], 0),
-            (root.clone() + &own + &chosen, [Strict, Strict], 0),
+            (root + &own + &chosen, [Strict, Strict], 0),
             (own.clone() + &port, [Permissive, Disabled], 0),
             (port, [Strict, Disabled], 0),
             (nobody, [Strict, Strict], 1),
