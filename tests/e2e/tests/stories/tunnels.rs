@@ -233,9 +233,8 @@ fn a_root_is_rotated_and_a_node_revoked_without_a_restart() {
         put(node, "node.crt", &read(next, "node.crt"));
         until("other certificates", || {
             let now = certificates(admin);
-            let is_new = |at: usize| {
-                now[at]["not_after"] != before[at]["not_after"] || now[at]["failure"] != before[at]["failure"]
-            };
+            // Within a second they end at the same one; when they are renewed has jitter.
+            let is_new = |at: usize| now[at] != before[at];
             if now[0]["failure"].is_null() && is_new(0) { Ok(()) } else { Err(now.to_string()) }
         });
         assert_eq!(mesh.get("client", url), "200 far");
