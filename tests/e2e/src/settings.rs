@@ -21,7 +21,7 @@ pub(crate) fn settings(lab: &Layout, folder: &Path, overlay: &Value) -> Value {
     settings
 }
 
-pub(crate) fn node_name(lab: &Layout) -> String {
+fn node_name(lab: &Layout) -> String {
     format!("e2e-{}", lab.id)
 }
 

@@ -16,7 +16,7 @@ use crate::admin::Admin;
 use crate::far::Far;
 use crate::kernel::{Footprint, pinned_names, told};
 use crate::node::NodeProcess;
-use crate::settings::{node_name, settings};
+use crate::settings::settings;
 use crate::terrain::Terrain;
 use crate::{Answer, curl, rule, server_program, until, until_within, weir};
 
@@ -443,7 +443,7 @@ impl Story {
     /// The directory of the node's pins.
     #[must_use]
     pub fn pins(&self) -> PathBuf {
-        pins_of(&node_name(&self.lab))
+        pins_of(self.settings["node"].as_str().unwrap())
     }
 
     /// Links and programs that the node has loaded.
@@ -510,17 +510,20 @@ fn sweep_all() {
 /// Removes what stories made beside their labs, once these are gone, whoever removed them: a lab that has no record is
 /// no more.
 fn sweep_beside() {
-    let remove_left = |folder: &Path, prefix: &str| {
+    let remove_left = |folder: &Path, prefix: &str, ends: &[&str]| {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let name = entry.file_name().to_string_lossy().into_owned();
             let id = name.strip_prefix(prefix).map(|rest| rest.split('-').next().unwrap_or(rest));
-            if id.is_some_and(|id| !weir_lab::is_known(id)) {
+            let is_ours = ends.iter().any(|end| name.ends_with(end));
+            if is_ours && id.is_some_and(|id| !weir_lab::is_known(id)) {
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
     };
-    remove_left(&std::env::temp_dir(), "weir-e2e-");
-    remove_left(&pins_of(""), "e2e-");
+    remove_left(&std::env::temp_dir(), "weir-e2e-", &[""]);
+    remove_left(&pins_of(""), "e2e-", &[""]);
+    // Nodes with an identity have the names that the documents of their pods say.
+    remove_left(&pins_of(""), "weir-", &["-node", "-remote"]);
     // Only when nothing is in it.
     let _ = fs::remove_dir(pins_of(""));
 }
