@@ -250,8 +250,12 @@ fn a_root_is_rotated_and_a_node_revoked_without_a_restart() {
     // The far node is stolen.
     let mut connection = story.connect("client", &format!("{}:8080", story.lab.pod("far").unwrap().ip4()));
     assert_eq!(ask(&mut connection, "/third"), "200 far");
+    // So is what it has begun itself.
+    let mut inbound = story.connect("far-client", &format!("{}:8080", story.lab.pod("v1").unwrap().ip4()));
+    assert_eq!(ask(&mut inbound, "/fourth"), "200 v1");
     put(&near, "revoked.crl", &authorities.revoke("next", &["far-next"]));
     await_end(&mut connection);
+    await_end(&mut inbound);
     until("it is not called any more", || {
         let answer = mesh.get("client", url);
         if answer == "200 far" { Err(answer) } else { Ok(()) }
